@@ -1,0 +1,1 @@
+"""What the residual block buys, and how accuracy changes with depth."""

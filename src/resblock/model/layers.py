@@ -1,0 +1,60 @@
+"""Layers that Keras lacks: the parameter-free shortcut and the per-image random crop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("resblock")
+class PadShortcut(keras.layers.Layer):
+    """Option A of He et al. 2015, section 3.3: every `stride`-th pixel, missing channels filled with zeros.
+
+    Inputs: float (batch, height, width, channel).
+    Outputs: float (batch, ceil(height / stride), ceil(width / stride), filters).
+    """
+
+    def __init__(self, filters: int, stride: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.filters, self.stride = filters, stride
+
+    def call(self, inputs: Any) -> Any:
+        picked = inputs[:, :: self.stride, :: self.stride, :]
+        return ops.pad(picked, ((0, 0), (0, 0), (0, 0), (0, self.filters - inputs.shape[-1])))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "filters": self.filters, "stride": self.stride}
+
+
+@keras.saving.register_keras_serializable("resblock")
+class PadAndCrop(keras.layers.Layer):
+    """Zeros on each side, then a window of the original size at a random place, drawn for each image.
+
+    The usual CIFAR augmentation (He et al. 2015, section 4.2, with padding 4); Keras' RandomCrop draws one window
+    for a whole batch.
+    Inputs and outputs: float (batch, height, width, channel). Does nothing at inference.
+    """
+
+    def __init__(self, padding: int, seed: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.padding, self.seed = padding, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training:
+            return inputs
+        batch, height, width, channels = ops.shape(inputs)
+        side = ((self.padding, self.padding),) * 2
+        padded = ops.pad(inputs, ((0, 0), *side, (0, 0)))
+        offsets = keras.random.randint((2, batch, 1, 1), 0, 2 * self.padding + 1, seed=self.seed_generator)
+        rows = offsets[0] + ops.reshape(ops.arange(height), (1, height, 1))  # (batch, height, 1)
+        columns = offsets[1] + ops.reshape(ops.arange(width), (1, 1, width))  # (batch, 1, width)
+        padded_height, padded_width = height + 2 * self.padding, width + 2 * self.padding
+        image = ops.reshape(ops.arange(batch), (batch, 1, 1))
+        pixels = (image * padded_height + rows) * padded_width + columns  # (batch, height, width)
+        return ops.take(ops.reshape(padded, (-1, channels)), pixels, axis=0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "padding": self.padding, "seed": self.seed}

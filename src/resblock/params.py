@@ -1,0 +1,252 @@
+"""What the user chose: params.yaml as a frozen, strict tree, parsed once.
+
+Every mistake in the file is reported in one message that names the key, what was given, what is allowed and the line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from resblock.errors import UserError
+from resblock.spec import ModelSpec
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class ParamsError(UserError):
+    """params.yaml is not what the study expects; the text says each key, what came and what is allowed."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Study(_Section):
+    """What is compared: the axes of the train stage."""
+
+    datasets: list[str] = Field(min_length=1)
+    variants: list[str] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
+
+    @field_validator("variants", mode="after")
+    @classmethod
+    def _variants_exist(cls, variants: list[str]) -> list[str]:
+        for variant in variants:
+            try:
+                ModelSpec.parse(variant)
+            except ValueError as error:
+                raise PydanticCustomError("variant", "{reason}", {"reason": str(error)}) from None
+        return variants
+
+    @field_validator("datasets", "variants", "seeds", mode="after")
+    @classmethod
+    def _without_repeats(cls, values: list[Any], info: ValidationInfo) -> list[Any]:
+        repeated = sorted({str(value) for value in values if values.count(value) > 1})
+        if repeated:
+            raise PydanticCustomError(
+                "repeat", "{names} listed twice; each may stand once", {"names": ", ".join(repeated)}
+            )
+        return values
+
+    @property
+    def specs(self) -> list[ModelSpec]:
+        """The variants, parsed, in the order of the file."""
+        return [ModelSpec.parse(variant) for variant in self.variants]
+
+
+class Preparation(_Section):
+    """How a data set is split."""
+
+    test_fraction: Literal["official"] | Fraction
+    validation_fraction: Fraction
+    split_seed: Seed
+
+
+class Recipe(_Section):
+    """How a network is trained on a data set. Units and choices stand in params.yaml."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    optimizer: Literal["adam", "sgd"]
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["constant", "step", "cosine", "onecycle"]
+    weight_decay: float = Field(ge=0)
+    rescale: bool
+    horizontal_flip: bool
+    vertical_flip: bool
+    crop_padding: int = Field(ge=0)
+    batch_norm_momentum: float = Field(ge=0, lt=1)
+    batch_norm_epsilon: float = Field(gt=0)
+    reestimate_images: int = Field(ge=1)
+    precision: Literal["float32", "mixed_bfloat16"]
+    threads: int = Field(ge=0)
+
+
+class Params(_Section):
+    """The whole of params.yaml."""
+
+    study: Study
+    data: dict[str, Preparation]
+    train: dict[str, Recipe]
+
+    @model_validator(mode="after")
+    def _every_dataset_is_described(self) -> Self:
+        errors = [
+            InitErrorDetails(
+                type=PydanticCustomError(
+                    "undescribed",
+                    "{dataset} has no section {section}.{dataset}; described are {known}",
+                    {
+                        "dataset": dataset,
+                        "section": section,
+                        "known": ", ".join(getattr(self, section)) or "none",
+                    },
+                ),
+                loc=("study", "datasets", index),
+                input=dataset,
+            )
+            for index, dataset in enumerate(self.study.datasets)
+            for section in ("data", "train")
+            if dataset not in getattr(self, section)
+        ]
+        if errors:
+            raise ValidationError.from_exception_data("Params", errors)
+        return self
+
+
+def read_params(path: Path) -> Params:
+    """Parse and check the file at `path`.
+
+    Raises ParamsError where it is missing, is no YAML, or holds unknown, missing, ill-typed or impossible values.
+    """
+    try:
+        tree = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}); run resblock from the project's root") from None
+    except UnicodeDecodeError:
+        raise ParamsError(f"{path}: is not UTF-8 text") from None
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = (error.problem or "not YAML").strip().splitlines()[0]
+        raise ParamsError(f"{path}{line}: {problem}") from None
+    if not isinstance(tree, Mapping):
+        raise ParamsError(f"{path}: expected the sections {', '.join(Params.model_fields)}, found none")
+    plain = _plain(tree)
+    try:
+        return Params.model_validate(plain)
+    except ValidationError as error:
+        problems = _merge_unions(error.errors(include_url=False))
+        lines = [f"{_describe(problem)} ({_place(tree, problem['loc'], path)})" for problem in problems]
+        raise ParamsError("\n".join(lines)) from None
+
+
+def section_keys(section: type[BaseModel]) -> list[str]:
+    """Return the keys a section of params.yaml must hold."""
+    return list(section.model_fields)
+
+
+def _plain(node: Any) -> Any:
+    """Return ruamel's round-trip tree as plain Python values, which strict validation wants."""
+    if isinstance(node, Mapping):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    if isinstance(node, bool) or node is None:
+        return node
+    for kind in (int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _merge_unions(problems: Iterable[ErrorDetails]) -> list[ErrorDetails]:
+    """Keep one problem per key: pydantic reports one for each member of a union."""
+    merged: dict[tuple[Any, ...], ErrorDetails] = {}
+    for problem in problems:
+        location = problem["loc"]
+        if len(location) == 4 and location[2] == "test_fraction":
+            location = location[:3]
+            problem = ErrorDetails(
+                type="fraction_or_official", loc=location, input=problem["input"], msg="official or a number in (0, 1)"
+            )
+        merged.setdefault((location, problem["type"]), problem)
+    return list(merged.values())
+
+
+def _describe(problem: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "extra_forbidden":
+            allowed = _allowed_keys(problem["loc"])
+            near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"allowed here: {', '.join(allowed)}"
+            return f"{key}: unknown key; {hint}"
+        case "missing":
+            return f"{key}: missing; it must be set"
+        case "variant" | "repeat" | "undescribed":
+            return f"{key}: {problem['msg']}"
+        case _:
+            return f"{key}: got {_show(problem['input'])}, must be {_expectation(problem, context)}"
+
+
+def _expectation(problem: ErrorDetails, context: Mapping[str, Any]) -> str:
+    expectations = {
+        "literal_error": "one of " + str(context.get("expected", "")).replace("'", "").replace(" or ", ", "),
+        "int_type": "a whole number",
+        "int_from_float": "a whole number",
+        "float_type": "a number",
+        "finite_number": "a finite number",
+        "bool_type": "true or false",
+        "string_type": "text",
+        "list_type": "a list",
+        "dict_type": "a section",
+        "model_type": "a section",
+        "model_attributes_type": "a section",
+        "too_short": "a list with at least one entry",
+        "greater_than": f"greater than {context.get('gt')}",
+        "greater_than_equal": f"at least {context.get('ge')}",
+        "less_than": f"less than {context.get('lt')}",
+        "less_than_equal": f"at most {context.get('le')}",
+    }
+    return expectations.get(problem["type"], problem["msg"])
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return "a section"
+    return repr(value)
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {"study": Study, "data": Preparation, "train": Recipe}
+    section = Params if len(location) == 1 else sections[str(location[0])]
+    return section_keys(section)
+
+
+def _place(tree: Any, location: tuple[int | str, ...], path: Path) -> str:
+    """Name the file and the line of the key, or of the section that lacks it."""
+    line, node = None, tree
+    for part in location:
+        try:
+            position = node.lc.item(part) if isinstance(part, int) else node.lc.key(part)
+            line, node = position[0] + 1, node[part]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+    return f"{path}, line {line}" if line else str(path)

@@ -1,0 +1,51 @@
+"""Where every file lives, as functions of a run or a data set. Relative to the project's root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resblock.spec import RunKey
+
+PARAMS = Path("params.yaml")
+DOWNLOADS = Path("data/downloads")
+CHECKPOINTS = Path(".checkpoints")  # outside DVC's outs, which DVC removes before a stage runs
+
+
+def raw(dataset: str) -> Path:
+    """Folder of the verified files as published."""
+    return Path("data/raw") / dataset
+
+
+def splits(dataset: str) -> Path:
+    """Folder of train, validation and test arrays."""
+    return Path("data/splits") / dataset
+
+
+def runs(dataset: str) -> Path:
+    """Folder of all trainings on a data set."""
+    return Path("runs") / dataset
+
+
+def run(key: RunKey) -> Path:
+    """Folder of one training's results, equal in every repeat."""
+    return runs(key.dataset) / key.spec.name / f"seed-{key.seed}"
+
+
+def costs(dataset: str) -> Path:
+    """Folder of what each training took: times and machine, the one thing that differs between repeats."""
+    return Path("costs") / dataset
+
+
+def cost(key: RunKey) -> Path:
+    """File of one training's cost."""
+    return costs(key.dataset) / key.spec.name / f"seed-{key.seed}.json"
+
+
+def evaluation(dataset: str) -> Path:
+    """Folder of scores and predictions."""
+    return Path("evaluation") / dataset
+
+
+def report(dataset: str) -> Path:
+    """Folder of the page, its figures and tables."""
+    return Path("reports") / dataset

@@ -1,0 +1,43 @@
+"""Optimisers and learning-rate schedules that a recipe may name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+if TYPE_CHECKING:
+    from resblock.params import Recipe
+
+MOMENTUM = 0.9  # He et al. 2015, section 4.2
+STEP_AT = (0.5, 0.75)  # He et al. 2015, section 4.2: 32k and 48k of 64k iterations
+STEP_FACTOR = 0.1
+ONECYCLE_RISE = 0.3  # share of training spent rising, as in PyTorch's OneCycleLR
+ONECYCLE_START = 1 / 25  # of the peak; likewise
+
+
+def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    """Return the recipe's optimiser for a training of `steps` steps. Its state is built by its user."""
+    rate: Any = learning_rate(recipe, steps)  # Keras' stubs want a float, Keras takes a schedule as well
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(rate)
+    return keras.optimizers.SGD(rate, momentum=MOMENTUM, nesterov=recipe.schedule == "onecycle")
+
+
+def learning_rate(recipe: Recipe, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Return the learning rate as a number or as a function of the step."""
+    peak = recipe.learning_rate
+    match recipe.schedule:
+        case "constant":
+            return peak
+        case "step":
+            boundaries = [round(share * steps) for share in STEP_AT]
+            values = [peak * STEP_FACTOR**drops for drops in range(len(STEP_AT) + 1)]
+            return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+        case "cosine":
+            return keras.optimizers.schedules.CosineDecay(peak, decay_steps=steps)
+        case "onecycle":
+            rise = round(ONECYCLE_RISE * steps)
+            return keras.optimizers.schedules.CosineDecay(
+                peak * ONECYCLE_START, decay_steps=max(1, steps - rise), warmup_target=peak, warmup_steps=rise
+            )

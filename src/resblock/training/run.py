@@ -1,0 +1,119 @@
+"""One training's results, and the files that hold them. Needs neither Keras nor a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from resblock.files import read_arrays, read_json, write_arrays, write_json, write_text
+
+Status = Literal["finished", "diverged"]
+
+WEIGHTS, CURVE, METRICS, MANIFEST = "weights.npz", "curve.csv", "metrics.json", "run.json"
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch. Losses are mean cross-entropies in nats, accuracies fractions in [0, 1].
+
+    `loss` and `accuracy` average over the epoch while the weights move, on augmented images; `validation_*` are taken
+    after it with the batch-norm statistics as trained, `validation_*_reestimated` with those re-estimated on training
+    images. A network without batch normalisation has no statistics to re-estimate: the two are equal.
+    """
+
+    epoch: int  # from 1
+    learning_rate: float  # at the epoch's last step
+    loss: float
+    accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    validation_loss_reestimated: float
+    validation_accuracy_reestimated: float
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All columns but the epoch."""
+        return {name: value for name, value in asdict(self).items() if name != "epoch"}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training took, on which machine: the one thing that may differ between repeats."""
+
+    started: str  # UTC, ISO 8601
+    seconds: float  # wall clock, from building the network to the last epoch's end
+    epoch_seconds: tuple[float, ...]  # wall clock of each epoch, validation included
+    images_per_second: float  # training images in the median epoch's training steps
+    parameters: int
+    multiply_adds: int  # of one image's forward pass
+    machine: str
+    threads: int
+    versions: Mapping[str, str]
+
+    @property
+    def median_epoch_seconds(self) -> float:
+        """Wall clock of the median epoch."""
+        return float(np.median(self.epoch_seconds))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training leaves: all of it equal in every repeat on one machine."""
+
+    manifest: Mapping[str, Any]  # who made it: stage, spec, recipe, seed, digests, key
+    status: Status
+    curve: Sequence[EpochRow]
+    weights: Mapping[str, np.ndarray]  # by variable path, as trained; moving statistics included
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The last epoch's figures and how the training ended; None where a diverged run has no figure."""
+        last = self.curve[-1].metrics if self.curve else dict.fromkeys(METRIC_NAMES)
+        return {"status": self.status, "epochs": len(self.curve), **last}
+
+
+METRIC_NAMES = tuple(field.name for field in fields(EpochRow) if field.name != "epoch")
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Write `run` into `folder`: the same files for every training, the manifest last."""
+    write_arrays(folder / WEIGHTS, run.weights)
+    write_text(folder / CURVE, curve_frame(run.curve).to_csv(index=False, lineterminator="\n"))
+    write_json(folder / METRICS, run.metrics)
+    write_json(folder / MANIFEST, {**run.manifest, "status": run.status})
+
+
+def read_run(folder: Path) -> Run:
+    """Read what `write_run` wrote."""
+    manifest = read_json(folder / MANIFEST)
+    status = manifest.pop("status")
+    return Run(manifest, status, read_curve(folder), read_arrays(folder / WEIGHTS))
+
+
+def read_curve(folder: Path) -> list[EpochRow]:
+    """Read the curve of the run in `folder`; needs no weights."""
+    frame = pd.read_csv(folder / CURVE, float_precision="round_trip")
+    rows = frame.to_dict("records")
+    return [EpochRow(epoch=int(row.pop("epoch")), **{str(k): float(v) for k, v in row.items()}) for row in rows]
+
+
+def write_cost(path: Path, cost: Cost) -> None:
+    """Write `cost` as JSON."""
+    write_json(path, asdict(cost))
+
+
+def read_cost(path: Path) -> Cost:
+    """Read what `write_cost` wrote."""
+    tree = read_json(path)
+    tree["epoch_seconds"] = tuple(tree["epoch_seconds"])
+    return Cost(**tree)
+
+
+def curve_frame(curve: Sequence[EpochRow]) -> pd.DataFrame:
+    """Return one row per epoch, columns as in `EpochRow`."""
+    return pd.DataFrame([asdict(row) for row in curve], columns=[field.name for field in fields(EpochRow)])

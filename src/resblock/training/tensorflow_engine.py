@@ -1,0 +1,38 @@
+"""Steps on TensorFlow: one graph, images gathered inside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from resblock.data.splits import Split
+
+
+class TensorFlowEngine:
+    """See `resblock.training.engine.Engine`."""
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, split: Split) -> None:
+        images, labels = tf.constant(split.images), tf.constant(split.labels)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
+        def step(indices: tf.Tensor) -> tf.Tensor:
+            batch, answers = tf.gather(images, indices), tf.gather(labels, indices)
+            with tf.GradientTape() as tape:
+                logits = model(batch, training=True)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(answers, logits)  # (batch,)
+                objective = tf.reduce_mean(losses) + tf.add_n(model.losses or [tf.constant(0.0)])
+            gradients = tape.gradient(objective, model.trainable_variables)
+            optimizer.apply(gradients, model.trainable_variables)
+            correct = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), answers)
+            return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(tf.cast(correct, tf.float32))])
+
+        self._step = step
+
+    def step(self, indices: np.ndarray) -> Any:
+        return self._step(tf.constant(indices, tf.int32))
+
+    def collect(self, handles: list[Any]) -> np.ndarray:
+        return np.array([handle.numpy() for handle in handles], np.float64)
