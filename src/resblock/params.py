@@ -9,7 +9,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from resblock.errors import UserError
+from resblock.paths import PARAMS
 from resblock.spec import ModelSpec
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -29,6 +30,9 @@ class ParamsError(UserError):
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+AnySection = TypeVar("AnySection", bound=_Section)
 
 
 class Study(_Section):
@@ -99,6 +103,14 @@ class Params(_Section):
     data: dict[str, Preparation]
     train: dict[str, Recipe]
 
+    def preparation(self, dataset: str) -> Preparation:
+        """Return how `dataset` is split. Raises ParamsError where the file does not say."""
+        return _entry(self.data, "data", dataset)
+
+    def recipe(self, dataset: str) -> Recipe:
+        """Return how networks are trained on `dataset`. Raises ParamsError where the file does not say."""
+        return _entry(self.train, "train", dataset)
+
     @model_validator(mode="after")
     def _every_dataset_is_described(self) -> Self:
         errors = [
@@ -148,6 +160,15 @@ def read_params(path: Path) -> Params:
         problems = _merge_unions(error.errors(include_url=False))
         lines = [f"{_describe(problem)} ({_place(tree, problem['loc'], path)})" for problem in problems]
         raise ParamsError("\n".join(lines)) from None
+
+
+def _entry(sections: Mapping[str, AnySection], name: str, dataset: str) -> AnySection:
+    try:
+        return sections[dataset]
+    except KeyError:
+        raise ParamsError(
+            f"{name}.{dataset}: missing; described are {', '.join(sections) or 'none'} ({PARAMS})"
+        ) from None
 
 
 def section_keys(section: type[BaseModel]) -> list[str]:

@@ -42,7 +42,7 @@ class DatasetDescription:
     @property
     def digest(self) -> str:
         """One SHA-256 for the three splits."""
-        return digest_tree(dict[str, str](self.digests))
+        return digest_tree({str(name): digest for name, digest in self.digests.items()})
 
 
 def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,184 @@
+"""The command line. Rooms are imported by the command that needs them: help answers at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import click
+
+from resblock.errors import UserError
+
+INTERRUPTED = 130  # 128 + SIGINT, by convention
+
+
+class _Group(click.Group):
+    """A group that shows a person's mistakes as messages, not as tracebacks."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"resblock: {error}", err=True)
+            ctx.exit(1)
+        except OSError as error:
+            if error.filename is None and error.errno is None:
+                raise
+            click.echo(f"resblock: {error.strerror}: {error.filename or ''}".rstrip(": "), err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("resblock: interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+def _terminated(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="resblock", message="resblock %(version)s")
+def main() -> None:
+    r"""Measure what the residual block buys, and how accuracy changes with depth.
+
+    \b
+    The stages below are what `dvc repro` calls; params.yaml says what they do.
+    \b
+      resblock check                     is params.yaml right?
+      resblock run digits                the whole study on the bundled digits
+      dvc repro report@cifar10           the whole study on CIFAR-10
+      resblock ui                        compare the runs in MLflow
+    """
+    signal.signal(signal.SIGTERM, _terminated)
+
+
+@main.command()
+def check() -> None:
+    r"""Check params.yaml and say what the study comprises.
+
+    \b
+    Example: resblock check
+    """
+    from resblock import paths
+    from resblock.data.table import find_dataset
+    from resblock.params import read_params
+
+    study = read_params(paths.PARAMS).study
+    for dataset in study.datasets:
+        find_dataset(dataset)
+    trainings = len(study.datasets) * len(study.variants) * len(study.seeds)
+    click.echo(f"{paths.PARAMS} is right: {trainings} trainings")
+    click.echo(f"  data sets  {', '.join(study.datasets)}")
+    click.echo(f"  networks   {', '.join(study.variants)}")
+    click.echo(f"  seeds      {', '.join(str(seed) for seed in study.seeds)}")
+
+
+@main.command()
+@click.argument("dataset")
+def download(dataset: str) -> None:
+    r"""Fetch and verify the raw files of DATASET.
+
+    RESBLOCK_MIRROR, a folder or a base URL, is tried before the official address.
+
+    \b
+    Example: RESBLOCK_MIRROR=/srv/mirror resblock download cifar10
+    """
+    from resblock.stages import download
+
+    download.run(dataset)
+
+
+@main.command()
+@click.argument("dataset")
+def preprocess(dataset: str) -> None:
+    r"""Cut DATASET into train, validation and test arrays.
+
+    \b
+    Example: resblock preprocess digits
+    """
+    from resblock.stages import preprocess
+
+    preprocess.run(dataset)
+
+
+@main.command()
+@click.argument("dataset")
+@click.argument("variant")
+@click.argument("seed", type=click.IntRange(0, 2**32 - 1))
+def train(dataset: str, variant: str, seed: int) -> None:
+    r"""Train VARIANT on DATASET from SEED, by the data set's recipe.
+
+    VARIANT is <family>-<depth>, for instance residual-20. A training that was killed goes on from its last epoch.
+
+    \b
+    Example: resblock train digits residual-20 0
+    """
+    from resblock.spec import ModelSpec, RunKey
+    from resblock.stages import train
+
+    try:
+        spec = ModelSpec.parse(variant)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    train.run(RunKey(dataset, spec, seed))
+
+
+@main.command()
+@click.argument("dataset")
+def evaluate(dataset: str) -> None:
+    r"""Score every training of the study on DATASET; those not there yet are listed as missing.
+
+    \b
+    Example: resblock evaluate digits
+    """
+    from resblock.stages import evaluate
+
+    evaluate.run(dataset)
+
+
+@main.command()
+@click.argument("dataset")
+def report(dataset: str) -> None:
+    r"""Write the page, figures and tables of DATASET.
+
+    \b
+    Example: resblock report digits
+    """
+    from resblock.stages import report
+
+    report.run(dataset)
+
+
+@main.command()
+@click.argument("datasets", nargs=-1)
+@click.option(
+    "--jobs", "-j", type=click.IntRange(1), help="Trainings side by side; default: as many as the cores carry."
+)
+def run(datasets: tuple[str, ...], jobs: int | None) -> None:
+    r"""Bring the study on DATASETS (default: all) up to date, trainings side by side.
+
+    DVC decides what is stale; the results are those of `dvc repro`.
+
+    \b
+    Example: resblock run digits --jobs 2
+    """
+    from resblock.pipeline import bring_up_to_date
+
+    bring_up_to_date(datasets, jobs)
+
+
+@main.command()
+@click.option("--dataset", help="Show this data set's training runs; default: the first of the study that has runs.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to listen on.")
+@click.option("--open/--no-open", "browse", default=False, help="Open the page in a browser.")
+def ui(dataset: str | None, host: str, port: int, browse: bool) -> None:
+    r"""Start the MLflow UI and print the address that shows the training runs with charts.
+
+    \b
+    Example: resblock ui --port 5001
+    """
+    from resblock.tracking.ui import serve
+
+    serve(dataset, host, port, browse=browse)

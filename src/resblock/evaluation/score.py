@@ -1,0 +1,115 @@
+"""What one training is worth: its losses and accuracies, and how they are stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import pandas as pd
+
+from resblock.files import write_text
+from resblock.spec import ModelSpec
+
+SCORES, CONFUSION = "scores.csv", "confusion.csv"
+PREDICTIONS = "predictions"
+
+Status = Literal["finished", "diverged", "missing"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One training's figures at its last epoch, NaN unless it finished.
+
+    Losses are mean cross-entropies in nats, accuracies fractions in [0, 1], both without augmentation. `*_reestimated`
+    are taken with batch-norm statistics re-estimated on training images, the weights untouched.
+    """
+
+    variant: str
+    family: str
+    depth: int
+    seed: int
+    status: Status
+    train_loss: float = math.nan
+    train_accuracy: float = math.nan
+    train_loss_reestimated: float = math.nan
+    train_accuracy_reestimated: float = math.nan
+    validation_loss: float = math.nan
+    validation_accuracy: float = math.nan
+    validation_loss_reestimated: float = math.nan
+    validation_accuracy_reestimated: float = math.nan
+    test_loss: float = math.nan
+    test_accuracy: float = math.nan
+    test_loss_reestimated: float = math.nan
+    test_accuracy_reestimated: float = math.nan
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The network, parsed from its name."""
+        return ModelSpec.parse(self.variant)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All losses and accuracies by name; empty unless the training finished."""
+        tree = asdict(self)
+        return {name: tree[name] for name in METRICS} if self.status == "finished" else {}
+
+
+METRICS = tuple(field.name for field in fields(Score) if field.name.endswith(("loss", "accuracy", "reestimated")))
+
+
+def empty_score(spec: ModelSpec, seed: int, status: Status) -> Score:
+    """Return the score of a training that has no figures: it stays a row, never a 0."""
+    return Score(spec.name, spec.family, spec.depth, seed, status)
+
+
+def write_scores(folder: Path, scores: Sequence[Score]) -> None:
+    """Write one row per training."""
+    frame = pd.DataFrame([asdict(score) for score in scores], columns=[field.name for field in fields(Score)])
+    write_text(folder / SCORES, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def read_scores(folder: Path) -> list[Score]:
+    """Read what `write_scores` wrote."""
+    frame = pd.read_csv(folder / SCORES, float_precision="round_trip")
+    rows = cast(list[dict[str, Any]], frame.to_dict("records"))
+    return [Score(**row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often images of one class were taken for another, on the test split."""
+
+    variant: str
+    seed: int
+    counts: np.ndarray  # int (true class, predicted class)
+
+    @property
+    def per_class_accuracy(self) -> np.ndarray:
+        """Share of each class's images that were recognised, float (class,)."""
+        return np.diag(self.counts) / self.counts.sum(axis=1)
+
+
+def write_confusions(folder: Path, confusions: Iterable[Confusion], classes: Sequence[str]) -> None:
+    """Write one row per training, true class and predicted class."""
+    rows = [
+        (confusion.variant, confusion.seed, true, predicted, int(confusion.counts[i, j]))
+        for confusion in confusions
+        for i, true in enumerate(classes)
+        for j, predicted in enumerate(classes)
+    ]
+    frame = pd.DataFrame(rows, columns=["variant", "seed", "true", "predicted", "images"])
+    write_text(folder / CONFUSION, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def read_confusions(folder: Path, classes: Sequence[str]) -> list[Confusion]:
+    """Read what `write_confusions` wrote for the same `classes`."""
+    frame = pd.read_csv(folder / CONFUSION)
+    side = len(classes)
+    return [
+        Confusion(str(variant), int(cast(int, seed)), group["images"].to_numpy().reshape(side, side))
+        for (variant, seed), group in frame.groupby(["variant", "seed"], sort=False)
+    ]

@@ -1,0 +1,1 @@
+"""A study to pictures, tables and one self-contained page."""

@@ -1,0 +1,66 @@
+"""How every figure looks: one colour and one marker per family, the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from resblock.files import write_bytes
+
+# Okabe & Ito's palette: told apart by the colour-blind; markers and dashes tell them apart in grey.
+COLORS = {"cnn": "#009E73", "plain": "#D55E00", "residual": "#0072B2"}
+MARKERS = {"cnn": "s", "plain": "o", "residual": "^"}
+DASHES = {"cnn": (0, (1, 1)), "plain": (0, (4, 2)), "residual": "solid"}
+
+SETTINGS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # ships with Matplotlib: the same letters everywhere
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.hashsalt": "resblock",  # else the ids differ in every file
+    "svg.fonttype": "path",
+    "figure.dpi": 150,
+}
+
+
+@contextmanager
+def house_style() -> Generator[None]:
+    """Draw within the block as every figure of the project is drawn."""
+    with mpl.rc_context(SETTINGS):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, sizes in inches, that no window or global state knows of."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def svg(figure: Figure) -> str:
+    """Return the figure as an <svg> element to stand in a page."""
+    with house_style():
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG or SVG, by the path's suffix, without dates."""
+    with house_style():
+        buffer = io.BytesIO()
+        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        figure.savefig(buffer, format=path.suffix[1:], metadata=metadata)
+    write_bytes(path, buffer.getvalue())

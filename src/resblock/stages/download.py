@@ -1,0 +1,20 @@
+"""Stage ``download``: raw files, verified."""
+
+from __future__ import annotations
+
+from resblock import paths
+from resblock.data.download import fetch
+from resblock.data.table import find_dataset
+from resblock.stages.terminal import say
+from resblock.stages.tracked import tracked
+
+
+def run(dataset_name: str) -> None:
+    """Bring the raw files of a data set onto this machine, unless they are here and right."""
+    dataset = find_dataset(dataset_name)
+    folder = paths.raw(dataset.name)
+    with tracked("download", dataset.name, {"source": str(dataset.source)}) as tracker:
+        fetched = fetch(dataset.source, folder, say)
+        sizes = [(folder / name).stat().st_size for name in dataset.source.digests]
+        say(f"{folder}: {len(sizes)} files {'fetched and verified' if fetched else 'here already, verified'}")
+        tracker.metrics({"files": len(sizes), "bytes": sum(sizes), "fetched": int(fetched)})

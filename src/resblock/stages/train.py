@@ -1,0 +1,92 @@
+"""Stage ``train``: one network, one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from resblock import paths
+from resblock.data.splits import read_description, read_split
+from resblock.params import read_params
+from resblock.report.figures import run_curve
+from resblock.report.style import save_figure
+from resblock.spec import RunKey
+from resblock.stages.terminal import epoch_line, say, step_bar, warn
+from resblock.stages.tracked import tracked
+from resblock.tracking.stage import StageRun
+from resblock.training.backend import prepare_backend
+from resblock.training.checkpoint import Checkpoint
+from resblock.training.run import CURVE, MANIFEST, METRICS, Cost, EpochRow, Run, write_cost, write_run
+
+
+def run(key: RunKey) -> None:
+    """Train the network of `key` by its data set's recipe."""
+    recipe = read_params(paths.PARAMS).recipe(key.dataset)
+    dataset = read_description(paths.splits(key.dataset))
+    train, validation = (read_split(paths.splits(key.dataset), name) for name in ("train", "validation"))
+    threads = prepare_backend(recipe.threads)
+    from resblock.training.fit import Observers, backend_versions, fit  # Keras, now quiet
+    from resblock.training.manifest import make_manifest
+
+    manifest = make_manifest(key, recipe, data_digest=dataset.digest, threads=threads, versions=backend_versions())
+    checkpoint = Checkpoint(paths.CHECKPOINTS, manifest["key"])
+    params = {name: manifest[name] for name in ("dataset", "variant", "family", "depth", "seed", "threads")}
+    with (
+        tracked(
+            "train",
+            key.dataset,
+            {**params, **recipe.model_dump()},
+            data_digest=dataset.digest,
+            axes=str(key),
+            key=manifest["key"],
+            tags={"resblock.code": manifest["code"]},
+        ) as tracker,
+        step_bar(str(key)) as move,
+    ):
+
+        def tell(row: EpochRow) -> None:
+            say(epoch_line(row, recipe.epochs))
+            tracker.epoch(row.metrics, row.epoch)
+
+        def catch_up(curve: Sequence[EpochRow]) -> None:
+            say(f"{key}: goes on after epoch {len(curve)}, from its checkpoint")
+            for row in curve:
+                tracker.epoch(row.metrics, row.epoch)
+
+        result, cost = fit(
+            key,
+            train,
+            validation,
+            classes=len(dataset.classes),
+            recipe=recipe,
+            manifest=manifest,
+            checkpoint=checkpoint,
+            threads=threads,
+            observers=Observers(steps=move, epochs=tell, resumed=catch_up, warnings=warn),
+        )
+        write_run(paths.run(key), result)
+        write_cost(paths.cost(key), cost)
+        checkpoint.remove()
+        _log(tracker, key, result, cost)
+    if result.status == "diverged":
+        warn(f"{key}: diverged in epoch {len(result.curve)}; recorded as such")
+
+
+def _log(tracker: StageRun, key: RunKey, result: Run, cost: Cost) -> None:
+    """Log what stands at a training's end."""
+    folder = paths.run(key)
+    tracker.tags({"resblock.status": result.status})
+    tracker.metrics(
+        {
+            "images_per_second": cost.images_per_second,
+            "seconds": cost.seconds,
+            "parameters": cost.parameters,
+            "multiply_adds": cost.multiply_adds,
+        }
+    )
+    with TemporaryDirectory() as scratch:
+        picture = Path(scratch) / "curve.png"
+        save_figure(run_curve(str(key), result.curve), picture)
+        for path in (picture, folder / CURVE, folder / METRICS, folder / MANIFEST, paths.cost(key)):
+            tracker.artifact(path)

@@ -1,0 +1,81 @@
+"""Where MLflow keeps what is logged: an embedded SQLite file unless MLFLOW_TRACKING_URI says otherwise."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import mlflow
+from filelock import FileLock
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+
+DATABASE = Path("mlflow.db")
+ARTIFACTS = Path("mlartifacts")
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+
+# A server that does not answer must not hold up a training: MLflow's own defaults wait for many minutes.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+
+
+def tracking_uri() -> str:
+    """Return the store's address: the environment's, else the project's own file."""
+    return os.environ.get(URI_VARIABLE) or f"sqlite:///{DATABASE.resolve()}"
+
+
+def experiment_name(dataset: str) -> str:
+    """Return the experiment that holds every run on `dataset`."""
+    return f"resblock-{dataset}"
+
+
+def train_runs_fragment(experiment_id: str) -> str:
+    """Return the part of the UI's address that shows an experiment's training runs with charts.
+
+    Without it the UI opens a view for language-model traces, whatever the experiment holds.
+    """
+    query = {
+        "workflowType": "machine_learning",
+        "compareRunsMode": "CHART",
+        "searchFilter": "tags.`resblock.stage` = 'train'",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": "false",
+    }
+    return f"#/experiments/{experiment_id}/runs?" + "&".join(f"{key}={quote(value)}" for key, value in query.items())
+
+
+def open_store() -> mlflow.MlflowClient:
+    """Return a client of the store, which is made first where it is missing.
+
+    MLflow leaves an SQLite file broken when several processes are the first to use it (its tables are made twice), so
+    each passes through one lock.
+    """
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    uri = tracking_uri()
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    if uri.startswith("sqlite:"):
+        with FileLock(f"{DATABASE}.lock"):
+            client.search_experiments(max_results=1)  # makes or upgrades the tables
+    return client
+
+
+def ensure_experiment(client: mlflow.MlflowClient, dataset: str, description: str) -> Experiment:
+    """Return the experiment of `dataset`, made first where it is missing."""
+    name = experiment_name(dataset)
+    embedded = tracking_uri().startswith("sqlite:")
+    location = (ARTIFACTS / name).resolve().as_uri() if embedded else None  # a server chooses its own
+    tags: Mapping[str, str] = {"mlflow.note.content": description, "mlflow.experimentKind": "custom_model_development"}
+    try:
+        client.create_experiment(name, artifact_location=location, tags=dict(tags))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:  # created and deleted by others meanwhile
+        raise MlflowException(f"experiment {name} does not exist")
+    return experiment
