@@ -88,6 +88,7 @@ class Recipe(_Section):
     rescale: bool
     horizontal_flip: bool
     vertical_flip: bool
+    flips: Literal["independent", "joint"]
     crop_padding: int = Field(ge=0)
     batch_norm_momentum: float = Field(ge=0, lt=1)
     batch_norm_epsilon: float = Field(gt=0)

@@ -82,21 +82,26 @@ class Layers:
         )(x)
 
     def augment(self, x: Any) -> Any:
-        """Rescale raw pixels and, in training, flip and crop at random: layers of the model, as in the paper.
-
-        The flips are two layers because Keras' ``RandomFlip("horizontal_and_vertical")`` draws one coin for both
-        axes: it rotates by 180 degrees and never mirrors once.
-        """
+        """Rescale raw pixels and, in training, flip and crop at random: layers of the model, as in the paper."""
         recipe = self.recipe
         x = keras.layers.Rescaling(1 / 255 if recipe.rescale else 1.0, dtype="float32", name="rescale")(x)
-        for axis, wanted in (("horizontal", recipe.horizontal_flip), ("vertical", recipe.vertical_flip)):
-            if wanted:
-                seed = derive(self.seed, "augmentation", axis)
-                x = keras.layers.RandomFlip(axis, seed=seed, dtype="float32", name=f"{axis}_flip")(x)
+        for axis in self._flips():
+            seed = derive(self.seed, "augmentation", axis)
+            x = keras.layers.RandomFlip(axis, seed=seed, dtype="float32", name=f"{axis}_flip")(x)
         if recipe.crop_padding:
             seed = derive(self.seed, "augmentation", "crop")
             x = PadAndCrop(recipe.crop_padding, seed, dtype="float32", name="crop")(x)
         return x
+
+    def _flips(self) -> list[str]:
+        """Return the modes of the flip layers, one coin each.
+
+        Keras 3's own mode for both axes draws one coin for the two: it rotates by 180 degrees and never mirrors. That
+        is the choice ``joint``; ``independent`` shows all four orientations.
+        """
+        chosen = {"horizontal": self.recipe.horizontal_flip, "vertical": self.recipe.vertical_flip}
+        axes = [axis for axis, wanted in chosen.items() if wanted]
+        return ["horizontal_and_vertical"] if len(axes) == 2 and self.recipe.flips == "joint" else axes
 
     def _penalty(self) -> keras.regularizers.Regularizer | None:
         """Weight decay as He et al. mean it: a gradient of ``weight_decay * weight``."""

@@ -10,7 +10,7 @@ from resblock import paths
 from resblock.data.splits import read_description, read_split
 from resblock.params import read_params
 from resblock.report.figures import run_curve
-from resblock.report.style import save_figure
+from resblock.report.style import COLORS, save_figure
 from resblock.spec import RunKey
 from resblock.stages.terminal import epoch_line, say, step_bar, warn
 from resblock.stages.tracked import tracked
@@ -40,7 +40,7 @@ def run(key: RunKey) -> None:
             data_digest=dataset.digest,
             axes=str(key),
             key=manifest["key"],
-            tags={"resblock.code": manifest["code"]},
+            tags={"resblock.code": manifest["code"], "mlflow.runColor": COLORS[key.spec.family]},
         ) as tracker,
         step_bar(str(key)) as move,
     ):

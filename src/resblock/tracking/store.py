@@ -6,12 +6,13 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote
 
 import mlflow
 from filelock import FileLock
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
+
+from resblock.tracking.view import save_view
 
 DATABASE = Path("mlflow.db")
 ARTIFACTS = Path("mlartifacts")
@@ -29,21 +30,6 @@ def tracking_uri() -> str:
 def experiment_name(dataset: str) -> str:
     """Return the experiment that holds every run on `dataset`."""
     return f"resblock-{dataset}"
-
-
-def train_runs_fragment(experiment_id: str) -> str:
-    """Return the part of the UI's address that shows an experiment's training runs with charts.
-
-    Without it the UI opens a view for language-model traces, whatever the experiment holds.
-    """
-    query = {
-        "workflowType": "machine_learning",
-        "compareRunsMode": "CHART",
-        "searchFilter": "tags.`resblock.stage` = 'train'",
-        "orderByKey": "attributes.start_time",
-        "orderByAsc": "false",
-    }
-    return f"#/experiments/{experiment_id}/runs?" + "&".join(f"{key}={quote(value)}" for key, value in query.items())
 
 
 def open_store() -> mlflow.MlflowClient:
@@ -78,4 +64,5 @@ def ensure_experiment(client: mlflow.MlflowClient, dataset: str, description: st
     experiment = client.get_experiment_by_name(name)
     if experiment is None:  # created and deleted by others meanwhile
         raise MlflowException(f"experiment {name} does not exist")
+    save_view(client, experiment.experiment_id)
     return experiment

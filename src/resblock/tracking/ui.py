@@ -12,7 +12,8 @@ import urllib.request
 import webbrowser
 
 from resblock.errors import UserError
-from resblock.tracking.store import experiment_name, open_store, tracking_uri, train_runs_fragment
+from resblock.tracking.store import experiment_name, open_store, tracking_uri
+from resblock.tracking.view import view_fragment
 
 STARTING = 120  # seconds that a server may take to answer first
 
@@ -67,10 +68,10 @@ def _fragment(dataset: str | None) -> str:
         experiment = client.get_experiment_by_name(experiment_name(dataset))
         if experiment is None:
             raise UserError(f"nothing has been logged for {dataset} yet; run `resblock run {dataset}` first")
-        return train_runs_fragment(experiment.experiment_id)
+        return view_fragment(experiment.experiment_id)
     experiments = client.search_experiments(
         filter_string="name LIKE 'resblock-%'", order_by=["last_update_time DESC"], max_results=1
     )
     if not experiments:
         raise UserError("nothing has been logged yet; run `make demo` first")
-    return train_runs_fragment(experiments[0].experiment_id)
+    return view_fragment(experiments[0].experiment_id)

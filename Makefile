@@ -1,0 +1,40 @@
+# Every target sets up what it needs in .venv; nothing but Python, make and git has to be here.
+SHELL := bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+.DEFAULT_GOAL := help
+.PHONY: help setup demo repro ui check format test lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: ## Make .venv, pinned and compiled
+	@scripts/set-up
+
+demo: setup ## Run the whole pipeline on the bundled digits: minutes, no network
+	@resblock run digits
+
+repro: setup ## Run the whole study of params.yaml (CIFAR-10: hours on a CPU)
+	@resblock run
+
+ui: setup ## Compare the runs in MLflow
+	@resblock ui
+
+check: setup ## Format, lint, types
+	ruff format --check .
+	ruff check .
+	pyright
+
+format: setup ## Format the code
+	ruff format .
+	ruff check --fix .
+
+test: check ## Run every check and test that CI runs
+	pytest
+
+lock: setup ## Write requirements.lock anew (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
+
+clean: ## Remove the environment and caches; results stay
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .checkpoints data/downloads
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
