@@ -23,8 +23,10 @@ class _Group(click.Group):
         except UserError as error:
             click.echo(f"resblock: {error}", err=True)
             ctx.exit(1)
+        except BrokenPipeError:  # a reader such as `head` has had enough
+            raise
         except OSError as error:
-            if error.filename is None and error.errno is None:
+            if error.errno is None:
                 raise
             click.echo(f"resblock: {error.strerror}: {error.filename or ''}".rstrip(": "), err=True)
             ctx.exit(1)

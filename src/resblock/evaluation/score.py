@@ -74,7 +74,7 @@ def write_scores(folder: Path, scores: Sequence[Score]) -> None:
 
 def read_scores(folder: Path) -> list[Score]:
     """Read what `write_scores` wrote."""
-    frame = pd.read_csv(folder / SCORES, float_precision="round_trip")
+    frame = pd.read_csv(folder / SCORES)
     rows = cast(list[dict[str, Any]], frame.to_dict("records"))
     return [Score(**row) for row in rows]
 

@@ -17,6 +17,7 @@ from resblock.tracking.view import save_view
 DATABASE = Path("mlflow.db")
 ARTIFACTS = Path("mlartifacts")
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
+SQLITE = "sqlite:///"
 
 # A server that does not answer must not hold up a training: MLflow's own defaults wait for many minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -24,7 +25,7 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIE
 
 def tracking_uri() -> str:
     """Return the store's address: the environment's, else the project's own file."""
-    return os.environ.get(URI_VARIABLE) or f"sqlite:///{DATABASE.resolve()}"
+    return os.environ.get(URI_VARIABLE) or f"{SQLITE}{DATABASE.resolve()}"
 
 
 def experiment_name(dataset: str) -> str:
@@ -43,17 +44,18 @@ def open_store() -> mlflow.MlflowClient:
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     uri = tracking_uri()
-    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-    if uri.startswith("sqlite:"):
-        with FileLock(f"{DATABASE}.lock"):
-            client.search_experiments(max_results=1)  # makes or upgrades the tables
+    if not uri.startswith(SQLITE):
+        return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    with FileLock(f"{uri.removeprefix(SQLITE)}.lock"):
+        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)  # makes the tables
+        client.search_experiments(max_results=1)
     return client
 
 
 def ensure_experiment(client: mlflow.MlflowClient, dataset: str, description: str) -> Experiment:
     """Return the experiment of `dataset`, made first where it is missing."""
     name = experiment_name(dataset)
-    embedded = tracking_uri().startswith("sqlite:")
+    embedded = tracking_uri().startswith(SQLITE)
     location = (ARTIFACTS / name).resolve().as_uri() if embedded else None  # a server chooses its own
     tags: Mapping[str, str] = {"mlflow.note.content": description, "mlflow.experimentKind": "custom_model_development"}
     try:

@@ -97,7 +97,7 @@ def read_run(folder: Path) -> Run:
 
 def read_curve(folder: Path) -> list[EpochRow]:
     """Read the curve of the run in `folder`; needs no weights."""
-    frame = pd.read_csv(folder / CURVE, float_precision="round_trip")
+    frame = pd.read_csv(folder / CURVE)
     rows = frame.to_dict("records")
     return [EpochRow(epoch=int(row.pop("epoch")), **{str(k): float(v) for k, v in row.items()}) for row in rows]
 

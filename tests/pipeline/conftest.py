@@ -1,0 +1,103 @@
+"""A copy of the project with a study of minutes, run once through DVC as a person would run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RESULTS = {"dvc.lock", "runs", "costs", "reports", "evaluation", "data"}
+
+STUDY = """\
+study:
+  datasets: [digits]
+  variants: [cnn-4, plain-8, residual-8]
+  seeds: [0, 1]
+"""
+EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A project folder and the commands a person types in it."""
+
+    root: Path
+
+    def run(self, *command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the environment; on failure, fail with what it printed."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        ended = subprocess.run(
+            command, cwd=self.root, env={**environment, **variables}, capture_output=True, text=True, check=False
+        )
+        if check and ended.returncode:
+            pytest.fail(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}\n{ended.stderr}")
+        return ended
+
+    def would_run(self) -> set[str]:
+        """Return every stage that `dvc repro` would run: the stale ones and what follows from them."""
+        code = (
+            "import json, networkx; from dvc.repo import Repo; repo = Repo(); graph = repo.index.graph\n"
+            "stale = [stage for stage in graph if not repo.status([stage.addressing]) == {}]\n"
+            "names = {node.addressing for stage in stale for node in {stage} | networkx.ancestors(graph, stage)}\n"
+            "print(json.dumps(sorted(names)))"
+        )
+        return set(json.loads(self.run(sys.executable, "-c", code).stdout.splitlines()[-1]))
+
+    def edit(self, name: str, before: str, after: str) -> None:
+        """Replace a passage of a file as an editor would."""
+        path = self.root / name
+        text = path.read_text()
+        assert before in text, f"{name} does not hold {before!r}"
+        path.write_text(text.replace(before, after))
+
+    def lock(self) -> dict[str, Any]:
+        """Return what dvc.lock says of each stage."""
+        return YAML(typ="safe").load((self.root / "dvc.lock").read_text())["stages"]
+
+
+def copy_project(root: Path) -> Workspace:
+    """Copy what git would hold into `root`, without results, with the small study, as a repository of its own."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if Path(name).parts[0] not in RESULTS and (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+    params = root / "params.yaml"
+    text = params.read_text()
+    start, end = text.index("study:"), text.index("data:  #")
+    text = text[:start] + STUDY + "\n" + text[end:]
+    params.write_text(text.replace("epochs: 20                 #", f"epochs: {EPOCHS}  #"))
+    workspace = Workspace(root)
+    workspace.run("git", "init", "-q")
+    workspace.run("git", "add", "-A")
+    who = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
+    workspace.run("git", *who, "commit", "-qm", "The project")
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The small study, run. Tests read it and leave it as it is."""
+    workspace = copy_project(tmp_path_factory.mktemp("finished"))
+    workspace.run("resblock", "run", "--jobs", "2")
+    return workspace
+
+
+@pytest.fixture
+def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the finished study that a test may change."""
+    root = tmp_path / "project"
+    shutil.copytree(finished.root, root, symlinks=True)
+    return Workspace(root)

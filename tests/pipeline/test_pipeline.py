@@ -1,0 +1,139 @@
+"""The study through DVC: what it leaves, what an edit makes stale, and that a repeat gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from tests.pipeline.conftest import EPOCHS, Workspace
+
+TRAININGS = {f"train@digits-{variant}-{seed}" for variant in ("cnn-4", "plain-8", "residual-8") for seed in (0, 1)}
+AFTERWARDS = {"evaluate@digits", "report@digits"}
+
+
+def test_the_study_leaves_every_file(finished: Workspace) -> None:
+    root = finished.root
+    for stage in TRAININGS:
+        _, variant, seed = stage.rsplit("@")[1].split("-", 1)[0], *stage.split("digits-")[1].rsplit("-", 1)
+        folder = root / "runs/digits" / variant / f"seed-{seed}"
+        assert {path.name for path in folder.iterdir()} == {"weights.npz", "curve.csv", "metrics.json", "run.json"}
+        assert (root / "costs/digits" / variant / f"seed-{seed}.json").is_file()
+        assert list(pd.read_csv(folder / "curve.csv")["epoch"]) == list(range(1, EPOCHS + 1))
+        assert (root / "evaluation/digits/predictions" / variant / f"seed-{seed}.npz").is_file()
+    assert (root / "reports/digits/index.html").is_file()
+    assert {path.name for path in (root / "reports/digits/figures").iterdir()} == {
+        "accuracy.png",
+        "confusion.png",
+        "depth.png",
+        "gap.png",
+        "loss.png",
+    }
+    assert not list((root / ".checkpoints").glob("*"))
+
+
+def test_a_finished_study_runs_nothing_again(finished: Workspace) -> None:
+    assert finished.would_run() == set()
+
+
+def test_metrics_and_plots_say_something(finished: Workspace, workspace: Workspace) -> None:
+    metrics = json.loads(workspace.run("dvc", "metrics", "show", "--json").stdout)
+    (files,) = (revision["data"] for revision in metrics.values())
+    values = files["reports/digits/metrics.json"]["data"]
+    assert set(values["test_accuracy"]) == {"cnn-4", "plain-8", "residual-8"}
+    assert set(values["residual_minus_plain"]) == {"8"}
+    workspace.run("dvc", "plots", "show", "--out", "plots")
+    assert "depth" in (workspace.root / "plots/index.html").read_text()
+
+
+def test_an_edited_learning_rate_makes_stale_the_trainings_and_what_follows(workspace: Workspace) -> None:
+    workspace.edit("params.yaml", "learning_rate: 0.001       #", "learning_rate: 0.002       #")
+    assert workspace.would_run() == TRAININGS | AFTERWARDS
+
+
+def test_the_recipe_of_another_data_set_makes_nothing_stale(workspace: Workspace) -> None:
+    workspace.edit("params.yaml", "batch_size: 128", "batch_size: 256")
+    assert workspace.would_run() == set()
+
+
+def test_adding_a_depth_trains_only_the_new_networks(workspace: Workspace) -> None:
+    workspace.edit("params.yaml", "residual-8]", "residual-8, residual-14]")
+    added = {f"train@digits-residual-14-{seed}" for seed in (0, 1)}
+    assert workspace.would_run() == added | AFTERWARDS
+
+
+def test_removing_a_variant_retrains_nothing(workspace: Workspace) -> None:
+    workspace.edit("params.yaml", "plain-8, ", "")
+    assert workspace.would_run() == AFTERWARDS
+
+
+def test_another_split_makes_stale_the_cut_and_all_that_follows(workspace: Workspace) -> None:
+    workspace.edit("params.yaml", "test_fraction: 0.2", "test_fraction: 0.3")
+    assert workspace.would_run() == {"preprocess@digits"} | TRAININGS | AFTERWARDS
+
+
+def test_code_that_watches_retrains_nothing(workspace: Workspace) -> None:
+    for name in ("tracking/stage.py", "stages/train.py", "stages/terminal.py", "cli.py", "pipeline.py", "params.py"):
+        path = workspace.root / "src/resblock" / name
+        path.write_text(path.read_text() + "\n# edited\n")
+    assert workspace.would_run() == set()
+    path = workspace.root / "src/resblock/report/page.html"
+    path.write_text(path.read_text().replace("resblock ·", "resblock:"))
+    assert workspace.would_run() == {"report@digits"}
+
+
+def test_an_edited_block_retrains_everything(workspace: Workspace) -> None:
+    path = workspace.root / "src/resblock/model/network.py"
+    path.write_text(path.read_text() + "\n# edited\n")
+    assert workspace.would_run() == TRAININGS | AFTERWARDS
+
+
+def test_compiled_code_makes_nothing_stale(workspace: Workspace) -> None:
+    cache = workspace.root / "src/resblock/model/__pycache__"
+    cache.mkdir(exist_ok=True)
+    (cache / "network.cpython-311.pyc").write_bytes(b"compiled")
+    assert workspace.would_run() == set()
+
+
+def test_a_forced_repeat_leaves_the_lock_as_it_was(workspace: Workspace) -> None:
+    before = workspace.lock()
+    workspace.run("dvc", "repro", "--force", "--single-item", "train@digits-residual-8-0")
+    workspace.run("dvc", "repro", "report@digits")
+    after = workspace.lock()
+    for stage in after.values():
+        for out in (*stage["outs"], *stage.get("deps", [])):
+            if is_timed(out["path"]):  # times and machine, and the page that prints them, may differ
+                out.clear()
+    for stage in before.values():
+        for out in (*stage["outs"], *stage.get("deps", [])):
+            if is_timed(out["path"]):
+                out.clear()
+    assert after == before
+
+
+def is_timed(path: str) -> bool:
+    return path.startswith("costs/") or path.endswith("index.html")
+
+
+def test_a_half_trained_study_can_be_looked_at(workspace: Workspace) -> None:
+    folder = workspace.root / "runs/digits/plain-8/seed-1"
+    for path in folder.iterdir():
+        path.unlink()
+    ended = workspace.run("resblock", "evaluate", "digits")
+    assert "1 of 6 trainings are not there" in ended.stderr
+    workspace.run("resblock", "report", "digits")
+    assert "plain-8: 1 missing" in (workspace.root / "reports/digits/index.html").read_text()
+
+
+def test_results_of_a_killed_training_are_whole_or_absent(workspace: Workspace) -> None:
+    leftovers = [path for path in workspace.root.rglob("*.partial") if ".dvc" not in path.parts]
+    assert leftovers == []
+
+
+def test_no_result_names_this_machine(finished: Workspace) -> None:
+    for folder in ("runs", "evaluation", "reports"):
+        for path in (finished.root / folder).rglob("*"):
+            if path.suffix in (".json", ".csv", ".html"):
+                assert str(Path.home()) not in path.read_text(), path
+                assert str(finished.root) not in path.read_text(), path

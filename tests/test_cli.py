@@ -1,0 +1,122 @@
+"""The command line as a person calls it: answers, messages, exit codes, and never a traceback for their mistake."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RESBLOCK = Path(sys.executable).parent / "resblock"
+
+
+def resblock(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{cwd / 'mlflow.db'}", **variables}
+    return subprocess.run([RESBLOCK, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with nothing but params.yaml."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+def refused(ended: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Hold that a command ended with a message that has `words`, and no traceback."""
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert ended.stderr.startswith("resblock: ")
+    assert "Traceback" not in ended.stderr
+    for word in words:
+        assert word in ended.stderr
+
+
+COMMANDS = ("check", "download", "preprocess", "train", "evaluate", "report", "run", "ui")
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    ended = resblock("--help", cwd=tmp_path)
+    assert ended.returncode == 0
+    for command in COMMANDS:
+        assert f"\n  {command} " in ended.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example(command: str, tmp_path: Path) -> None:
+    ended = resblock(command, "--help", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "Example: " in ended.stdout
+    assert f"resblock {command}" in ended.stdout.split("Example: ")[1]
+
+
+def test_check_says_what_the_study_comprises(project: Path) -> None:
+    ended = resblock("check", cwd=project)
+    assert ended.returncode == 0
+    assert "42 trainings" in ended.stdout  # 2 data sets, 7 networks, 3 seeds
+
+
+def test_a_wrong_key_is_named_with_its_line(project: Path) -> None:
+    text = (project / "params.yaml").read_text().replace("batch_size: 128", "batch_size: none")
+    (project / "params.yaml").write_text(text)
+    line = text.splitlines().index("    batch_size: none") + 1
+    refused(resblock("check", cwd=project), "train.cifar10.batch_size", "'none'", f"params.yaml, line {line}")
+
+
+def test_outside_a_project_the_way_in_is_named(tmp_path: Path) -> None:
+    refused(resblock("check", cwd=tmp_path), "params.yaml", "project's root")
+
+
+def test_an_impossible_depth_names_its_neighbours(project: Path) -> None:
+    refused(resblock("train", "digits", "residual-21", "0", cwd=project), "residual-20", "residual-26")
+
+
+def test_an_unknown_data_set_names_those_there_are(project: Path) -> None:
+    refused(resblock("download", "mnist", cwd=project), "mnist", "digits, cifar10")
+    refused(resblock("run", "mnist", cwd=project), "mnist", "digits, cifar10")
+
+
+def test_a_seed_beyond_32_bits_is_refused(project: Path) -> None:
+    ended = resblock("train", "digits", "residual-8", str(2**32), cwd=project)
+    assert ended.returncode == 2
+    assert "4294967295" in ended.stderr
+
+
+def test_training_before_its_data_are_there_says_what_is_missing(project: Path) -> None:
+    refused(resblock("train", "digits", "residual-8", "0", cwd=project), "data/splits/digits/dataset.json")
+
+
+def test_stages_work_one_by_one_without_git_or_dvc(project: Path) -> None:
+    text = (project / "params.yaml").read_text().replace("epochs: 20                 #", "epochs: 1  #")
+    (project / "params.yaml").write_text(text)
+    for arguments in (
+        ("download", "digits"),
+        ("preprocess", "digits"),
+        ("train", "digits", "cnn-4", "0"),
+        ("evaluate", "digits"),
+        ("report", "digits"),
+    ):
+        ended = resblock(*arguments, cwd=project)
+        assert ended.returncode == 0, ended.stderr
+        if arguments[0] == "train":
+            lines = ended.stdout.splitlines()
+            assert len(lines) == 1
+            assert lines[0].startswith("epoch 1/1  loss ")
+            assert ended.stderr == ""  # no greetings from TensorFlow, MLflow or anyone
+    assert (project / "reports/digits/index.html").is_file()
+
+
+def test_a_batch_larger_than_the_training_set_is_refused(project: Path) -> None:
+    text = (project / "params.yaml").read_text().replace("batch_size: 64", "batch_size: 5000")
+    (project / "params.yaml").write_text(text)
+    for stage in ("download", "preprocess"):
+        assert resblock(stage, "digits", cwd=project).returncode == 0
+    refused(resblock("train", "digits", "cnn-4", "0", cwd=project), "train.digits.batch_size", "5000", "1293")
+
+
+def test_the_ui_without_runs_says_how_to_get_some(project: Path) -> None:
+    refused(resblock("ui", cwd=project), "make demo")
+    refused(resblock("ui", "--dataset", "digits", cwd=project), "resblock run digits")

@@ -1,0 +1,101 @@
+"""Scores, confusions and predictions: what is stored comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+from resblock.data.splits import DatasetDescription, Split, SplitName
+from resblock.evaluation.score import (
+    METRICS,
+    Confusion,
+    Score,
+    empty_score,
+    read_confusions,
+    read_scores,
+    write_confusions,
+    write_scores,
+)
+from resblock.params import Recipe
+from resblock.spec import ModelSpec, RunKey
+from resblock.training.checkpoint import Checkpoint
+
+
+def test_scores_round_trip_with_their_status(tmp_path: Path) -> None:
+    figures = {name: (index + 1) / 7 for index, name in enumerate(METRICS)}
+    scores = [
+        Score("residual-8", "residual", 8, 0, "finished", **figures),
+        empty_score(ModelSpec.parse("plain-8"), 4_000_000_000, "diverged"),
+        empty_score(ModelSpec.parse("plain-8"), 1, "missing"),
+    ]
+    write_scores(tmp_path, scores)
+    back = read_scores(tmp_path)
+    assert back[0] == scores[0]
+    assert [(score.variant, score.seed, score.status) for score in back[1:]] == [
+        ("plain-8", 4_000_000_000, "diverged"),
+        ("plain-8", 1, "missing"),
+    ]
+    assert all(np.isnan(score.test_accuracy) and score.metrics == {} for score in back[1:])
+
+
+def test_a_study_without_finished_runs_round_trips(tmp_path: Path) -> None:
+    write_scores(tmp_path, [empty_score(ModelSpec.parse("cnn-4"), 0, "missing")])
+    write_confusions(tmp_path, [], ("a", "b"))
+    assert [score.status for score in read_scores(tmp_path)] == ["missing"]
+    assert read_confusions(tmp_path, ("a", "b")) == []
+
+
+def test_confusions_round_trip(tmp_path: Path) -> None:
+    confusions = [Confusion("cnn-4", seed, np.array([[3, 1], [seed, 4]])) for seed in (0, 1)]
+    write_confusions(tmp_path, confusions, ("cat", "dog"))
+    back = read_confusions(tmp_path, ("cat", "dog"))
+    for before, after in zip(confusions, back, strict=True):
+        assert (before.variant, before.seed) == (after.variant, after.seed)
+        np.testing.assert_array_equal(before.counts, after.counts)
+    np.testing.assert_allclose(back[1].per_class_accuracy, [3 / 4, 4 / 5])
+
+
+@pytest.mark.usefixtures("backend")
+def test_evaluation_repeats_the_last_epochs_validation_figures(
+    tmp_path: Path, few_digits: dict[SplitName, Split], make_recipe: Callable[..., Recipe]
+) -> None:
+    from resblock.evaluation.evaluate import confusion, evaluate, read_predictions, write_predictions
+    from resblock.training.fit import fit
+
+    recipe = make_recipe(horizontal_flip=True)
+    key = RunKey("digits", ModelSpec.parse("residual-8"), 3)
+    manifest = {"variant": "residual-8", "seed": 3, "recipe": recipe.model_dump(), "key": "k"}
+    run, _ = fit(
+        key,
+        few_digits["train"],
+        few_digits["validation"],
+        classes=10,
+        recipe=recipe,
+        manifest=manifest,
+        checkpoint=Checkpoint(tmp_path, "k"),
+        threads=1,
+    )
+    sizes: dict[SplitName, int] = {name: len(split.labels) for name, split in few_digits.items()}
+    description = DatasetDescription("digits", tuple("0123456789"), (8, 8, 1), sizes, {}, "test")
+    score, logits = evaluate(run, few_digits, description)
+
+    last = run.curve[-1]
+    assert score.validation_accuracy == last.validation_accuracy
+    assert score.validation_loss == last.validation_loss
+    assert score.validation_loss_reestimated == last.validation_loss_reestimated
+    assert score.validation_loss != score.validation_loss_reestimated
+    test = few_digits["test"]
+    assert score.test_accuracy == accuracy_score(test.labels, logits["test"].argmax(axis=-1))
+
+    counts = confusion(score, logits, test, classes=10)
+    assert counts.counts.sum() == len(test.labels)
+    assert np.trace(counts.counts) == round(score.test_accuracy * len(test.labels))
+
+    write_predictions(tmp_path / "predictions.npz", logits)
+    kept = read_predictions(tmp_path / "predictions.npz")
+    assert sorted(kept) == ["test", "test_reestimated", "validation", "validation_reestimated"]
+    np.testing.assert_array_equal(kept["test"], logits["test"])
