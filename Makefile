@@ -2,7 +2,7 @@
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro ui check format test lock clean
+.PHONY: help setup demo repro ui check format test readme lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -30,6 +30,9 @@ format: setup ## Format the code
 
 test: check ## Run every check and test that CI runs
 	pytest
+
+readme: setup ## Write the tables and pictures of README.md from the results
+	python scripts/readme.py
 
 lock: setup ## Write requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \

@@ -14,7 +14,7 @@ import pytest
 from resblock.data.splits import DatasetDescription
 from resblock.evaluation.score import METRICS, Confusion, Score, empty_score
 from resblock.evaluation.study import Study, t_interval
-from resblock.report.figures import run_curve
+from resblock.report.figures import run_curves
 from resblock.report.page import Material, lead, pictures, render
 from resblock.report.style import save_figure
 from resblock.report.tables import percent, points
@@ -38,7 +38,7 @@ def curve() -> list[EpochRow]:
 def make_material(scores: Sequence[Score]) -> Material:
     there = [s for s in scores if s.status == "finished"]
     specs = list(dict.fromkeys(s.spec for s in there))
-    cost = Cost("2026-01-02T03:04:05+00:00", 9.0, (2.0, 1.0), 321.0, 75_290, 12_000_000, "a machine", 2, {"keras": "3"})
+    cost = Cost("2026-01-02T03:04:05+00:00", (2.0, 1.0), 321.0, 75_290, 12_000_000, "a machine", 2, {"keras": "3"})
     return Material(
         study=Study("pets", tuple(scores)),
         dataset=DatasetDescription("pets", CLASSES, (8, 8, 3), {"train": 9, "validation": 3, "test": 3}, {}, "a box"),
@@ -150,5 +150,5 @@ def test_numbers_are_written_as_a_reader_expects() -> None:
 
 def test_a_diverged_curve_can_be_drawn(tmp_path: Path) -> None:
     lost = replace(curve()[-1], epoch=5, loss=float("nan"), validation_loss=float("nan"))
-    save_figure(run_curve("plain-8", [*curve(), lost]), tmp_path / "curve.png")
+    save_figure(run_curves({"plain-8": [*curve(), lost]}), tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -63,9 +63,13 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read what `write_arrays` wrote. Never unpickles."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    """Read what `write_arrays` wrote. Never unpickles. Raises ValueError or BadZipFile where the file is damaged."""
+    with path.open("rb") as file:  # np.load itself leaves a damaged archive open
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except RuntimeError as error:  # zipfile's answer to flags and methods that only damage brings about
+            raise ValueError(str(error)) from None
 
 
 def digest_bytes(content: bytes) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from resblock.errors import UserError
 from resblock.paths import PARAMS
@@ -45,11 +45,14 @@ class Study(_Section):
     @field_validator("variants", mode="after")
     @classmethod
     def _variants_exist(cls, variants: list[str]) -> list[str]:
+        reasons: list[str] = []
         for variant in variants:
             try:
                 ModelSpec.parse(variant)
             except ValueError as error:
-                raise PydanticCustomError("variant", "{reason}", {"reason": str(error)}) from None
+                reasons.append(str(error))
+        if reasons:
+            raise PydanticCustomError("variant", "{reasons}", {"reasons": "; ".join(reasons)})
         return variants
 
     @field_validator("datasets", "variants", "seeds", mode="after")
@@ -152,6 +155,9 @@ def read_params(path: Path) -> Params:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = (error.problem or "not YAML").strip().splitlines()[0]
         raise ParamsError(f"{path}{line}: {problem}") from None
+    except YAMLError as error:  # a character that YAML forbids
+        problem = " ".join(str(error).split())
+        raise ParamsError(f"{path}: {problem}") from None
     if not isinstance(tree, Mapping):
         raise ParamsError(f"{path}: expected the sections {', '.join(Params.model_fields)}, found none")
     plain = _plain(tree)
@@ -201,7 +207,7 @@ def _merge_unions(problems: Iterable[ErrorDetails]) -> list[ErrorDetails]:
             problem = ErrorDetails(
                 type="fraction_or_official", loc=location, input=problem["input"], msg="official or a number in (0, 1)"
             )
-        merged.setdefault((location, problem["type"]), problem)
+        merged.setdefault((location, problem["type"], problem["msg"]), problem)
     return list(merged.values())
 
 

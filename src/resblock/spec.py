@@ -68,6 +68,8 @@ class ModelSpec:
                 f"{name!r} is no variant; write <family>-<depth> with a family of {', '.join(FAMILIES)}, "
                 "for instance residual-20"
             )
+        if depth != str(int(depth)):  # one network, one name: 020 would share the files of 20
+            raise ValueError(f"{name}: write {family}-{int(depth)}")
         return cls(family, int(depth))
 
     @property

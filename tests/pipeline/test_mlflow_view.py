@@ -101,4 +101,4 @@ def test_mlflow_run_makes_stages_children_of_its_own_run(workspace: Workspace) -
 
 def test_artifacts_lie_in_the_project(runs: dict[str, Run], finished: Workspace) -> None:
     for run in runs.values():
-        assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(finished.root / "mlartifacts")
+        assert Path(str(run.info.artifact_uri).removeprefix("file://")).is_relative_to(finished.root / "mlartifacts")

@@ -75,10 +75,9 @@ def test_selected_runs_can_be_compared_over_depth(address: str) -> None:
         page.get_by_role("button", name="Compare").click()
         expect(page.get_by_text("Comparing 6 Runs")).to_be_visible(timeout=30_000)
         page.get_by_role("tab", name="Scatter Plot").click()
-        for axis, name in enumerate(("depth", "test_accuracy")):
-            page.locator(".ant-select-selection-item, [class*=select-selection-item]").nth(axis).click()
-            page.keyboard.type(name)
-            page.locator(f"[class*=select-item-option][title='{name}']").last.click()
+        for axis, name in (("x", "depth"), ("y", "test_accuracy")):
+            page.locator(f"#{axis}-axis-selector").click()
+            page.get_by_role("option", name=name, exact=True).click()
         expect(page.locator(".xtitle")).to_have_text("depth")
         expect(page.locator(".ytitle")).to_have_text("test_accuracy")
         browser.close()

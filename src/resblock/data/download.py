@@ -93,6 +93,8 @@ class Archive:
         with tarfile.open(archive, "r:*") as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
+                if not path.parts:  # "./", the root of an archive made with tar -czf … .
+                    continue
                 if path.is_absolute() or ".." in path.parts or path.parts[:1] != (self.folder,):
                     raise DownloadError(f"member {member.name!r} lies outside {self.folder}/; archive refused")
                 if path.parent != PurePosixPath(self.folder) or path.name not in missing or not member.isfile():

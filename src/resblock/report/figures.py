@@ -30,6 +30,9 @@ LOSSES = {
 }
 
 
+DODGE = {"cnn": 0.0, "plain": -0.3, "residual": 0.3}  # layers aside, so that the bars of twins do not hide each other
+
+
 def depth_against_accuracy(study: Study) -> Figure:
     """Draw accuracy over depth on test and training images: every seed, the mean, and its t-interval."""
     with house_style():
@@ -57,7 +60,7 @@ def gaps(study: Study, metrics: Sequence[str]) -> Figure:
         axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axis, metric in zip(axes, metrics, strict=True):
             _gap_panel(axis, study.gaps(metric))
-            axis.set_title(metric.replace("_", " "))
+            axis.set_title(metric.replace("_reestimated", ", re-estimated").replace("_", " "))
             axis.set_xlabel("depth (weight layers)")
         axes[0].set_ylabel("residual − plain (points)")
     return figure
@@ -91,27 +94,29 @@ def learning_curves(curves: Curves, columns: Mapping[str, str]) -> Figure:
     return figure
 
 
-def run_curve(name: str, curve: Sequence[EpochRow]) -> Figure:
-    """Draw one training: loss and accuracy on training and validation images, by both kinds of statistics."""
-    frame = curve_frame(curve)
+def run_curves(curves: Mapping[str, Sequence[EpochRow]]) -> Figure:
+    """Draw single trainings, a row for each: loss and accuracy in training and validation, by both statistics."""
     lines = {
-        "training": ("", "#444444", "solid"),
-        "validation, statistics as trained": ("validation_", "#D55E00", "solid"),
-        "validation, statistics re-estimated": ("validation_*_reestimated", "#0072B2", (0, (4, 2))),
+        "training": ("{}", "#444444", "solid"),
+        "validation, statistics as trained": ("validation_{}", "#D55E00", "solid"),
+        "validation, statistics re-estimated": ("validation_{}_reestimated", "#0072B2", (0, (4, 2))),
     }
     with house_style():
-        figure = new_figure(8, 3.2)
-        axes = figure.subplots(1, 2)
-        for axis, quantity in zip(axes, ("loss", "accuracy"), strict=True):
-            for label, (pattern, color, dashes) in lines.items():
-                column = pattern.replace("*", quantity) if "*" in pattern else pattern + quantity
-                axis.plot(frame["epoch"], frame[column], color=color, linestyle=dashes, label=label, marker=".")
+        figure = new_figure(8, 2.8 * len(curves) + 0.4)
+        axes = figure.subplots(len(curves), 2, sharex="col", sharey="col", squeeze=False)
+        for row, (name, curve) in zip(axes, curves.items(), strict=True):
+            frame = curve_frame(curve)
+            for axis, quantity in zip(row, ("loss", "accuracy"), strict=True):
+                for label, (column, color, dashes) in lines.items():
+                    values = frame[column.format(quantity)]
+                    axis.plot(frame["epoch"], values, color=color, linestyle=dashes, label=label, marker=".")
+                axis.set_title(f"{name}: {quantity}")
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            row[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        for axis in axes[-1]:
             axis.set_xlabel("epoch")
-            axis.set_ylabel(quantity)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes[0].legend()
-        figure.suptitle(name)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -141,10 +146,10 @@ def _depth_panel(axis: Axes, study: Study, metric: str) -> None:
         if not members:
             continue
         style: dict[str, Any] = {"color": COLORS[family], "marker": MARKERS[family]}
-        for summary in members:
+        depths = [summary.spec.depth + DODGE[family] for summary in members]
+        for depth, summary in zip(depths, members, strict=True):
             values = summary.values(metric)
-            axis.plot([summary.spec.depth] * len(values), values, linestyle="none", alpha=0.35, markersize=4, **style)
-        depths = [summary.spec.depth for summary in members]
+            axis.plot([depth] * len(values), values, linestyle="none", alpha=0.35, markersize=4, **style)
         intervals = [summary.interval(metric) for summary in members]
         axis.errorbar(
             depths,
@@ -156,8 +161,8 @@ def _depth_panel(axis: Axes, study: Study, metric: str) -> None:
             label=family,
             **style,
         )
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+    axis.set_xticks(sorted({summary.spec.depth for summary in study.summaries}))
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
 
 
 def _gap_panel(axis: Axes, gap_list: Sequence[Gap]) -> None:

@@ -169,7 +169,7 @@ def _cost_table(material: Material) -> pd.DataFrame:
         {
             "training": f"{spec.name}, seed {seed}",
             "started (UTC)": cost.started.removesuffix("+00:00").replace("T", " "),
-            "seconds": f"{sum(cost.epoch_seconds):,.0f}",
+            "seconds": f"{cost.seconds:,.0f}",
             "images/s": f"{cost.images_per_second:,.0f}",
             "threads": cost.threads,
             "machine": cost.machine,

@@ -10,9 +10,9 @@ from resblock.stages.terminal import warn
 from resblock.tracking.stage import StageDescription, StageRun, track
 
 ABOUT = (
-    "What the residual block buys, and how accuracy changes with depth, on {dataset}. The view *Depth against "
-    "accuracy* (button Views) shows the training runs: residual blue, plain orange, cnn green. Group them by `variant` for means "
-    "over seeds. Every run is a stage of `dvc.yaml`."
+    "What the residual block buys, and how accuracy changes with depth, on {dataset}. "
+    "The view *Depth against accuracy* (button Views) shows the training runs: residual blue, plain orange, cnn green. "
+    "Group them by `variant` for means over seeds. Every run is a stage of `dvc.yaml`."
 )
 
 

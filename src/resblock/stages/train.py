@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from resblock import paths
 from resblock.data.splits import read_description, read_split
 from resblock.params import read_params
-from resblock.report.figures import run_curve
+from resblock.report.figures import run_curves
 from resblock.report.style import COLORS, save_figure
 from resblock.spec import RunKey
 from resblock.stages.terminal import epoch_line, say, step_bar, warn
@@ -87,6 +87,6 @@ def _log(tracker: StageRun, key: RunKey, result: Run, cost: Cost) -> None:
     )
     with TemporaryDirectory() as scratch:
         picture = Path(scratch) / "curve.png"
-        save_figure(run_curve(str(key), result.curve), picture)
+        save_figure(run_curves({str(key): result.curve}), picture)
         for path in (picture, folder / CURVE, folder / METRICS, folder / MANIFEST, paths.cost(key)):
             tracker.artifact(path)

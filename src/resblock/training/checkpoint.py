@@ -21,6 +21,7 @@ class Progress:
     """All that the next epoch needs. The order of images and the learning rate follow from the epoch."""
 
     variables: Mapping[str, np.ndarray]  # of model and optimiser: weights, moving averages, random states, moments
+    started: str  # UTC, ISO 8601: when the first process began
     curve: Sequence[EpochRow]
     epoch_seconds: Sequence[float]
     train_seconds: Sequence[float]
@@ -42,6 +43,7 @@ class Checkpoint:
         """Replace the file by `progress`, whole or not at all."""
         state = {
             "key": self.key,
+            "started": progress.started,
             "curve": [asdict(row) for row in progress.curve],
             "epoch_seconds": list(progress.epoch_seconds),
             "train_seconds": list(progress.train_seconds),
@@ -57,7 +59,7 @@ class Checkpoint:
             if state["key"] != self.key:
                 raise ValueError(f"it belongs to {state['key']}")
             curve = [EpochRow(**row) for row in state["curve"]]
-            return Progress(arrays, curve, state["epoch_seconds"], state["train_seconds"])
+            return Progress(arrays, state["started"], curve, state["epoch_seconds"], state["train_seconds"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:

@@ -50,6 +50,7 @@ class Observers:
 class _State:
     """What a training has seen so far."""
 
+    started: str
     curve: list[EpochRow] = field(default_factory=list[EpochRow])
     epoch_seconds: list[float] = field(default_factory=list[float])
     train_seconds: list[float] = field(default_factory=list[float])
@@ -69,8 +70,8 @@ def fit(
 ) -> tuple[Run, Cost]:
     """Train the network of `key` and return its results and their cost.
 
-    `manifest` goes into the run as it is. A process that was killed goes on from `checkpoint`, which is removed when
-    the training ends. A loss that is not finite ends it with status ``diverged``.
+    `manifest` goes into the run as it is. A process that was killed goes on from `checkpoint`, which the caller removes
+    when it has written the results. A loss that is not finite ends the training with status ``diverged``.
 
     Raises UserError where a batch is larger than the training set.
     """
@@ -81,7 +82,6 @@ def fit(
             f"train.{key.dataset}.batch_size: got {recipe.batch_size}, must be at most {images}, "
             "the number of training images (params.yaml)"
         )
-    started, clock = datetime.now(UTC), time.perf_counter()
     height, width, channels = train.images.shape[1:]
     model = build_model(key.spec, (height, width, channels), classes, recipe, key.seed)
     steps = math.ceil(images / recipe.batch_size)
@@ -90,9 +90,11 @@ def fit(
     engine = make_engine(model, optimizer, train)
     statistics_images = reestimation_images(train, recipe.reestimate_images, key.seed)
 
-    state = _State()
+    state = _State(datetime.now(UTC).isoformat(timespec="seconds"))
     if (progress := checkpoint.load(observers.warnings)) and _restore(model, optimizer, progress, observers):
-        state = _State(list(progress.curve), list(progress.epoch_seconds), list(progress.train_seconds))
+        state = _State(
+            progress.started, list(progress.curve), list(progress.epoch_seconds), list(progress.train_seconds)
+        )
         observers.resumed(state.curve)
 
     for epoch in range(len(state.curve) + 1, recipe.epochs + 1):
@@ -110,7 +112,9 @@ def fit(
         )
         state.curve.append(row)
         state.epoch_seconds.append(time.perf_counter() - begin)
-        checkpoint.save(Progress(_variables(model, optimizer), state.curve, state.epoch_seconds, state.train_seconds))
+        checkpoint.save(
+            Progress(_variables(model, optimizer), state.started, state.curve, state.epoch_seconds, state.train_seconds)
+        )
         observers.epochs(row)
 
     run = Run(
@@ -120,8 +124,7 @@ def fit(
         weights={variable.path: keras.ops.convert_to_numpy(variable) for variable in model.weights},
     )
     cost = Cost(
-        started=started.isoformat(timespec="seconds"),
-        seconds=time.perf_counter() - clock,
+        started=state.started,
         epoch_seconds=tuple(state.epoch_seconds),
         images_per_second=images / float(np.median(state.train_seconds)),
         parameters=count_parameters(model),
@@ -200,8 +203,8 @@ def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dic
 def _named(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     """Name every variable that the next step reads: weights, moving averages, random states, optimiser state."""
     return {
-        **{f"model/{number}/{variable.path}": variable for number, variable in enumerate(model.variables)},
-        **{f"optimizer/{number}/{variable.path}": variable for number, variable in enumerate(optimizer.variables)},
+        **{f"model/{number}/{variable.name}": variable for number, variable in enumerate(model.variables)},
+        **{f"optimizer/{number}/{variable.name}": variable for number, variable in enumerate(optimizer.variables)},
     }
 
 

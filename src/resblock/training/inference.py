@@ -47,8 +47,9 @@ def reestimated(model: keras.Model, images: np.ndarray, seed: int) -> Generator[
     """Within the block, `model` normalises with statistics re-estimated on `images`; afterwards all is as before.
 
     One pass in training mode, augmentation included, so that the averaging is the one thing that differs from the
-    statistics as trained: the mean over batches of batch means and variances (Wu & Johnson 2021, "Rethinking 'Batch'
-    in BatchNorm", section 3), each batch weighted by its size, instead of an exponential average along training.
+    statistics as trained: the mean over batches of batch means and variances, each batch weighted by its size, instead
+    of an exponential average along training. Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3, propose
+    this; they add the variance between the batches' means, which the moving averages leave out as well.
     """
     normalizations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     if not normalizations:

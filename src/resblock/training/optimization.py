@@ -31,7 +31,7 @@ def learning_rate(recipe: Recipe, steps: int) -> float | keras.optimizers.schedu
         case "constant":
             return peak
         case "step":
-            boundaries = [round(share * steps) for share in STEP_AT]
+            boundaries = [round(share * steps) - 1 for share in STEP_AT]  # Keras keeps the old rate at the boundary
             values = [peak * STEP_FACTOR**drops for drops in range(len(STEP_AT) + 1)]
             return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
         case "cosine":

@@ -46,7 +46,6 @@ class Cost:
     """What a training took, on which machine: the one thing that may differ between repeats."""
 
     started: str  # UTC, ISO 8601
-    seconds: float  # wall clock, from building the network to the last epoch's end
     epoch_seconds: tuple[float, ...]  # wall clock of each epoch, validation included
     images_per_second: float  # training images in the median epoch's training steps
     parameters: int
@@ -56,9 +55,9 @@ class Cost:
     versions: Mapping[str, str]
 
     @property
-    def median_epoch_seconds(self) -> float:
-        """Wall clock of the median epoch."""
-        return float(np.median(self.epoch_seconds))
+    def seconds(self) -> float:
+        """Wall clock of all epochs, those of processes that were killed included."""
+        return sum(self.epoch_seconds)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,125 @@
+#!/usr/bin/env python
+"""Write the README's tables and pictures from the results in the repository; with --check, only compare the tables."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from resblock import paths
+from resblock.evaluation.score import read_scores
+from resblock.evaluation.study import Study
+from resblock.report.figures import run_curves
+from resblock.report.style import save_figure
+from resblock.report.tables import percent, points
+from resblock.spec import ModelSpec, RunKey
+from resblock.training.run import read_cost, read_curve
+
+README = Path("README.md")
+IMAGES = Path("docs/images")
+JOINT = Path("docs/results/cifar10-joint-flips")  # the same trainings with `flips: joint`
+TWINS = [RunKey("cifar10", ModelSpec.parse(name), 0) for name in ("residual-20", "plain-20")]
+EPOCHS = (1, 5, 10, 15, 20)
+
+
+def digits() -> str:
+    """Return accuracy by network and the paired gaps, on the bundled digits."""
+    study = Study("digits", tuple(read_scores(paths.evaluation("digits"))))
+    gaps = {f"residual-{gap.depth}": points(gap.interval) for gap in study.gaps("test_accuracy")}
+    rows = [
+        {
+            "network": f"`{summary.spec}`",
+            "train accuracy, %": percent(summary.interval("train_accuracy")),
+            "test accuracy, %": percent(summary.interval("test_accuracy")),
+            "every seed": ", ".join(f"{100 * value:.1f}" for value in summary.values("test_accuracy")),
+            "residual − plain, points": gaps.get(summary.spec.name, ""),
+        }
+        for summary in study.summaries
+    ]
+    return _markdown(pd.DataFrame(rows))
+
+
+def cifar10() -> str:
+    """Return both twins' accuracies along the paper's recipe."""
+    columns = {
+        "training": "accuracy",
+        "validation, as trained": "validation_accuracy",
+        "validation, re-estimated": "validation_accuracy_reestimated",
+    }
+    rows = [
+        {"network": f"`{key.spec}`", "accuracy, %": label}
+        | {f"epoch {epoch}": f"{100 * getattr(curve[epoch - 1], column):.1f}" for epoch in EPOCHS}
+        for key in TWINS
+        for curve in [read_curve(paths.run(key))]
+        for label, column in columns.items()
+    ]
+    return _markdown(pd.DataFrame(rows))
+
+
+def rebound() -> str:
+    """Return how often each loss rose from one epoch to the next, and the last epoch's test accuracy."""
+    scores = {score.variant: score for score in read_scores(paths.evaluation("cifar10")) if score.seed == 0}
+    rows: list[dict[str, object]] = []
+    for key in TWINS:
+        curve = pd.DataFrame(read_curve(paths.run(key)))
+        rises = {name: int((curve[name].diff() > 0).sum()) for name in curve.columns}
+        score, cost = scores[key.spec.name], read_cost(paths.cost(key))
+        rows.append(
+            {
+                "network": f"`{key.spec}`",
+                "rises of training loss": rises["loss"],
+                "of validation loss, as trained": rises["validation_loss"],
+                "of validation loss, re-estimated": rises["validation_loss_reestimated"],
+                "test accuracy, as trained, %": f"{100 * score.test_accuracy:.1f}",
+                "test accuracy, re-estimated, %": f"{100 * score.test_accuracy_reestimated:.1f}",
+                "minutes": f"{cost.seconds / 60:.0f}",
+                "fastest epoch, s": f"{min(cost.epoch_seconds):.0f}",
+            }
+        )
+    return _markdown(pd.DataFrame(rows))
+
+
+def flips() -> str:
+    """Return training accuracies with one coin for both flips and with two."""
+    rows = [
+        {"network": f"`{key.spec}`", "`flips`": name}
+        | {f"epoch {epoch}": f"{100 * curve[epoch - 1].accuracy:.1f}" for epoch in EPOCHS}
+        for key in TWINS
+        for name, folder in (("independent", paths.run(key)), ("joint", JOINT / key.spec.name))
+        for curve in [read_curve(folder)]
+    ]
+    return _markdown(pd.DataFrame(rows))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"digits": digits, "cifar10": cifar10, "rebound": rebound, "flips": flips}
+
+
+def main() -> None:
+    """Rewrite the README's blocks and pictures, or fail where a block is not what the results say."""
+    before = README.read_text(encoding="utf-8")
+    after = before
+    for name, make in BLOCKS.items():
+        block = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        assert block.search(after), f"README.md lacks the block {name}"
+        after = block.sub(lambda found, make=make: found[1] + make() + found[2], after)
+    if "--check" in sys.argv:
+        sys.exit("README.md: its tables are not what the results say; run make readme" if after != before else 0)
+    README.write_text(after, encoding="utf-8")
+    shutil.copy(paths.report("digits") / "figures/depth.png", IMAGES / "digits-depth.png")
+    curves = {str(key.spec): read_curve(paths.run(key)) for key in TWINS}
+    save_figure(run_curves(curves), IMAGES / "cifar10-curves.png")
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    lines = [" | ".join(row) for row in frame.astype(str).to_numpy().tolist()]
+    rule = " | ".join("---" if column in ("network", "`flips`", "accuracy, %") else "--:" for column in frame)
+    return "\n".join(f"| {line} |" for line in (" | ".join(frame.columns), rule, *lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Fixtures that several tests share: the real parameters, the smallest recipe, real images, one backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from resblock.data.download import fetch
+from resblock.data.splits import Split, SplitName
+from resblock.data.table import find_dataset, prepare
+from resblock.params import Params, Preparation, Recipe, read_params
+from resblock.paths import PARAMS
+from resblock.training.backend import prepare_backend
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples everywhere, and no clock: a busy machine must not fail a test.
+settings.register_profile("resblock", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("resblock")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    """What the repository's own params.yaml says."""
+    return read_params(ROOT / PARAMS)
+
+
+@pytest.fixture(scope="session")
+def backend() -> int:
+    """Keras, brought up once for all tests; the number of threads it computes on."""
+    return prepare_backend(threads=1)
+
+
+@pytest.fixture(scope="session")
+def make_recipe(params: Params) -> Callable[..., Recipe]:
+    """Make recipes that train in seconds; what a test is about it names itself."""
+    smallest = {
+        **params.train["digits"].model_dump(),
+        "epochs": 2,
+        "batch_size": 64,
+        "learning_rate": 0.001,
+        "schedule": "constant",
+        "reestimate_images": 128,
+    }
+
+    def make(**choices: Any) -> Recipe:
+        return Recipe.model_validate({**smallest, **choices})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The raw digits, as the download stage leaves them."""
+    folder = tmp_path_factory.mktemp("data") / "raw" / "digits"
+    fetch(find_dataset("digits").source, folder, say=lambda _: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits(digits_folder: Path) -> dict[SplitName, Split]:
+    """All real digits, cut in three."""
+    preparation = Preparation(test_fraction=0.2, validation_fraction=0.1, split_seed=0)
+    return prepare(find_dataset("digits"), digits_folder, preparation)
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits: dict[SplitName, Split]) -> dict[SplitName, Split]:
+    """Real digits for the shortest trainings: 250 to train on, so that the last of four batches of 64 is smaller."""
+    sizes: dict[SplitName, int] = {"train": 250, "validation": 100, "test": 100}
+    return {name: Split(split.images[: sizes[name]], split.labels[: sizes[name]]) for name, split in digits.items()}

@@ -1,0 +1,354 @@
+"""Raw files from every source there is: verified, whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resblock.data import cifar10
+from resblock.data.download import MIRROR_VARIABLE, Archive, DownloadError, Packaged, fetch, verified
+from resblock.data.table import DATASETS
+from resblock.seeds import generator
+
+NAME = "set.tar.gz"
+# Noise, so that a cut through the archive is a cut through the members.
+MEMBERS = {name: generator(0, name).bytes(20_000) for name in ("first.bin", "second.bin")}
+DIGESTS = {name: hashlib.sha256(content).hexdigest() for name, content in MEMBERS.items()}
+
+
+def pack(members: Mapping[str, bytes], *, folder: str = "set", mode: str = "w:gz") -> bytes:
+    """Return an archive of `members` in `folder`, an entry for the folder itself and a file nobody asked for."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:  # pyright: ignore[reportCallIssue, reportArgumentType]
+        entry = tarfile.TarInfo(folder)
+        entry.type = tarfile.DIRTYPE
+        tar.addfile(entry)
+        for name, content in {"readme.html": b"<p>", **members}.items():
+            entry = tarfile.TarInfo(f"{folder}/{name}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def pack_entry(entry: tarfile.TarInfo) -> bytes:
+    """Return an archive whose first member is `entry`, the right members following."""
+    content = b"planted" if entry.isfile() else b""
+    entry.size = len(content)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.addfile(entry, io.BytesIO(content))
+        for name, member in MEMBERS.items():
+            right = tarfile.TarInfo(f"set/{name}")
+            right.size = len(member)
+            tar.addfile(right, io.BytesIO(member))
+    return buffer.getvalue()
+
+
+RIGHT = pack(MEMBERS)
+WRONG = pack({**MEMBERS, "second.bin": bytes([MEMBERS["second.bin"][0] ^ 1]) + MEMBERS["second.bin"][1:]})
+
+
+@dataclass
+class Server:
+    """A web server on this machine: what it holds, what it was asked for, how many answers it breaks off."""
+
+    address: str
+    files: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    asked: list[str] = field(default_factory=list[str])
+    breaks: int = 0
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # pooch waits between attempts
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.asked.append(self.path)
+            content = served.files.get(self.path)
+            if content is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if served.breaks:
+                served.breaks -= 1
+                content = content[: len(content) // 2]
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (http.server's name)
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        served = Server(f"http://127.0.0.1:{http.server_port}")
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield served
+        http.shutdown()
+        thread.join()
+
+
+@dataclass
+class Download:
+    """One data set's archive at an official address, and the folder it goes to."""
+
+    source: Archive
+    folder: Path
+    said: list[str] = field(default_factory=list[str])
+
+    def fetch(self) -> bool:
+        return fetch(self.source, self.folder, self.said.append)
+
+    def refuse(self) -> str:
+        """Fetch in vain; return the message."""
+        with pytest.raises(DownloadError) as caught:
+            self.fetch()
+        return str(caught.value)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """All that lies in the folder or stayed behind on the way."""
+        data = self.folder.parent.parent
+        return {path.name: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def download(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Download:
+    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
+    return Download(Archive(f"{server.address}/official/{NAME}", "set", DIGESTS), tmp_path / "data" / "raw" / "set")
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes | None], Path]:
+    """Make a mirror folder that holds the given archive, or none."""
+
+    def make(content: bytes | None) -> Path:
+        folder = tmp_path / "mirror"
+        folder.mkdir()
+        if content is not None:
+            (folder / NAME).write_bytes(content)
+        monkeypatch.setenv(MIRROR_VARIABLE, str(folder))
+        return folder
+
+    return make
+
+
+def test_the_official_address_serves(download: Download, server: Server) -> None:
+    server.files[f"/official/{NAME}"] = RIGHT
+    assert download.fetch()
+    assert download.files == MEMBERS
+    assert server.asked == [f"/official/{NAME}"]
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w", "w:bz2", "w:xz"])
+def test_a_mirror_folder_serves_without_the_web(
+    mode: str, download: Download, server: Server, mirror: Callable[[bytes | None], Path]
+) -> None:
+    folder = mirror(pack(MEMBERS, mode=mode))
+    assert download.fetch()
+    assert download.files == MEMBERS
+    assert server.asked == []
+    assert (folder / NAME).exists()
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_mirror_server_is_asked_first(
+    slash: str, download: Download, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MIRROR_VARIABLE, f"{server.address}/mirror/of/ours{slash}")
+    server.files[f"/mirror/of/ours/{NAME}"] = RIGHT
+    assert download.fetch()
+    assert download.files == MEMBERS
+    assert server.asked == [f"/mirror/of/ours/{NAME}"]
+
+
+@pytest.mark.parametrize("content", [None, WRONG, RIGHT[:5000]], ids=["lacks it", "one flipped byte", "truncated"])
+def test_a_mirror_that_does_not_serve_is_passed_over(
+    content: bytes | None, download: Download, server: Server, mirror: Callable[[bytes | None], Path]
+) -> None:
+    folder = mirror(content)
+    server.files[f"/official/{NAME}"] = RIGHT
+    assert download.fetch()
+    assert download.files == MEMBERS
+    assert any(f"{folder}/{NAME} does not serve" in line for line in download.said)
+
+
+def test_files_that_are_there_and_right_need_no_source(download: Download, server: Server) -> None:
+    server.files[f"/official/{NAME}"] = RIGHT
+    download.fetch()
+    server.files.clear()
+    server.asked.clear()
+    assert not download.fetch()
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("damage", ["removed", "changed"])
+def test_a_file_that_is_not_right_is_fetched_again(damage: str, download: Download, server: Server) -> None:
+    server.files[f"/official/{NAME}"] = RIGHT
+    download.fetch()
+    file = download.folder / "first.bin"
+    file.unlink() if damage == "removed" else file.write_bytes(b"changed")
+    assert not verified(download.source, download.folder)
+    assert download.fetch()
+    assert download.files == MEMBERS
+
+
+def test_one_flipped_byte_is_refused(download: Download, server: Server) -> None:
+    server.files[f"/official/{NAME}"] = WRONG
+    message = download.refuse()
+    assert f"second.bin from {NAME} has SHA-256" in message
+    assert f"expected {DIGESTS['second.bin']}; refused" in message
+    assert download.files == {"first.bin": MEMBERS["first.bin"]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/set/first.bin", "/tmp/planted", "../planted", "set/../../planted", "other/first.bin", "first.bin", "settle/x"],
+)
+def test_a_member_outside_its_folder_is_refused(
+    name: str, download: Download, mirror: Callable[[bytes | None], Path], tmp_path: Path
+) -> None:
+    mirror(pack_entry(tarfile.TarInfo(name)))
+    assert f"member {name!r} lies outside set/; archive refused" in download.refuse()
+    assert download.files == {}
+    assert not list(tmp_path.rglob("planted"))
+
+
+def test_a_file_of_the_same_name_further_down_is_not_taken_for_one(
+    download: Download, mirror: Callable[[bytes | None], Path]
+) -> None:
+    mirror(pack_entry(tarfile.TarInfo("set/older/first.bin")))
+    assert download.fetch()
+    assert download.files == MEMBERS
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_a_member_that_is_no_file_is_not_taken_for_one(
+    kind: bytes, download: Download, mirror: Callable[[bytes | None], Path]
+) -> None:
+    entry = tarfile.TarInfo("set/first.bin")
+    entry.type, entry.linkname = kind, "/etc/hostname"
+    mirror(pack_entry(entry))
+    assert download.fetch()
+    assert download.files == MEMBERS
+    assert not (download.folder / "first.bin").is_symlink()
+
+
+def test_an_archive_made_from_a_dotted_folder_serves(
+    download: Download, mirror: Callable[[bytes | None], Path]
+) -> None:
+    mirror(pack(MEMBERS, folder="./set"))  # tar -czf set.tar.gz ./set
+    assert download.fetch()
+    assert download.files == MEMBERS
+
+
+def test_an_archive_made_inside_the_parent_folder_serves(
+    download: Download, mirror: Callable[[bytes | None], Path]
+) -> None:
+    entry = tarfile.TarInfo("./")  # tar -czf set.tar.gz .
+    entry.type = tarfile.DIRTYPE
+    mirror(pack_entry(entry))
+    assert download.fetch()
+    assert download.files == MEMBERS
+
+
+def test_a_missing_member_is_named(download: Download, server: Server) -> None:
+    server.files[f"/official/{NAME}"] = pack({"first.bin": MEMBERS["first.bin"]})
+    assert "lacks second.bin" in download.refuse()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", RIGHT[:15], RIGHT[: len(RIGHT) // 2], RIGHT[: len(RIGHT) * 9 // 10], b"<html>sign in first</html>"],
+    ids=["empty", "a header", "half", "nine tenths", "a web page"],
+)
+def test_what_is_no_whole_archive_leaves_no_half_file(content: bytes, download: Download, server: Server) -> None:
+    server.files[f"/official/{NAME}"] = content
+    message = download.refuse()
+    assert f"{server.address}/official/{NAME}: " in message
+    assert all(content == MEMBERS[name] for name, content in download.files.items())
+
+
+@pytest.mark.parametrize("breaks", [1, 2])
+def test_a_connection_that_breaks_is_tried_again(breaks: int, download: Download, server: Server) -> None:
+    server.files[f"/official/{NAME}"] = RIGHT
+    server.breaks = breaks
+    assert download.fetch()
+    assert download.files == MEMBERS
+    assert len(server.asked) == breaks + 1
+
+
+def test_a_connection_that_always_breaks_is_given_up(download: Download, server: Server) -> None:
+    server.files[f"/official/{NAME}"] = RIGHT
+    server.breaks = 1000
+    download.refuse()
+    assert len(server.asked) == 3
+    assert download.files == {}
+
+
+def test_no_source_at_all_names_what_was_tried_and_three_ways_out(
+    download: Download, server: Server, mirror: Callable[[bytes | None], Path]
+) -> None:
+    folder = mirror(None)
+    lines = download.refuse().splitlines()
+    assert lines[0] == "the raw files could not be had; tried"
+    assert lines[1] == f"  {folder}/{NAME}: no such file"
+    assert lines[2].startswith(f"  {server.address}/official/{NAME}: 404")
+    assert lines[3] == "Three ways out:"
+    assert [line[:5] for line in lines[4:]] == ["  1. ", "  2. ", "  3. "]
+    assert MIRROR_VARIABLE in lines[5]
+    assert "report@digits" in lines[6]
+    assert download.files == {}
+
+
+def test_an_unreachable_address_is_a_message(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
+    nowhere = Archive("http://127.0.0.1:9/set.tar.gz", "set", DIGESTS)  # the discard port: nobody listens
+    with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:9/set\.tar\.gz: .*refused"):
+        fetch(nowhere, tmp_path / "data" / "raw" / "set", lambda _: None)
+
+
+def test_a_packaged_file_with_another_digest_is_refused(tmp_path: Path) -> None:
+    source = Packaged("sklearn.datasets.data", {"digits.csv.gz": "0" * 64})
+    with pytest.raises(DownloadError, match=r"digits.csv.gz from the package sklearn.datasets.data has SHA-256 09f66e"):
+        fetch(source, tmp_path / "digits", lambda _: None)
+    assert list(tmp_path.rglob("*.gz")) == []
+
+
+@pytest.fixture(scope="module")
+def cifar10_folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The real CIFAR-10 through the mirror variable, from an archive that is not the official one."""
+    mirror = root.parent / "shared" / "data"
+    if not (mirror / "cifar-10-binary.tar.gz").is_file():
+        pytest.skip("needs a mirror of CIFAR-10 beside the project")
+    folder = tmp_path_factory.mktemp("data") / "raw" / "cifar10"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MIRROR_VARIABLE, str(mirror))
+        fetch(DATASETS["cifar10"].source, folder, lambda _: None)
+    yield folder
+    shutil.rmtree(folder)  # 180 MB
+
+
+def test_a_repacked_cifar10_is_the_official_one(cifar10_folder: Path) -> None:
+    train, test = cifar10.read(cifar10_folder)
+    assert train.images.shape == (50_000, 32, 32, 3)
+    assert test.images.shape == (10_000, 32, 32, 3)
+    assert np.bincount(train.labels).tolist() == [5_000] * 10
+    assert np.bincount(test.labels).tolist() == [1_000] * 10
+    assert DATASETS["cifar10"].classes[train.labels[0]] == "frog"  # Krizhevsky's first training image
+    assert DATASETS["cifar10"].classes[test.labels[0]] == "cat"
+    # The channels' means and deviations that many programs carry along, for instance (0.4914, 0.4822, 0.4465).
+    assert np.allclose(train.images.mean(axis=(0, 1, 2)) / 255, (0.4914, 0.4822, 0.4465), atol=5e-5)

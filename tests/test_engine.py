@@ -1,0 +1,50 @@
+"""One compiled step against the same step by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from resblock.data.splits import Split, SplitName
+from resblock.model.network import build_model
+from resblock.params import Recipe
+from resblock.spec import ModelSpec
+from resblock.training.engine import make_engine
+from resblock.training.inference import accuracy, cross_entropy
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+RATE, DECAY = 0.1, 1e-2
+INDICES = np.array([3, 141, 59, 26, 5, 35], np.int32)
+
+
+def test_a_step_is_gradient_descent_on_the_images_asked_for(
+    few_digits: dict[SplitName, Split], make_recipe: Callable[..., Recipe]
+) -> None:
+    train = few_digits["train"]
+    recipe = make_recipe(weight_decay=DECAY)
+    stepped, by_hand = (build_model(ModelSpec.parse("residual-8"), (8, 8, 1), 10, recipe, seed=0) for _ in range(2))
+    optimizer = keras.optimizers.SGD(RATE)
+    optimizer.build(stepped.trainable_variables)
+    engine = make_engine(stepped, optimizer, train)
+    ((loss, correct),) = engine.collect([engine.step(INDICES)])
+
+    images, labels = train.take(INDICES)
+    kernels = [variable for variable in by_hand.trainable_variables if variable.name == "kernel"]
+    with tf.GradientTape() as tape:
+        logits = by_hand(images, training=True)
+        objective = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        objective += DECAY / 2 * tf.add_n([tf.reduce_sum(kernel.value**2) for kernel in kernels])
+    assert loss == pytest.approx(len(INDICES) * cross_entropy(logits.numpy(), labels), rel=1e-5)
+    assert correct == len(INDICES) * accuracy(logits.numpy(), labels)
+    gradients = tape.gradient(objective, by_hand.trainable_variables)
+    for variable, start, gradient in zip(
+        stepped.trainable_variables, by_hand.trainable_variables, gradients, strict=True
+    ):
+        assert np.allclose(variable.numpy(), start.numpy() - RATE * gradient, rtol=1e-4, atol=1e-6), variable.path
+    for found, expected in zip(stepped.non_trainable_variables, by_hand.non_trainable_variables, strict=True):
+        assert np.allclose(found.numpy(), expected.numpy(), rtol=1e-4, atol=1e-6), found.path

@@ -1,0 +1,357 @@
+"""params.yaml, parsed: every mistake is told with its key, what came, what is allowed, and where it stands.
+
+The mistakes are made in the repository's own file, so that it is tested as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from resblock.params import Params, ParamsError, read_params
+from resblock.paths import PARAMS
+
+Edit = tuple[str, str | None]  # the key of a line, and the line to stand there instead (None: no line)
+
+
+class Draft:
+    """The repository's params.yaml as lines, found by their dotted keys and changed."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.splitlines()
+
+    def index(self, key: str) -> int:
+        """Return the place of the line that `key`, for instance ``train.digits.epochs``, stands on."""
+        found = -1
+        for level, part in enumerate(key.split(".")):
+            start = re.compile(rf"{'  ' * level}{re.escape(part)}:")
+            found = next(number for number in range(found + 1, len(self.lines)) if start.match(self.lines[number]))
+        return found
+
+    def replace(self, key: str, line: str | None) -> None:
+        """Put `line`, indented as it must be, where `key` stands."""
+        number = self.index(key)
+        self.lines[number : number + 1] = [] if line is None else ["  " * key.count(".") + line]
+
+    def line(self, key: str) -> int:
+        """Return the number that an editor shows for the line of `key`."""
+        return self.index(key) + 1
+
+
+@pytest.fixture
+def draft(root: Path) -> Draft:
+    return Draft((root / PARAMS).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[Draft], Params]:
+    def read(draft: Draft) -> Params:
+        path = tmp_path / "params.yaml"
+        path.write_text("\n".join(draft.lines) + "\n", encoding="utf-8")
+        return read_params(path)
+
+    return read
+
+
+@pytest.fixture
+def complain(read: Callable[[Draft], Params], tmp_path: Path) -> Callable[[Draft], list[str]]:
+    """Read a draft that must be refused; return the message's lines, without the file's folder."""
+
+    def complain(draft: Draft) -> list[str]:
+        with pytest.raises(ParamsError) as caught:
+            read(draft)
+        return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+
+    return complain
+
+
+def test_the_repositorys_own_file_is_right(root: Path, params: Params) -> None:
+    tree = YAML(typ="safe").load(root / PARAMS)
+    assert params.model_dump() == tree
+    assert [spec.name for spec in params.study.specs] == tree["study"]["variants"]
+
+
+def test_every_key_has_a_comment_where_it_first_stands(root: Path, params: Params) -> None:
+    draft = Draft((root / PARAMS).read_text(encoding="utf-8"))
+    first = {"study": params.study, **{section: getattr(params, section)["digits"] for section in ("data", "train")}}
+    keys = [
+        f"{section}.{name}" if section == "study" else f"{section}.digits.{name}"
+        for section, values in first.items()
+        for name in type(values).model_fields
+    ]
+    assert [key for key in keys if "#" not in draft.lines[draft.index(key)]] == []
+
+
+MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole complaint, the key whose line it names
+    "unknown key": (
+        ("train.digits.rescale", "rescale: true\n    reskale: true"),
+        "train.digits.reskale: unknown key; did you mean rescale?",
+        "train.digits.reskale",
+    ),
+    "unknown key like no other": (
+        ("study.seeds", "seeds: [0]\n  jobs: 2"),
+        "study.jobs: unknown key; allowed here: datasets, variants, seeds",
+        "study.jobs",
+    ),
+    "unknown section": (
+        ("study", "evaluate: {}\nstudy:"),
+        "evaluate: unknown key; allowed here: study, data, train",
+        "evaluate",
+    ),
+    "missing key": (
+        ("train.cifar10.batch_size", None),
+        "train.cifar10.batch_size: missing; it must be set",
+        "train.cifar10",
+    ),
+    "text for a number": (
+        ("train.digits.epochs", "epochs: twenty"),
+        "train.digits.epochs: got 'twenty', must be a whole number",
+        "train.digits.epochs",
+    ),
+    "quoted number": (
+        ("train.digits.learning_rate", 'learning_rate: "0.001"'),
+        "train.digits.learning_rate: got '0.001', must be a number",
+        "train.digits.learning_rate",
+    ),
+    "fraction for a count": (
+        ("train.digits.epochs", "epochs: 20.0"),
+        "train.digits.epochs: got 20.0, must be a whole number",
+        "train.digits.epochs",
+    ),
+    "switch for a count": (
+        ("train.digits.threads", "threads: true"),
+        "train.digits.threads: got true, must be a whole number",
+        "train.digits.threads",
+    ),
+    "number for a switch": (
+        ("train.cifar10.vertical_flip", "vertical_flip: 1"),
+        "train.cifar10.vertical_flip: got 1, must be true or false",
+        "train.cifar10.vertical_flip",
+    ),
+    "word for a switch": (  # YAML 1.1 knew yes and no
+        ("train.cifar10.vertical_flip", "vertical_flip: yes"),
+        "train.cifar10.vertical_flip: got 'yes', must be true or false",
+        "train.cifar10.vertical_flip",
+    ),
+    "nothing": (
+        ("train.digits.weight_decay", "weight_decay:"),
+        "train.digits.weight_decay: got nothing, must be a number",
+        "train.digits.weight_decay",
+    ),
+    "no finite number": (
+        ("train.digits.learning_rate", "learning_rate: .inf"),
+        "train.digits.learning_rate: got inf, must be a finite number",
+        "train.digits.learning_rate",
+    ),
+    "too small": (
+        ("train.digits.batch_size", "batch_size: 0"),
+        "train.digits.batch_size: got 0, must be at least 1",
+        "train.digits.batch_size",
+    ),
+    "not above the lower end": (
+        ("train.digits.learning_rate", "learning_rate: 0.0"),
+        "train.digits.learning_rate: got 0.0, must be greater than 0.0",
+        "train.digits.learning_rate",
+    ),
+    "too large": (
+        ("train.digits.batch_norm_momentum", "batch_norm_momentum: 1.0"),
+        "train.digits.batch_norm_momentum: got 1.0, must be less than 1.0",
+        "train.digits.batch_norm_momentum",
+    ),
+    "all for validation": (
+        ("data.digits.validation_fraction", "validation_fraction: 1.0"),
+        "data.digits.validation_fraction: got 1.0, must be less than 1.0",
+        "data.digits.validation_fraction",
+    ),
+    "no fraction": (
+        ("data.digits.test_fraction", "test_fraction: 1.2"),
+        "data.digits.test_fraction: got 1.2, must be official or a number in (0, 1)",
+        "data.digits.test_fraction",
+    ),
+    "neither fraction nor official": (
+        ("data.cifar10.test_fraction", "test_fraction: offical"),
+        "data.cifar10.test_fraction: got 'offical', must be official or a number in (0, 1)",
+        "data.cifar10.test_fraction",
+    ),
+    "unknown schedule": (
+        ("train.cifar10.schedule", "schedule: warmup"),
+        "train.cifar10.schedule: got 'warmup', must be one of constant, step, cosine, onecycle",
+        "train.cifar10.schedule",
+    ),
+    "impossible depth": (
+        ("study.variants", "variants: [cnn-4, residual-21]"),
+        "study.variants: residual-21: depth must be 6n+2, n >= 1; nearest: residual-20 and residual-26",
+        "study.variants",
+    ),
+    "unknown family": (
+        ("study.variants", "variants: [resnet-20]"),
+        "study.variants: 'resnet-20' is no variant; write <family>-<depth> with a family of cnn, plain, residual, "
+        "for instance residual-20",
+        "study.variants",
+    ),
+    "variant twice": (
+        ("study.variants", "variants: [cnn-4, plain-8, cnn-4]"),
+        "study.variants: cnn-4 listed twice; each may stand once",
+        "study.variants",
+    ),
+    "empty list": (
+        ("study.seeds", "seeds: []"),
+        "study.seeds: got [], must be a list with at least one entry",
+        "study.seeds",
+    ),
+    "no list": (
+        ("study.seeds", "seeds: 3"),
+        "study.seeds: got 3, must be a list",
+        "study.seeds",
+    ),
+    "data set with no section": (
+        ("study.datasets", "datasets: [digits, mnist]"),
+        "study.datasets.1: mnist has no section data.mnist; described are digits, cifar10",
+        "study.datasets",
+    ),
+    "no section": (
+        ("data", "data: 3\nleft:"),
+        "data: got 3, must be a section",
+        "data",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_with_key_value_choices_and_line(
+    mistake: str, draft: Draft, complain: Callable[[Draft], list[str]]
+) -> None:
+    (key, line), complaint, place = MISTAKES[mistake]
+    draft.replace(key, line)
+    draft = Draft("\n".join(draft.lines))
+    assert f"{complaint} (params.yaml, line {draft.line(place)})" in complain(draft)
+
+
+def test_a_mistake_in_a_list_names_the_entry_and_its_line(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:
+    draft.replace("study.seeds", "seeds:\n  - 0\n  - -1\n  - 4294967296")
+    line = draft.line("study.seeds")
+    assert complain(draft) == [
+        f"study.seeds.1: got -1, must be at least 0 (params.yaml, line {line + 2})",
+        f"study.seeds.2: got 4294967296, must be less than 4294967296 (params.yaml, line {line + 3})",
+    ]
+
+
+def test_all_mistakes_come_in_one_message(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:
+    draft.replace("train.digits.epochs", "epochs: 0")
+    draft.replace("data.cifar10.split_seed", "split_seed: one")
+    draft.replace("study.variants", "variants: [cnn-5]")
+    assert complain(draft) == [
+        "study.variants: cnn-5: depth must be 3n+1, n >= 1; nearest: cnn-4 and cnn-7 "
+        f"(params.yaml, line {draft.line('study.variants')})",
+        "data.cifar10.split_seed: got 'one', must be a whole number "
+        f"(params.yaml, line {draft.line('data.cifar10.split_seed')})",
+        f"train.digits.epochs: got 0, must be at least 1 (params.yaml, line {draft.line('train.digits.epochs')})",
+    ]
+
+
+def test_every_bad_variant_is_told(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:
+    draft.replace("study.variants", "variants: [cnn-4, plain-9, resnet-20]")
+    told = "\n".join(complain(draft))
+    assert "plain-9" in told
+    assert "resnet-20" in told
+
+
+def test_a_variant_stands_under_its_one_name(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:
+    draft.replace("study.variants", "variants: [residual-20, residual-020]")
+    assert "residual-020" in "\n".join(complain(draft))
+
+
+def test_a_mistyped_key_is_told_as_unknown_and_missing(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:
+    draft.replace("train.digits.epochs", "epoch: 20")
+    assert sorted(complain(draft)) == [
+        f"train.digits.epoch: unknown key; did you mean epochs? (params.yaml, line {draft.line('train.digits.epoch')})",
+        f"train.digits.epochs: missing; it must be set (params.yaml, line {draft.line('train.digits')})",
+    ]
+
+
+def test_a_dataset_without_any_section_misses_both(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:
+    draft.replace("study.datasets", "datasets: [mnist]")
+    assert [line.partition(";")[0] for line in complain(draft)] == [
+        "study.datasets.0: mnist has no section data.mnist",
+        "study.datasets.0: mnist has no section train.mnist",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem", "place"),
+    [
+        (
+            ("data.digits.split_seed", "split_seed: 0\n    split_seed: 1"),
+            'found duplicate key "split_seed" with value "1" (original value: "0")',
+            2,  # lines from the edited one, itself 1
+        ),
+        (("study.seeds", "seeds: [0, 1"), "expected ',' or ']', but got", 3),
+        (("train.digits.epochs", "\tepochs: 20"), "found character '\\t'", 1),
+    ],
+    ids=["key twice", "bracket left open", "tab"],
+)
+def test_what_is_no_yaml_is_told_with_its_line(
+    edit: Edit, problem: str, place: int, draft: Draft, complain: Callable[[Draft], list[str]]
+) -> None:
+    key, line = edit
+    number = draft.line(key) + place - 1
+    draft.replace(key, line)
+    (complaint,) = complain(draft)
+    assert complaint.startswith(f"params.yaml, line {number}: {problem}")
+
+
+@pytest.mark.parametrize("content", [b"", b"- study\n- data\n", b"study\n"])
+def test_a_file_without_sections_names_them(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ParamsError, match=r"params.yaml: expected the sections study, data, train"):
+        read_params(path)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes("study: é".encode("latin-1"))
+    with pytest.raises(ParamsError, match=r"params.yaml: is not UTF-8 text"):
+        read_params(path)
+
+
+def test_a_file_with_control_characters_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"study: \x07\n")
+    with pytest.raises(ParamsError, match=r"params.yaml"):
+        read_params(path)
+
+
+def test_a_missing_file_names_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"params.yaml: cannot be read \(No such file or directory\); run resblock"):
+        read_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("1e-3", 0.001), ("1E-3", 0.001), ("2", 2.0), ("1_000", 1000.0), (".5", 0.5)]
+)
+def test_numbers_are_read_as_dvc_reads_them(
+    written: str, meant: float, draft: Draft, read: Callable[[Draft], Params]
+) -> None:
+    draft.replace("train.digits.learning_rate", f"learning_rate: {written}")
+    assert YAML(typ="safe").load(f"x: {written}")["x"] == meant  # what DVC 3 parses with
+    rate = read(draft).recipe("digits").learning_rate
+    assert type(rate) is float
+    assert rate == meant
+
+
+def test_parameters_are_frozen(params: Params) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        params.recipe("digits").epochs = 1
+
+
+def test_an_undescribed_dataset_is_told_when_asked_for(params: Params) -> None:
+    for ask, section in ((params.recipe, "train"), (params.preparation, "data")):
+        with pytest.raises(
+            ParamsError, match=rf"{section}\.mnist: missing; described are digits, cifar10 \(params\.yaml\)"
+        ):
+            ask("mnist")
