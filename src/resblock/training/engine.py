@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from resblock.data.splits import Split
+from resblock.errors import UserError
 
 
 class Engine(Protocol):
@@ -32,11 +33,9 @@ class Engine(Protocol):
 
 
 def make_engine(model: keras.Model, optimizer: keras.optimizers.Optimizer, split: Split) -> Engine:
-    """Return the engine of the backend that Keras runs on. Raises NotImplementedError where there is none yet."""
+    """Return the engine of the backend that Keras runs on. Raises UserError where there is none."""
     if keras.backend.backend() == "tensorflow":
         from resblock.training.tensorflow_engine import TensorFlowEngine
 
         return TensorFlowEngine(model, optimizer, split)
-    raise NotImplementedError(
-        f"no training engine for Keras on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
-    )
+    raise UserError(f"KERAS_BACKEND: got {keras.backend.backend()}; trainings run on tensorflow only")
