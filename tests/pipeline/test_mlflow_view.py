@@ -99,6 +99,11 @@ def test_mlflow_run_makes_stages_children_of_its_own_run(workspace: Workspace) -
     assert "loss" not in parent.data.metrics
 
 
+def test_mlflow_run_of_a_finished_study_runs_nothing(workspace: Workspace) -> None:
+    ended = workspace.run("mlflow", "run", ".", "--env-manager", "local")
+    assert "Data and pipelines are up to date." in ended.stdout + ended.stderr
+
+
 def test_artifacts_lie_in_the_project(runs: dict[str, Run], finished: Workspace) -> None:
     for run in runs.values():
         assert Path(str(run.info.artifact_uri).removeprefix("file://")).is_relative_to(finished.root / "mlartifacts")

@@ -67,7 +67,7 @@ class Archive:
                     self._unpack(archive, folder)
                 return
             except (OSError, ValueError, tarfile.TarError, EOFError, zlib.error, DownloadError) as error:
-                reason = " ".join(str(error).split()) or type(error).__name__
+                reason = _root_cause(error)
                 say(f"{source} does not serve: {reason}")
                 failures.append(f"  {source}: {reason}")
         raise DownloadError(
@@ -136,6 +136,13 @@ def _check(name: str, content: bytes, expected: str, *, origin: str) -> None:
     found = digest_bytes(content)
     if found != expected:
         raise DownloadError(f"{name} from {origin} has SHA-256 {found}, expected {expected}; refused")
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return what an error says in the end: network libraries wrap "name not known" in four layers of their own."""
+    while type(error).__module__.startswith(("requests", "urllib3")) and error.__context__ is not None:
+        error = error.__context__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class _LocalArchive:
