@@ -6,11 +6,12 @@ only to look and to write down its result.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from resblock import paths
@@ -32,30 +33,48 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
         find_dataset(dataset)
         if dataset not in params.study.datasets:
             raise ParamsError(f"{dataset}: not in study.datasets ({paths.PARAMS}); add it there first")
-    for dataset in datasets or params.study.datasets:
-        _dvc("repro", f"preprocess@{dataset}")
+    chosen = datasets or params.study.datasets
+    for dataset in chosen:
+        _repro(f"preprocess@{dataset}")
         _train(dataset, params, jobs or _default_jobs(params, dataset))
-        _dvc("repro", f"report@{dataset}")
+        _repro(f"report@{dataset}")
+    print()
+    for dataset in chosen:
+        print(f"the report on {dataset}: {(paths.report(dataset) / 'index.html').resolve()}")
+    print("its runs in MLflow, compared: make ui")
 
 
 def _train(dataset: str, params: Params, jobs: int) -> None:
+    """Run the trainings on `dataset` that DVC finds stale, the longest first so that none trails alone at the end."""
     study = params.study
-    stages = [RunKey(dataset, spec, seed).stage for seed in study.seeds for spec in reversed(study.specs)]
+    stages = [
+        RunKey(dataset, spec, seed).stage
+        for spec in sorted(study.specs, key=lambda spec: -spec.depth)
+        for seed in study.seeds
+    ]
     stale = _stale(stages)
+    print(f"{dataset}: {len(stale)} of {len(stages)} trainings to run, {min(jobs, len(stale))} at a time", flush=True)
+    failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
-        failed = [stage for stage, ended_well in zip(stale, pool.map(_train_one, stale), strict=True) if not ended_well]
+        waiting = {pool.submit(_train_one, stage): stage for stage in stale}
+        for count, future in enumerate(as_completed(waiting), start=1):
+            ended_well, lines = future.result()
+            stage = waiting[future]
+            for line in lines[-1:] if ended_well else lines:
+                print(f"[{count}/{len(stale)}] {stage}  {line}", flush=True)
+            if not ended_well:
+                failed.append(stage)
     if failed:
-        raise UserError(f"{len(failed)} of {len(stale)} trainings failed: {', '.join(failed)}; run one to see why")
+        raise UserError(
+            f"{len(failed)} of {len(stale)} trainings failed: {', '.join(failed)}; their messages stand above"
+        )
 
 
-def _train_one(stage: str) -> bool:
-    """Let DVC run one training, its output shown in one piece when it ends."""
+def _train_one(stage: str) -> tuple[bool, list[str]]:
+    """Let DVC run one training; return whether it ended well, and what it said."""
     command = _dvc_command("--wait-for-lock", "repro", "--quiet", "--single-item", stage)
     ended = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)  # noqa: S603
-    lines = ended.stdout.strip().splitlines()
-    shown = lines[-1:] if ended.returncode == 0 else lines
-    print("\n".join(f"{stage}: {line}" for line in shown), flush=True)
-    return ended.returncode == 0
+    return ended.returncode == 0, ended.stdout.strip().splitlines()
 
 
 def _stale(stages: Sequence[str]) -> list[str]:
@@ -65,15 +84,14 @@ def _stale(stages: Sequence[str]) -> list[str]:
     )
     if status.returncode:
         raise UserError("dvc status failed; its message stands above")
-    import json
-
     changed = json.loads(status.stdout or "{}")
     return [stage for stage in stages if stage in changed]
 
 
-def _dvc(*arguments: str) -> None:
-    if subprocess.run(_dvc_command(*arguments), check=False).returncode:  # noqa: S603
-        raise UserError(f"dvc {' '.join(arguments)} failed; its message stands above")
+def _repro(target: str) -> None:
+    """Let DVC bring one target up to date; its stages' words are shown as they come."""
+    if subprocess.run(_dvc_command("repro", "--quiet", target), check=False).returncode:  # noqa: S603
+        raise UserError(f"dvc repro {target} failed; its message stands above")
 
 
 def _dvc_command(*arguments: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from mlflow import MlflowClient
 
+from resblock.files import digest_file
 from tests.pipeline.conftest import EPOCHS, Workspace
 
 TRAININGS = {f"train@digits-{variant}-{seed}" for variant in ("cnn-4", "plain-8", "residual-8") for seed in (0, 1)}
@@ -83,6 +84,19 @@ def test_code_that_watches_retrains_nothing(workspace: Workspace) -> None:
     path = workspace.root / "src/resblock/report/page.html"
     path.write_text(path.read_text().replace("resblock ·", "resblock:"))
     assert workspace.would_run() == {"report@digits"}
+
+
+def test_an_edit_taken_back_brings_the_results_back_without_training(workspace: Workspace) -> None:
+    stage, out = "train@digits-cnn-4-0", workspace.root / "runs/digits/cnn-4/seed-0"
+    before = {path.name: digest_file(path) for path in out.iterdir()}
+    edit = ("learning_rate: 0.001       #", "learning_rate: 0.002       #")
+    workspace.edit("params.yaml", *edit)
+    workspace.run("dvc", "repro", "--single-item", stage)
+    assert {path.name: digest_file(path) for path in out.iterdir()} != before
+    workspace.edit("params.yaml", *reversed(edit))
+    said = workspace.run("dvc", "repro", "--single-item", stage).stdout
+    assert "is cached - skipping run" in said
+    assert {path.name: digest_file(path) for path in out.iterdir()} == before
 
 
 def test_an_edited_block_retrains_everything(workspace: Workspace) -> None:
