@@ -23,12 +23,12 @@ def warn(message: str) -> None:
 
 
 def epoch_line(row: EpochRow, epochs: int) -> str:
-    """Return one epoch's figures as one plain line."""
+    """Return one epoch's losses and accuracies as one plain line of at most 80 characters."""
     return (
         f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}  "
-        f"loss {row.loss:.4f}  accuracy {row.accuracy:.4f}  "
-        f"validation loss {row.validation_loss:.4f}  accuracy {row.validation_accuracy:.4f}  "
-        f"(re-estimated {row.validation_loss_reestimated:.4f}  {row.validation_accuracy_reestimated:.4f})"
+        f"train {row.loss:.3f} {row.accuracy:.1%}  "
+        f"validation {row.validation_loss:.3f} {row.validation_accuracy:.1%}  "
+        f"re-estimated {row.validation_loss_reestimated:.3f} {row.validation_accuracy_reestimated:.1%}"
     )
 
 
