@@ -38,6 +38,6 @@ lock: setup ## Write requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
 
-clean: ## Remove the environment and caches; results stay
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .checkpoints data/downloads
+clean: ## Remove the environment and caches; results and checkpoints stay
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis data/downloads
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

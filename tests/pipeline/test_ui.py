@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.pipeline.conftest import Workspace
 
@@ -46,38 +47,34 @@ def address(finished: Workspace) -> Iterator[str]:
     assert server.returncode == 130
 
 
-def test_the_printed_address_shows_depth_against_test_accuracy(address: str) -> None:
-    from playwright.sync_api import expect, sync_playwright
-
+@pytest.fixture
+def page(address: str) -> Iterator[Page]:
+    """The printed address in a browser, the training runs in sight."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
         page = browser.new_page(viewport={"width": 1800, "height": 1000})
         page.goto(address)
         expect(page.get_by_text("train@digits-residual-8-1").first).to_be_visible(timeout=60_000)
-        expect(page.get_by_text("6 matching runs")).to_be_visible()
-        expect(page.get_by_text("evaluate@digits")).to_have_count(0)
-        expect(page.get_by_text("depth vs. test_accuracy", exact=True)).to_be_visible(timeout=30_000)
-        points = page.locator(".js-plotly-plot").first.locator(".scatterlayer .point")
-        expect(points.first).to_be_visible(timeout=30_000)
-        assert points.count() == 6
+        yield page
         browser.close()
 
 
-def test_selected_runs_can_be_compared_over_depth(address: str) -> None:
-    from playwright.sync_api import expect, sync_playwright
+def test_the_printed_address_shows_depth_against_test_accuracy(page: Page) -> None:
+    expect(page.get_by_text("6 matching runs")).to_be_visible()
+    expect(page.get_by_text("evaluate@digits")).to_have_count(0)
+    expect(page.get_by_text("depth vs. test_accuracy", exact=True)).to_be_visible(timeout=30_000)
+    points = page.locator(".js-plotly-plot").first.locator(".scatterlayer .point")
+    expect(points.first).to_be_visible(timeout=30_000)
+    assert points.count() == 6
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1800, "height": 1000})
-        page.goto(address)
-        expect(page.get_by_text("train@digits-residual-8-1").first).to_be_visible(timeout=60_000)
-        page.get_by_role("checkbox").first.check()
-        page.get_by_role("button", name="Compare").click()
-        expect(page.get_by_text("Comparing 6 Runs")).to_be_visible(timeout=30_000)
-        page.get_by_role("tab", name="Scatter Plot").click()
-        for axis, name in (("x", "depth"), ("y", "test_accuracy")):
-            page.locator(f"#{axis}-axis-selector").click()
-            page.get_by_role("option", name=name, exact=True).click()
-        expect(page.locator(".xtitle")).to_have_text("depth")
-        expect(page.locator(".ytitle")).to_have_text("test_accuracy")
-        browser.close()
+
+def test_selected_runs_can_be_compared_over_depth(page: Page) -> None:
+    page.get_by_role("checkbox").first.check()
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_text("Comparing 6 Runs")).to_be_visible(timeout=30_000)
+    page.get_by_role("tab", name="Scatter Plot").click()
+    for axis, name in (("x", "depth"), ("y", "test_accuracy")):
+        page.locator(f"#{axis}-axis-selector").click()
+        page.get_by_role("option", name=name, exact=True).click()
+    expect(page.locator(".xtitle")).to_have_text("depth")
+    expect(page.locator(".ytitle")).to_have_text("test_accuracy")
