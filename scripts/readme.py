@@ -91,6 +91,7 @@ def flips() -> str:
         | {f"epoch {epoch}": f"{100 * curve[epoch - 1].accuracy:.1f}" for epoch in EPOCHS}
         for key in TWINS
         for name, folder in (("independent", paths.run(key)), ("joint", JOINT / key.spec.name))
+        if folder.is_dir()
         for curve in [read_curve(folder)]
     ]
     return _markdown(pd.DataFrame(rows))
@@ -104,9 +105,9 @@ def main() -> None:
     before = README.read_text(encoding="utf-8")
     after = before
     for name, make in BLOCKS.items():
-        block = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         assert block.search(after), f"README.md lacks the block {name}"
-        after = block.sub(lambda found, make=make: found[1] + make() + found[2], after)
+        after = block.sub(lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", after)
     if "--check" in sys.argv:
         sys.exit("README.md: its tables are not what the results say; run make readme" if after != before else 0)
     README.write_text(after, encoding="utf-8")
