@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from resblock import paths
 from resblock.data.splits import read_description, read_split
@@ -19,6 +21,9 @@ from resblock.training.backend import prepare_backend
 from resblock.training.checkpoint import Checkpoint
 from resblock.training.run import CURVE, MANIFEST, METRICS, Cost, EpochRow, Run, write_cost, write_run
 
+if TYPE_CHECKING:
+    from resblock.training.fit import Observers
+
 
 def run(key: RunKey) -> None:
     """Train the network of `key` by its data set's recipe."""
@@ -26,34 +31,12 @@ def run(key: RunKey) -> None:
     dataset = read_description(paths.splits(key.dataset))
     train, validation = (read_split(paths.splits(key.dataset), name) for name in ("train", "validation"))
     threads = prepare_backend(recipe.threads)
-    from resblock.training.fit import Observers, backend_versions, fit  # Keras, now quiet
+    from resblock.training.fit import backend_versions, fit  # Keras, now quiet
     from resblock.training.manifest import make_manifest
 
     manifest = make_manifest(key, recipe, data_digest=dataset.digest, threads=threads, versions=backend_versions())
     checkpoint = Checkpoint(paths.CHECKPOINTS, manifest["key"])
-    params = {name: manifest[name] for name in ("dataset", "variant", "family", "depth", "seed", "threads")}
-    with (
-        tracked(
-            "train",
-            key.dataset,
-            {**params, **recipe.model_dump()},
-            data_digest=dataset.digest,
-            axes=str(key),
-            key=manifest["key"],
-            tags={"resblock.code": manifest["code"], "mlflow.runColor": COLORS[key.spec.family]},
-        ) as tracker,
-        step_bar(str(key)) as move,
-    ):
-
-        def tell(row: EpochRow) -> None:
-            say(epoch_line(row, recipe.epochs))
-            tracker.epoch(row.metrics, row.epoch)
-
-        def catch_up(curve: Sequence[EpochRow]) -> None:
-            say(f"{key}: goes on after epoch {len(curve)}, from its checkpoint")
-            for row in curve:
-                tracker.epoch(row.metrics, row.epoch)
-
+    with _tracked_training(key, manifest) as tracker, step_bar(str(key)) as move:
         result, cost = fit(
             key,
             train,
@@ -63,18 +46,48 @@ def run(key: RunKey) -> None:
             manifest=manifest,
             checkpoint=checkpoint,
             threads=threads,
-            observers=Observers(steps=move, epochs=tell, resumed=catch_up, warnings=warn),
+            observers=_observers(key, recipe.epochs, tracker, move),
         )
         write_run(paths.run(key), result)
         write_cost(paths.cost(key), cost)
         checkpoint.remove()
         _log(tracker, key, result, cost)
-    if result.status == "diverged":
-        warn(f"{key}: diverged in epoch {len(result.curve)}; recorded as such")
+
+
+def _tracked_training(key: RunKey, manifest: Mapping[str, Any]) -> AbstractContextManager[StageRun]:
+    """Open the training's MLflow run: what the manifest says as parameters, its digests as tags."""
+    chosen = {name: manifest[name] for name in ("dataset", "variant", "family", "depth", "seed", "threads")}
+    return tracked(
+        "train",
+        key.dataset,
+        {**chosen, **manifest["recipe"]},
+        data_digest=manifest["data"],
+        axes=str(key),
+        key=manifest["key"],
+        tags={"resblock.code": manifest["code"], "mlflow.runColor": COLORS[key.spec.family]},
+    )
+
+
+def _observers(key: RunKey, epochs: int, tracker: StageRun, move: Callable[[int, int, int], None]) -> Observers:
+    """Show each step and epoch on the terminal and in MLflow."""
+    from resblock.training.fit import Observers  # Keras, quiet by now
+
+    def tell(row: EpochRow) -> None:
+        say(epoch_line(row, epochs))
+        tracker.epoch(row.metrics, row.epoch)
+
+    def catch_up(curve: Sequence[EpochRow]) -> None:
+        say(f"{key}: goes on after epoch {len(curve)}, from its checkpoint")
+        for row in curve:
+            tracker.epoch(row.metrics, row.epoch)
+
+    return Observers(steps=move, epochs=tell, resumed=catch_up, warnings=warn)
 
 
 def _log(tracker: StageRun, key: RunKey, result: Run, cost: Cost) -> None:
     """Log what stands at a training's end."""
+    if result.status == "diverged":
+        warn(f"{key}: diverged in epoch {len(result.curve)}; recorded as such")
     folder = paths.run(key)
     tracker.tags({"resblock.status": result.status})
     tracker.metrics(
