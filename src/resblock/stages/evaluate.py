@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from resblock import paths
-from resblock.data.splits import SPLIT_NAMES, Split, SplitName, read_description, read_split
+from resblock.data.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_split
 from resblock.evaluation.score import PREDICTIONS, SCORES, Confusion, Score, empty_score, write_confusions, write_scores
 from resblock.params import read_params
 from resblock.spec import RunKey
 from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import tracked
+from resblock.tracking.stage import StageRun
 from resblock.training.backend import prepare_backend
 from resblock.training.run import MANIFEST, read_run
 
@@ -16,37 +19,36 @@ from resblock.training.run import MANIFEST, read_run
 def run(dataset_name: str) -> None:
     """Score every network and seed that params.yaml names; what is not trained yet stays a row without figures."""
     params = read_params(paths.PARAMS)
-    study = params.study
-    dataset, folder = read_description(paths.splits(dataset_name)), paths.evaluation(dataset_name)
+    study, folder = params.study, paths.evaluation(dataset_name)
+    dataset = read_description(paths.splits(dataset_name))
     splits: dict[SplitName, Split] = {name: read_split(paths.splits(dataset_name), name) for name in SPLIT_NAMES}
     prepare_backend(params.recipe(dataset_name).threads)
-    from resblock.evaluation.evaluate import confusion, evaluate, write_predictions  # Keras, now quiet
-
-    scores: list[Score] = []
-    confusions: list[Confusion] = []
-    with tracked(
-        "evaluate", dataset_name, study.model_dump(include={"variants", "seeds"}), data_digest=dataset.digest
-    ) as tracker:
-        for spec in study.specs:
-            for seed in study.seeds:
-                key = RunKey(dataset_name, spec, seed)
-                if not (paths.run(key) / MANIFEST).is_file():
-                    scores.append(empty_score(spec, seed, "missing"))
-                    continue
-                trained = read_run(paths.run(key))
-                if trained.status != "finished":
-                    scores.append(empty_score(spec, seed, trained.status))
-                    continue
-                score, logits = evaluate(trained, splits, dataset)
-                scores.append(score)
-                confusions.append(confusion(score, logits, splits["test"], len(dataset.classes)))
-                write_predictions(folder / PREDICTIONS / spec.name / f"seed-{seed}.npz", logits)
-                fresh = score.test_accuracy_reestimated
-                say(f"{key}: test accuracy {score.test_accuracy:.4f} ({fresh:.4f} re-estimated)")
-                test = {name: value for name, value in score.metrics.items() if name.startswith("test")}
-                tracker.result_metrics(dataset_name, trained.manifest["key"], test)
+    chosen = study.model_dump(include={"variants", "seeds"})
+    keys = [RunKey(dataset_name, spec, seed) for spec in study.specs for seed in study.seeds]
+    with tracked("evaluate", dataset_name, chosen, data_digest=dataset.digest) as tracker:
+        scored = [_score(key, splits, dataset, tracker) for key in keys]
+        scores = [score for score, _ in scored]
         write_scores(folder, scores)
-        write_confusions(folder, confusions, dataset.classes)
+        write_confusions(folder, [confusion for _, confusion in scored if confusion], dataset.classes)
         tracker.artifact(folder / SCORES)
     if missing := sum(score.status == "missing" for score in scores):
         warn(f"{missing} of {len(scores)} trainings are not there; their rows say so")
+
+
+def _score(
+    key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription, tracker: StageRun
+) -> tuple[Score, Confusion | None]:
+    """Score one training, keep its predictions, and log its test figures onto its own MLflow run."""
+    from resblock.evaluation.evaluate import confusion, evaluate, write_predictions  # Keras, quiet by now
+
+    if not (paths.run(key) / MANIFEST).is_file():
+        return empty_score(key.spec, key.seed, "missing"), None
+    trained = read_run(paths.run(key))
+    if trained.status != "finished":
+        return empty_score(key.spec, key.seed, trained.status), None
+    score, logits = evaluate(trained, splits, dataset)
+    write_predictions(paths.evaluation(key.dataset) / PREDICTIONS / key.spec.name / f"seed-{key.seed}.npz", logits)
+    say(f"{key}: test accuracy {score.test_accuracy:.4f} ({score.test_accuracy_reestimated:.4f} re-estimated)")
+    test = {name: value for name, value in score.metrics.items() if name.startswith("test")}
+    tracker.result_metrics(key.dataset, trained.manifest["key"], test)
+    return score, confusion(score, logits, splits["test"], len(dataset.classes))
