@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from resblock.errors import UserError
 from resblock.paths import PARAMS
-from resblock.spec import ModelSpec
+from resblock.spec import ModelSpec, RunKey
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -69,6 +69,10 @@ class Study(_Section):
     def specs(self) -> list[ModelSpec]:
         """The variants, parsed, in the order of the file."""
         return [ModelSpec.parse(variant) for variant in self.variants]
+
+    def keys(self, dataset: str) -> list[RunKey]:
+        """Return every training of the study on `dataset`, by variant and then seed, in the order of the file."""
+        return [RunKey(dataset, spec, seed) for spec in self.specs for seed in self.seeds]
 
 
 class Preparation(_Section):

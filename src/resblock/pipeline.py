@@ -18,7 +18,6 @@ from resblock import paths
 from resblock.data.table import find_dataset
 from resblock.errors import UserError
 from resblock.params import Params, ParamsError, read_params
-from resblock.spec import RunKey
 from resblock.training.backend import available_cores
 
 
@@ -46,12 +45,7 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
 
 def _train(dataset: str, params: Params, jobs: int) -> None:
     """Run the trainings on `dataset` that DVC finds stale, the longest first so that none trails alone at the end."""
-    study = params.study
-    stages = [
-        RunKey(dataset, spec, seed).stage
-        for spec in sorted(study.specs, key=lambda spec: -spec.depth)
-        for seed in study.seeds
-    ]
+    stages = [key.stage for key in sorted(params.study.keys(dataset), key=lambda key: -key.spec.depth)]
     stale = _stale(stages)
     print(f"{dataset}: {len(stale)} of {len(stages)} trainings to run, {min(jobs, len(stale))} at a time", flush=True)
     failed: list[str] = []
@@ -72,16 +66,15 @@ def _train(dataset: str, params: Params, jobs: int) -> None:
 
 def _train_one(stage: str) -> tuple[bool, list[str]]:
     """Let DVC run one training; return whether it ended well, and what it said."""
-    command = _dvc_command("--wait-for-lock", "repro", "--quiet", "--single-item", stage)
-    ended = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)  # noqa: S603
+    ended = _dvc(
+        "--wait-for-lock", "repro", "--quiet", "--single-item", stage, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     return ended.returncode == 0, ended.stdout.strip().splitlines()
 
 
 def _stale(stages: Sequence[str]) -> list[str]:
     """Return which of `stages` DVC would run."""
-    status = subprocess.run(  # noqa: S603
-        _dvc_command("status", "--json", *stages), text=True, stdout=subprocess.PIPE, check=False
-    )
+    status = _dvc("status", "--json", *stages, stdout=subprocess.PIPE)
     if status.returncode:
         raise UserError("dvc status failed; its message stands above")
     changed = json.loads(status.stdout or "{}")
@@ -90,16 +83,21 @@ def _stale(stages: Sequence[str]) -> list[str]:
 
 def _repro(target: str) -> None:
     """Let DVC bring one target up to date; its stages' words are shown as they come."""
-    if subprocess.run(_dvc_command("repro", "--quiet", target), check=False).returncode:  # noqa: S603
+    if _dvc("repro", "--quiet", target).returncode:
         raise UserError(f"dvc repro {target} failed; its message stands above")
 
 
-def _dvc_command(*arguments: str) -> list[str]:
-    # The stages' `resblock` must be the one of this interpreter, activated environment or not.
-    folder = str(Path(sys.executable).parent)
-    if folder not in os.environ["PATH"].split(os.pathsep):
-        os.environ["PATH"] = folder + os.pathsep + os.environ["PATH"]
-    return [sys.executable, "-m", "dvc", *arguments]
+def _dvc(*arguments: str, stdout: int | None = None, stderr: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run DVC so that the stages' `resblock` is this interpreter's, activated environment or not."""
+    here = str(Path(sys.executable).parent)
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "dvc", *arguments],
+        env={**os.environ, "PATH": os.pathsep.join((here, os.environ["PATH"]))},
+        text=True,
+        stdout=stdout,
+        stderr=stderr,
+        check=False,
+    )
 
 
 def _default_jobs(params: Params, dataset: str) -> int:

@@ -24,9 +24,8 @@ def run(dataset_name: str) -> None:
     splits: dict[SplitName, Split] = {name: read_split(paths.splits(dataset_name), name) for name in SPLIT_NAMES}
     prepare_backend(params.recipe(dataset_name).threads)
     chosen = study.model_dump(include={"variants", "seeds"})
-    keys = [RunKey(dataset_name, spec, seed) for spec in study.specs for seed in study.seeds]
     with tracked("evaluate", dataset_name, chosen, data_digest=dataset.digest) as tracker:
-        scored = [_score(key, splits, dataset, tracker) for key in keys]
+        scored = [_score(key, splits, dataset, tracker) for key in study.keys(dataset_name)]
         scores = [score for score, _ in scored]
         write_scores(folder, scores)
         write_confusions(folder, [confusion for _, confusion in scored if confusion], dataset.classes)

@@ -25,8 +25,7 @@ def run(dataset_name: str) -> None:
     """Draw and write the report of a data set."""
     study = read_params(paths.PARAMS).study
     folder = paths.report(dataset_name)
-    keys = [RunKey(dataset_name, spec, seed) for spec in study.specs for seed in study.seeds]
-    material = _read(dataset_name, keys)
+    material = _read(dataset_name, study.keys(dataset_name))
     with tracked(
         "report", dataset_name, study.model_dump(include={"variants", "seeds"}), data_digest=material.dataset.digest
     ) as tracker:
@@ -36,9 +35,10 @@ def run(dataset_name: str) -> None:
             save_figure(picture.figure, folder / FIGURES / f"{picture.name}.png")
             if picture.data is not None:
                 write_text(folder / DATA / f"{picture.name}.csv", picture.data.to_csv(index=False, lineterminator="\n"))
-        write_json(folder / METRICS, material.study.metrics())
+        metrics = material.study.metrics()
+        write_json(folder / METRICS, metrics)
         say(f"{folder / PAGE}: {len(drawn)} pictures")
-        tracker.metrics(flatten(material.study.metrics()["residual_minus_plain"], "residual_minus_plain."))
+        tracker.metrics(flatten(metrics["residual_minus_plain"], "residual_minus_plain."))
         tracker.artifact(folder)
 
 

@@ -49,7 +49,7 @@ class StageRun:
 
             client = open_store()
             experiment = ensure_experiment(client, description.dataset, about)
-            run = _left_open(client, experiment.experiment_id, description.key)
+            run = _find(client, experiment.experiment_id, description.key, status="RUNNING")
             if run is None:
                 run = client.create_run(experiment.experiment_id, run_name=description.name, tags=_tags(description))
             self._run_id, self._client = str(run.info.run_id), client
@@ -198,7 +198,3 @@ def _find(client: Any, experiment_id: str, key: str | None, status: str = "") ->
     query = f"tags.`{KEY_TAG}` = '{key}'" + (f" and attributes.status = '{status}'" if status else "")
     found = client.search_runs([experiment_id], query, max_results=1, order_by=["attributes.start_time DESC"])
     return found[0] if found else None
-
-
-def _left_open(client: Any, experiment_id: str, key: str | None) -> Any:
-    return _find(client, experiment_id, key, status="RUNNING")

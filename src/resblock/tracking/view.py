@@ -13,9 +13,11 @@ from typing import Any
 
 import mlflow
 
+from resblock.tracking.stage import STAGE_TAG
+
 VIEW_KEY = "resblock"
 VIEW_NAME = "Depth against accuracy"
-TRAIN_RUNS = "tags.`resblock.stage` = 'train'"
+TRAIN_RUNS = f"tags.`{STAGE_TAG}` = 'train'"
 
 _TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 _CREATED = 1_767_225_600_000  # any fixed time: the view is the same wherever it is made
