@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "tracking": {"errors", "params", "paths", "spec"},
     "stages": FOUNDATION | {"data", "model", "training", "evaluation", "report", "tracking"},
     "pipeline": FOUNDATION | {"data", "training"},
-    "cli": FOUNDATION | {"data", "pipeline", "stages", "tracking"},
+    "catalogue": FOUNDATION | {"model", "training"},
+    "cli": FOUNDATION | {"catalogue", "data", "pipeline", "stages", "tracking"},
     "__main__": {"cli"},
     "__init__": set[str](),
 }

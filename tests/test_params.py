@@ -189,8 +189,14 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole comp
     ),
     "unknown family": (
         ("study.variants", "variants: [resnet-20]"),
-        "study.variants: 'resnet-20' is no variant; write <family>-<depth> with a family of cnn, plain, residual, "
-        "for instance residual-20",
+        "study.variants: 'resnet-20' is no variant; write <family>-<depth>[-<modifier>…] with a family of cnn, "
+        "plain, residual, preact, bottleneck, for instance residual-20",
+        "study.variants",
+    ),
+    "impossible modifier": (
+        ("study.variants", "variants: [plain-20-projection]"),
+        "study.variants: plain-20-projection: a plain network has no shortcut (-projection); nearest: plain-20 and "
+        "residual-20-projection",
         "study.variants",
     ),
     "variant twice": (

@@ -48,6 +48,7 @@ def main() -> None:
     The stages below are what `dvc repro` calls; params.yaml says what they do.
     \b
       resblock check                     is params.yaml right?
+      resblock variants                  which networks can be compared?
       resblock run digits                the whole study on the bundled digits
       dvc repro report@cifar10           the whole study on CIFAR-10
       resblock ui                        compare the runs in MLflow
@@ -74,6 +75,26 @@ def check() -> None:
     click.echo(f"  data sets  {', '.join(study.datasets)}")
     click.echo(f"  networks   {', '.join(study.variants)}")
     click.echo(f"  seeds      {', '.join(str(seed) for seed in study.seeds)}")
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+def variants(names: tuple[str, ...]) -> None:
+    r"""List families, depths and modifiers of networks, or what the networks NAMES cost.
+
+    \b
+    Example: resblock variants residual-20 plain-20-nobn bottleneck-164
+    """
+    from resblock import paths
+    from resblock.catalogue import costs, grammar
+    from resblock.params import read_params
+
+    if not names:
+        click.echo("\n".join(grammar()))
+        return
+    recipe = next(iter(read_params(paths.PARAMS).train.values()))
+    for line in costs(names, recipe):
+        click.echo(line)
 
 
 @main.command()
@@ -111,7 +132,8 @@ def preprocess(dataset: str) -> None:
 def train(dataset: str, variant: str, seed: int) -> None:
     r"""Train VARIANT on DATASET from SEED, by the data set's recipe.
 
-    VARIANT is <family>-<depth>, for instance residual-20. A training that was killed goes on from its last epoch.
+    VARIANT is <family>-<depth>[-<modifier>…], for instance residual-20 (all: resblock variants). A training that was
+    killed goes on from its last epoch.
 
     \b
     Example: resblock train digits residual-20 0

@@ -30,7 +30,13 @@ LOSSES = {
 }
 
 
-DODGE = {"cnn": 0.0, "plain": -0.3, "residual": 0.3}  # layers aside, so that the bars of twins do not hide each other
+DODGE = {
+    "cnn": 0.0,
+    "plain": -0.3,
+    "residual": 0.3,
+    "preact": 0.9,
+    "bottleneck": 1.5,
+}  # layers aside, so that the bars of twins do not hide each other
 
 
 def depth_against_accuracy(study: Study) -> Figure:

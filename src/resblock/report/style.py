@@ -15,9 +15,15 @@ from matplotlib.figure import Figure
 from resblock.files import write_bytes
 
 # Okabe & Ito's palette: told apart by the colour-blind; markers and dashes tell them apart in grey.
-COLORS = {"cnn": "#009E73", "plain": "#D55E00", "residual": "#0072B2"}
-MARKERS = {"cnn": "s", "plain": "o", "residual": "^"}
-DASHES = {"cnn": (0, (1, 1)), "plain": (0, (4, 2)), "residual": "solid"}
+COLORS = {"cnn": "#009E73", "plain": "#D55E00", "residual": "#0072B2", "preact": "#CC79A7", "bottleneck": "#E69F00"}
+MARKERS = {"cnn": "s", "plain": "o", "residual": "^", "preact": "D", "bottleneck": "v"}
+DASHES = {
+    "cnn": (0, (1, 1)),
+    "plain": (0, (4, 2)),
+    "residual": "solid",
+    "preact": (0, (5, 1, 1, 1)),
+    "bottleneck": (0, (3, 1, 1, 1, 1, 1)),
+}
 
 SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with Matplotlib: the same letters everywhere
