@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from resblock.model.kernels import batch_normalization, relu
 from resblock.model.layers import PadAndCrop, PadShortcut, SkipInit, StochasticDepth
-from resblock.model.normalization import batch_normalization
 from resblock.seeds import derive
 from resblock.spec import ModelSpec
 
@@ -54,7 +54,7 @@ class Layers:
 
     def relu(self, x: Any, *, name: str) -> Any:
         """Apply max(x, 0)."""
-        return keras.layers.ReLU(dtype=self.recipe.precision, name=name)(x)
+        return relu(dtype=self.recipe.precision, name=name)(x)
 
     def pool(self, x: Any, *, name: str) -> Any:
         """Apply 2x2 max pooling; an odd row or column at the edge counts as well."""
