@@ -64,9 +64,11 @@ def _end_on_signals() -> None:
         if first[-1] - first[0] > SAME_WISH:
             os._exit(128 + number)
 
+    def ignore(*_: Any) -> None:
+        """Do what a background job was told to do; unlike SIG_IGN, this is not inherited by processes it must end."""
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` and the like mean it
-            signal.signal(number, end)
+        signal.signal(number, ignore if signal.getsignal(number) is signal.SIG_IGN else end)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -24,7 +24,7 @@ STAGE = "train@digits-residual-8-0"
 TRAIN = ("resblock", "train", "digits", "residual-8", "0")
 REPRO = ("dvc", "repro", "--single-item", STAGE)
 OUT, COST = Path("runs/digits/residual-8/seed-0"), Path("costs/digits/residual-8/seed-0.json")
-EPOCHS = 6
+EPOCHS = 12
 AT_ONCE = 15.0  # seconds, on a busy machine
 
 
@@ -45,6 +45,7 @@ class Interrupted(Workspace):
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run in the background
         )
 
     def digests(self) -> dict[str, str]:
@@ -94,7 +95,7 @@ BEGINNING: dict[str, Draw] = {
     "while it starts": lambda dice: Moment("import", "resblock.stages.train", seconds=dice.uniform(0.01, 6)),
     "while TensorFlow is imported": lambda dice: Moment("import", "tensorflow", seconds=dice.uniform(0.01, 2)),
     "while tracking opens": lambda dice: Moment("import", "mlflow", seconds=dice.uniform(0.01, 2)),
-    "around the first epoch": lambda dice: Moment("open", ".checkpoints/*.lock", seconds=dice.uniform(0.01, 8)),
+    "around the first epoch": lambda dice: Moment("open", ".checkpoints/*.lock", seconds=dice.uniform(0.01, 3)),
 }
 BETWEEN: dict[str, Draw] = {
     "within a checkpoint": lambda dice: Moment(
@@ -300,7 +301,7 @@ MOMENTS_TO_STOP: dict[str, Moment] = {
     "in TensorFlow's import": Moment("import", "tensorflow", seconds=1),
     "in Keras' import": Moment("import", "keras", seconds=0.3),
     "as MLflow's import begins": Moment("import", "mlflow", seconds=0.1),
-    "while the graph is built": Moment("open", ".checkpoints/*.lock", seconds=4),
+    "while the graph is built": Moment("open", ".checkpoints/*.lock", seconds=2),
     "while a checkpoint is written": Moment("open", "*.checkpoints/.*.npz.*.partial", nth=2),
     "while results are written": Moment("os.rename", "runs/*/metrics.json"),
 }
