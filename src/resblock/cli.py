@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
-import sys
+import time
 from types import FrameType
 from typing import Any
 
@@ -11,7 +13,21 @@ import click
 
 from resblock.errors import UserError
 
-INTERRUPTED = 130  # 128 + SIGINT, by convention
+# What a person can do about an OSError, where its own words do not say.
+REMEDIES = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some of your quota and run the same command again",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
+}
+SAME_WISH = 2.0  # seconds: a terminal and a parent process may both pass on one Ctrl-C
+
+
+class _Interrupted(SystemExit):
+    """SIGINT or SIGTERM came; the exit code is 128 plus the signal's number, by convention."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number).name
 
 
 class _Group(click.Group):
@@ -28,15 +44,31 @@ class _Group(click.Group):
         except OSError as error:
             if error.errno is None:
                 raise
-            click.echo(f"resblock: {error.strerror}: {error.filename or ''}".rstrip(": "), err=True)
+            place = f"{error.filename}: " if error.filename else ""
+            remedy = f"; {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
+            click.echo(f"resblock: {place}{error.strerror}{remedy}", err=True)
             ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo("resblock: interrupted", err=True)
-            ctx.exit(INTERRUPTED)
+        except _Interrupted as end:
+            click.echo(f"resblock: ended by {end.signal}", err=True)
+            raise
 
 
-def _terminated(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
+def _end_on_signals() -> None:
+    """Let SIGINT and SIGTERM unwind the stack, which closes what is open; a second one, later, ends at once."""
+    first: list[float] = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        first.append(time.monotonic())
+        if len(first) == 1:
+            raise _Interrupted(number)
+        if first[-1] - first[0] > SAME_WISH:
+            os._exit(128 + number)
+
+    def ignore(*_: Any) -> None:
+        """Do what a background job was told to do; unlike SIG_IGN, this is not inherited by processes it must end."""
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ignore if signal.getsignal(number) is signal.SIG_IGN else end)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -53,7 +85,7 @@ def main() -> None:
       dvc repro report@cifar10           the whole study on CIFAR-10
       resblock ui                        compare the runs in MLflow
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    _end_on_signals()
 
 
 @main.command()

@@ -1,24 +1,30 @@
 """The study through DVC, independent trainings side by side.
 
 DVC runs one stage at a time, but several DVC processes may run different stages of one project; each takes the lock
-only to look and to write down its result.
+only to look and to write down its result. They end with this process.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
+from typing import Self
 
 from resblock import paths
 from resblock.data.table import find_dataset
 from resblock.errors import UserError
 from resblock.params import Params, ParamsError, read_params
 from resblock.training.backend import available_cores
+
+PATIENCE = 60  # seconds for a stage to end: its MLflow server may not answer
 
 
 def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
@@ -33,71 +39,120 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
         if dataset not in params.study.datasets:
             raise ParamsError(f"{dataset}: not in study.datasets ({paths.PARAMS}); add it there first")
     chosen = datasets or params.study.datasets
-    for dataset in chosen:
-        _repro(f"preprocess@{dataset}")
-        _train(dataset, params, jobs or _default_jobs(params, dataset))
-        _repro(f"report@{dataset}")
+    with _Dvc() as dvc:
+        for dataset in chosen:
+            _repro(dvc, f"preprocess@{dataset}")
+            _train(dvc, dataset, params, jobs or _default_jobs(params, dataset))
+            _repro(dvc, f"report@{dataset}")
     print()
     for dataset in chosen:
         print(f"the report on {dataset}: {(paths.report(dataset) / 'index.html').resolve()}")
     print("its runs in MLflow, compared: make ui")
 
 
-def _train(dataset: str, params: Params, jobs: int) -> None:
+class _Dvc:
+    """DVC's processes, started in any thread; what runs when the block fails is ended with all that it started."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._closed = False
+        self._change = Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure:
+            self.end()
+
+    def __call__(
+        self, *arguments: str, stdout: int | None = None, stderr: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run DVC so that the stages' `resblock` is this interpreter's, activated environment or not."""
+        here = str(Path(sys.executable).parent)
+        with self._change:
+            if self._closed:
+                return subprocess.CompletedProcess(arguments, returncode=1, stdout="")
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "dvc", *arguments],
+                env={**os.environ, "PATH": os.pathsep.join((here, os.environ["PATH"]))},
+                text=True,
+                stdout=stdout,
+                stderr=stderr,
+                process_group=0,  # a Ctrl-C reaches it, its stage and no other once: from `end`
+            )
+            self._running.add(process)
+        said, _ = process.communicate()
+        with self._change:
+            self._running.discard(process)
+        return subprocess.CompletedProcess(arguments, process.returncode, said)
+
+    def end(self) -> None:
+        """Start no more, and end what runs as Ctrl-C would: DVC waits for its stage and gives back its locks."""
+        with self._change:
+            self._closed = True
+            running = set(self._running)
+        for process in running:
+            _signal(process, signal.SIGINT)
+        for process in running:
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                _signal(process, signal.SIGKILL)
+
+
+def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal to a process and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _train(dvc: _Dvc, dataset: str, params: Params, jobs: int) -> None:
     """Run the trainings on `dataset` that DVC finds stale, the longest first so that none trails alone at the end."""
     stages = [key.stage for key in sorted(params.study.keys(dataset), key=lambda key: -key.spec.depth)]
-    stale = _stale(stages)
+    stale = _stale(dvc, stages)
     print(f"{dataset}: {len(stale)} of {len(stages)} trainings to run, {min(jobs, len(stale))} at a time", flush=True)
     failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(_train_one, stage): stage for stage in stale}
-        for count, future in enumerate(as_completed(waiting), start=1):
-            ended_well, lines = future.result()
-            stage = waiting[future]
-            for line in lines[-1:] if ended_well else lines:
-                print(f"[{count}/{len(stale)}] {stage}  {line}", flush=True)
-            if not ended_well:
-                failed.append(stage)
+        waiting = {pool.submit(_train_one, dvc, stage): stage for stage in stale}
+        try:
+            for count, future in enumerate(as_completed(waiting), start=1):
+                ended_well, lines = future.result()
+                stage = waiting[future]
+                for line in lines[-1:] if ended_well else lines:
+                    print(f"[{count}/{len(stale)}] {stage}  {line}", flush=True)
+                if not ended_well:
+                    failed.append(stage)
+        except BaseException:
+            dvc.end()  # else the pool would wait for what runs and waits
+            raise
     if failed:
         raise UserError(
             f"{len(failed)} of {len(stale)} trainings failed: {', '.join(failed)}; their messages stand above"
         )
 
 
-def _train_one(stage: str) -> tuple[bool, list[str]]:
+def _train_one(dvc: _Dvc, stage: str) -> tuple[bool, list[str]]:
     """Let DVC run one training; return whether it ended well, and what it said."""
-    ended = _dvc(
+    ended = dvc(
         "--wait-for-lock", "repro", "--quiet", "--single-item", stage, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     return ended.returncode == 0, ended.stdout.strip().splitlines()
 
 
-def _stale(stages: Sequence[str]) -> list[str]:
+def _stale(dvc: _Dvc, stages: Sequence[str]) -> list[str]:
     """Return which of `stages` DVC would run."""
-    status = _dvc("status", "--json", *stages, stdout=subprocess.PIPE)
+    status = dvc("status", "--json", *stages, stdout=subprocess.PIPE)
     if status.returncode:
         raise UserError("dvc status failed; its message stands above")
     changed = json.loads(status.stdout or "{}")
     return [stage for stage in stages if stage in changed]
 
 
-def _repro(target: str) -> None:
+def _repro(dvc: _Dvc, target: str) -> None:
     """Let DVC bring one target up to date; its stages' words are shown as they come."""
-    if _dvc("repro", "--quiet", target).returncode:
+    if dvc("repro", "--quiet", target).returncode:
         raise UserError(f"dvc repro {target} failed; its message stands above")
-
-
-def _dvc(*arguments: str, stdout: int | None = None, stderr: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run DVC so that the stages' `resblock` is this interpreter's, activated environment or not."""
-    here = str(Path(sys.executable).parent)
-    return subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "dvc", *arguments],
-        env={**os.environ, "PATH": os.pathsep.join((here, os.environ["PATH"]))},
-        text=True,
-        stdout=stdout,
-        stderr=stderr,
-        check=False,
-    )
 
 
 def _default_jobs(params: Params, dataset: str) -> int:

@@ -98,6 +98,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture
 def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
     """A copy of the finished study that a test may change."""
-    root = tmp_path / "project"
-    shutil.copytree(finished.root, root, symlinks=True)
+    return copy_workspace(finished, tmp_path / "project")
+
+
+def copy_workspace(workspace: Workspace, root: Path) -> Workspace:
+    """Copy a project with all that was run in it to `root`."""
+    shutil.copytree(workspace.root, root, symlinks=True)
     return Workspace(root)

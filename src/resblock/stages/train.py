@@ -17,7 +17,7 @@ from resblock.spec import RunKey
 from resblock.stages.terminal import epoch_line, say, step_bar, warn
 from resblock.stages.tracked import tracked
 from resblock.tracking.stage import StageRun
-from resblock.training.backend import prepare_backend
+from resblock.training.backend import emulates_bfloat16, prepare_backend
 from resblock.training.checkpoint import Checkpoint
 from resblock.training.run import CURVE, MANIFEST, METRICS, Cost, EpochRow, Run, write_cost, write_run
 
@@ -31,12 +31,14 @@ def run(key: RunKey) -> None:
     dataset = read_description(paths.splits(key.dataset))
     train, validation = (read_split(paths.splits(key.dataset), name) for name in ("train", "validation"))
     threads = prepare_backend(recipe.threads)
+    if recipe.precision == "mixed_bfloat16" and emulates_bfloat16():
+        warn(f"train.{key.dataset}.precision: this processor emulates bfloat16; float32 would be faster (params.yaml)")
     from resblock.training.fit import backend_versions, fit  # Keras, now quiet
     from resblock.training.manifest import make_manifest
 
     manifest = make_manifest(key, recipe, data_digest=dataset.digest, threads=threads, versions=backend_versions())
     checkpoint = Checkpoint(paths.CHECKPOINTS, manifest["key"])
-    with _tracked_training(key, manifest) as tracker, step_bar(str(key)) as move:
+    with checkpoint.held(str(key), warn), _tracked_training(key, manifest) as tracker, step_bar(str(key)) as move:
         result, cost = fit(
             key,
             train,
@@ -50,7 +52,6 @@ def run(key: RunKey) -> None:
         )
         write_run(paths.run(key), result)
         write_cost(paths.cost(key), cost)
-        checkpoint.remove()
         _log(tracker, key, result, cost)
 
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 def prepare_backend(threads: int) -> int:
@@ -31,6 +32,24 @@ def prepare_backend(threads: int) -> int:
 def available_cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def emulates_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether bfloat16 is known to be slow here: on a processor whose features do not name it.
+
+    False where a graphics card computes, and where the system does not list the processor's features.
+    """
+    keras = importlib.import_module("keras")
+    if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
+        return False
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    # x86 has a line of flags per core, ARM one of Features. oneDNN, which computes convolutions, has kernels of its own
+    # for these and converts to float32 and back elsewhere.
+    features = {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()[1:]}
+    return bool(features) and not features & {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 @contextmanager

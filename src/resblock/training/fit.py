@@ -70,10 +70,10 @@ def fit(
 ) -> tuple[Run, Cost]:
     """Train the network of `key` and return its results and their cost.
 
-    `manifest` goes into the run as it is. A process that was killed goes on from `checkpoint`, which the caller removes
-    when it has written the results. A loss that is not finite ends the training with status ``diverged``.
+    `manifest` goes into the run as it is. A process that was killed goes on from `checkpoint`, which the caller holds
+    until it has written the results. A loss that is not finite ends the training with status ``diverged``.
 
-    Raises UserError where a batch is larger than the training set.
+    Raises UserError where a batch is larger than the training set, and OSError where `checkpoint` cannot be written.
     """
     observers = observers or Observers()
     images = len(train.labels)
@@ -113,7 +113,10 @@ def fit(
         state.curve.append(row)
         state.epoch_seconds.append(time.perf_counter() - begin)
         checkpoint.save(
-            Progress(_variables(model, optimizer), state.started, state.curve, state.epoch_seconds, state.train_seconds)
+            Progress(
+                _variables(model, optimizer), state.started, state.curve, state.epoch_seconds, state.train_seconds
+            ),
+            observers.warnings,
         )
         observers.epochs(row)
 
@@ -213,8 +216,8 @@ def _restore(
 ) -> bool:
     """Put the saved variables back; report and refuse a checkpoint that does not fit."""
     named = _named(model, optimizer)
-    shapes = {name: tuple(variable.shape) for name, variable in named.items()}
-    if shapes != {name: value.shape for name, value in progress.variables.items()}:
+    kinds = {name: (tuple(variable.shape), str(variable.dtype)) for name, variable in named.items()}
+    if kinds != {name: (value.shape, str(value.dtype)) for name, value in progress.variables.items()}:
         observers.warnings("the checkpoint does not fit this network; starting from the first epoch")
         return False
     for name, variable in named.items():

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from resblock.files import read_arrays, read_json, write_arrays, write_json, write_text
+from resblock.files import arrays_bytes, json_bytes, read_arrays, read_json, write_json, write_together
 
 Status = Literal["finished", "diverged"]
 
@@ -80,11 +80,19 @@ METRIC_NAMES = tuple(field.name for field in fields(EpochRow) if field.name != "
 
 
 def write_run(folder: Path, run: Run) -> None:
-    """Write `run` into `folder`: the same files for every training, the manifest last."""
-    write_arrays(folder / WEIGHTS, run.weights)
-    write_text(folder / CURVE, curve_frame(run.curve).to_csv(index=False, lineterminator="\n"))
-    write_json(folder / METRICS, run.metrics)
-    write_json(folder / MANIFEST, {**run.manifest, "status": run.status})
+    """Write `run` into `folder`: the same files for every training, the manifest last.
+
+    On a full disk, what stood there before stays whole.
+    """
+    curve = curve_frame(run.curve).to_csv(index=False, lineterminator="\n")
+    write_together(
+        {
+            folder / WEIGHTS: arrays_bytes(run.weights),
+            folder / CURVE: curve.encode(),
+            folder / METRICS: json_bytes(run.metrics),
+            folder / MANIFEST: json_bytes({**run.manifest, "status": run.status}),
+        }
+    )
 
 
 def read_run(folder: Path) -> Run:
