@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from resblock import paths
 from resblock.data.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_split
-from resblock.evaluation.score import PREDICTIONS, SCORES, Confusion, Score, empty_score, write_confusions, write_scores
+from resblock.evaluation.corruption import Corrupted, corrupt
+from resblock.evaluation.results import Assessment, gather, write_results
+from resblock.evaluation.score import PREDICTIONS, SCORES, empty_score
 from resblock.params import read_params
 from resblock.spec import RunKey
 from resblock.stages.terminal import say, warn
@@ -22,32 +24,37 @@ def run(dataset_name: str) -> None:
     study, folder = params.study, paths.evaluation(dataset_name)
     dataset = read_description(paths.splits(dataset_name))
     splits: dict[SplitName, Split] = {name: read_split(paths.splits(dataset_name), name) for name in SPLIT_NAMES}
+    corrupted = corrupt(splits["test"])
     prepare_backend(params.recipe(dataset_name).threads)
     chosen = study.model_dump(include={"variants", "seeds"})
     with tracked("evaluate", dataset_name, chosen, data_digest=dataset.digest) as tracker:
-        scored = [_score(key, splits, dataset, tracker) for key in study.keys(dataset_name)]
-        scores = [score for score, _ in scored]
-        write_scores(folder, scores)
-        write_confusions(folder, [confusion for _, confusion in scored if confusion], dataset.classes)
+        assessed = [_assess(key, splits, dataset, corrupted, tracker) for key in study.keys(dataset_name)]
+        results = gather(dataset_name, assessed, splits, len(dataset.classes))
+        write_results(folder, results, dataset.classes)
         tracker.artifact(folder / SCORES)
-    if missing := sum(score.status == "missing" for score in scores):
-        warn(f"{missing} of {len(scores)} trainings are not there; their rows say so")
+    if missing := sum(score.status == "missing" for score in results.scores):
+        warn(f"{missing} of {len(results.scores)} trainings are not there; their rows say so")
 
 
-def _score(
-    key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription, tracker: StageRun
-) -> tuple[Score, Confusion | None]:
-    """Score one training, keep its predictions, and log its test figures onto its own MLflow run."""
-    from resblock.evaluation.evaluate import confusion, evaluate, write_predictions  # Keras, quiet by now
+def _assess(
+    key: RunKey,
+    splits: Mapping[SplitName, Split],
+    dataset: DatasetDescription,
+    corrupted: Corrupted,
+    tracker: StageRun,
+) -> Assessment:
+    """Look at one training, keep its predictions, and log its test figures onto its own MLflow run."""
+    from resblock.evaluation.evaluate import evaluate, write_predictions  # Keras, quiet by now
 
     if not (paths.run(key) / MANIFEST).is_file():
-        return empty_score(key.spec, key.seed, "missing"), None
+        return Assessment(empty_score(key.spec, key.seed, "missing"), {})
     trained = read_run(paths.run(key))
     if trained.status != "finished":
-        return empty_score(key.spec, key.seed, trained.status), None
-    score, logits = evaluate(trained, splits, dataset)
-    write_predictions(paths.evaluation(key.dataset) / PREDICTIONS / key.spec.name / f"seed-{key.seed}.npz", logits)
+        return Assessment(empty_score(key.spec, key.seed, trained.status), {})
+    assessment = evaluate(trained, splits, dataset, corrupted)
+    score, target = assessment.score, paths.evaluation(key.dataset) / PREDICTIONS / key.spec.name
+    write_predictions(target / f"seed-{key.seed}.npz", assessment.logits)
     say(f"{key}: test accuracy {score.test_accuracy:.4f} ({score.test_accuracy_reestimated:.4f} re-estimated)")
     test = {name: value for name, value in score.metrics.items() if name.startswith("test")}
     tracker.result_metrics(key.dataset, trained.manifest["key"], test)
-    return score, confusion(score, logits, splits["test"], len(dataset.classes))
+    return assessment
