@@ -23,7 +23,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
     "preprocess": ("data", "files.py"),
     "train": training.ROOMS,
     "evaluate": ("data/splits.py", "evaluation", "files.py", "model", "seeds.py", "spec.py", "training"),
-    "report": ("data/splits.py", "evaluation", "files.py", "report", "spec.py", "training/run.py"),
+    "report": ("data/splits.py", "evaluation", "files.py", "report", "seeds.py", "spec.py", "training/run.py"),
 }
 TEMPLATES = ("report/page.html", "report/page.css")  # what the report's room holds besides Python
 
