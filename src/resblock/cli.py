@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from resblock.errors import UserError
+
+if TYPE_CHECKING:
+    from resblock.spec import ModelSpec
 
 INTERRUPTED = 130  # 128 + SIGINT, by convention
 
@@ -33,6 +36,15 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             click.echo("resblock: interrupted", err=True)
             ctx.exit(INTERRUPTED)
+
+
+def _parse(variant: str) -> ModelSpec:
+    from resblock.spec import ModelSpec
+
+    try:
+        return ModelSpec.parse(variant)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _terminated(number: int, _: FrameType | None) -> None:
@@ -68,14 +80,17 @@ def check() -> None:
     from resblock.data.table import find_dataset
     from resblock.params import read_params
 
-    study = read_params(paths.PARAMS).study
+    params = read_params(paths.PARAMS)
+    study, ablation = params.study, params.ablation
     for dataset in study.datasets:
         find_dataset(dataset)
-    trainings = len(study.datasets) * len(study.variants) * len(study.seeds)
+    trainings = sum(len(params.keys(dataset)) for dataset in study.datasets)
     click.echo(f"{paths.PARAMS} is right: {trainings} trainings")
     click.echo(f"  data sets  {', '.join(study.datasets)}")
     click.echo(f"  networks   {', '.join(study.variants)}")
     click.echo(f"  seeds      {', '.join(str(seed) for seed in study.seeds)}")
+    if ablation.recipes:
+        click.echo(f"  recipes    {', '.join(ablation.recipes)}: on {ablation.dataset}, {', '.join(ablation.variants)}")
 
 
 @main.command()
@@ -94,7 +109,7 @@ def variants(names: tuple[str, ...]) -> None:
         click.echo("\n".join(grammar()))
         return
     recipe = next(iter(read_params(paths.PARAMS).train.values()))
-    for line in costs(names, recipe):
+    for line in costs([_parse(name) for name in names], recipe):
         click.echo(line)
 
 
@@ -130,8 +145,9 @@ def preprocess(dataset: str) -> None:
 @click.argument("dataset")
 @click.argument("variant")
 @click.argument("seed", type=click.IntRange(0, 2**32 - 1))
-def train(dataset: str, variant: str, seed: int) -> None:
-    r"""Train VARIANT on DATASET from SEED, by the data set's recipe.
+@click.option("--recipe", default="base", help="One of params.yaml's recipes; default: the data set's own.")
+def train(dataset: str, variant: str, seed: int, recipe: str) -> None:
+    r"""Train VARIANT on DATASET from SEED, by the data set's recipe or one that differs from it.
 
     VARIANT is <family>-<depth>[-<modifier>…], for instance residual-20 (all: resblock variants). A training that was
     killed goes on from its last epoch.
@@ -139,27 +155,28 @@ def train(dataset: str, variant: str, seed: int) -> None:
     \b
     Example: resblock train digits residual-20 0
     """
-    from resblock.spec import ModelSpec, RunKey
+    from resblock.spec import RunKey
     from resblock.stages import train
 
-    try:
-        spec = ModelSpec.parse(variant)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    train.run(RunKey(dataset, spec, seed))
+    train.run(RunKey(dataset, _parse(variant), seed, recipe))
 
 
 @main.command()
 @click.argument("dataset")
-def evaluate(dataset: str) -> None:
+@click.option("--recipe", default="base", help="Score the ablation by this recipe instead of the study.")
+def evaluate(dataset: str, recipe: str) -> None:
     r"""Score every training of the study on DATASET; those not there yet are listed as missing.
 
     \b
     Example: resblock evaluate digits
     """
-    from resblock.stages import evaluate
+    from resblock.spec import BASE
+    from resblock.stages import evaluate, evaluate_recipe
 
-    evaluate.run(dataset)
+    if recipe == BASE:
+        evaluate.run(dataset)
+    else:
+        evaluate_recipe.run(dataset, recipe)
 
 
 @main.command()

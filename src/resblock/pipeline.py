@@ -39,7 +39,12 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
         dvc = _Dvc(caused.environment)
         for dataset in chosen:
             dvc.repro(f"preprocess@{dataset}")
-            _train(dvc, dataset, params, jobs or _default_jobs(params, dataset))
+            workers = jobs or _default_jobs(params, dataset)
+            # The longest first, so that none trails alone at the end.
+            trainings = sorted(params.keys(dataset), key=lambda key: -key.spec.depth)
+            _side_by_side(dvc, f"{dataset}, trainings", [key.stage for key in trainings], workers)
+            scorings = [f"evaluate_recipe@{recipe}" for recipe in params.ablation.recipes_on(dataset)]
+            _side_by_side(dvc, f"{dataset}, evaluations", [f"evaluate@{dataset}", *scorings], workers)
             dvc.repro(f"report@{dataset}")
     print()
     for dataset in chosen:
@@ -87,11 +92,10 @@ class _Dvc:
         )
 
 
-def _train(dvc: _Dvc, dataset: str, params: Params, jobs: int) -> None:
-    """Run the trainings on `dataset` that DVC finds stale, the longest first so that none trails alone at the end."""
-    stages = [key.stage for key in sorted(params.study.keys(dataset), key=lambda key: -key.spec.depth)]
+def _side_by_side(dvc: _Dvc, what: str, stages: Sequence[str], jobs: int) -> None:
+    """Run those of `stages` that DVC finds stale, which need nothing of one another, in their order."""
     stale = dvc.stale(stages)
-    print(f"{dataset}: {len(stale)} of {len(stages)} trainings to run, {min(jobs, len(stale))} at a time", flush=True)
+    print(f"{what}: {len(stale)} of {len(stages)} to run, {min(jobs, len(stale))} at a time", flush=True)
     failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {pool.submit(dvc.repro_alone, stage): stage for stage in stale}
@@ -107,9 +111,7 @@ def _train(dvc: _Dvc, dataset: str, params: Params, jobs: int) -> None:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     if failed:
-        raise UserError(
-            f"{len(failed)} of {len(stale)} trainings failed: {', '.join(failed)}; their messages stand above"
-        )
+        raise UserError(f"{len(failed)} of {len(stale)} failed: {', '.join(failed)}; their messages stand above")
 
 
 def _default_jobs(params: Params, dataset: str) -> int:

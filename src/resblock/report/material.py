@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from resblock import paths
 from resblock.data.splits import DatasetDescription, read_description
+from resblock.evaluation.ablation import read_ablation
 from resblock.evaluation.efficiency import Costs, Curves
 from resblock.evaluation.rebound import Rebound, find_rebounds
 from resblock.evaluation.results import Results, read_results
@@ -55,8 +56,11 @@ class Material:
         return Evidence(Trained(recipe, self.study, self.rebounds), self.ablations, self.probes, multiply_adds)
 
 
-def read_material(dataset_name: str, keys: Sequence[RunKey]) -> Material:
-    """Gather what is there; a training that is missing leaves no gap but in the scores, which say so."""
+def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[str] = ()) -> Material:
+    """Gather what is there of trainings and of ablations by other `recipes`.
+
+    A training that is missing leaves no gap but in the scores, which say so.
+    """
     there = [key for key in keys if (paths.run(key) / MANIFEST).is_file()]
     manifests = {key: read_json(paths.run(key) / MANIFEST) for key in there}
     recipes = [manifest["recipe"] for manifest in manifests.values()]
@@ -74,6 +78,12 @@ def read_material(dataset_name: str, keys: Sequence[RunKey]) -> Material:
         costs=costs,
         recipes=[recipe for index, recipe in enumerate(recipes) if recipe not in recipes[:index]],
         keys={key.stage: str(manifest["key"]) for key, manifest in manifests.items()},
+        ablations={
+            name: read_ablation(folder, dataset_name)
+            for name in recipes
+            for folder in [paths.ablation(dataset_name, name)]
+            if folder.is_dir()
+        },
     )
 
 

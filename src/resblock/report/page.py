@@ -13,7 +13,17 @@ from markupsafe import Markup
 from resblock.evaluation.verdicts import Verdict
 from resblock.report import words
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.sections import accuracy, calibration, comparison, cost, curves, errors, rebound, robustness
+from resblock.report.sections import (
+    ablation,
+    accuracy,
+    calibration,
+    comparison,
+    cost,
+    curves,
+    errors,
+    rebound,
+    robustness,
+)
 from resblock.report.style import svg
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
@@ -22,6 +32,7 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     curves.accuracy,
     curves.loss,
     rebound.section,
+    ablation.section,
     calibration.section,
     errors.section,
     robustness.section,

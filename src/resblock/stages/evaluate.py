@@ -1,14 +1,14 @@
-"""Stage ``evaluate``: every run of the study on train, validation and test images."""
+"""Stage ``evaluate``: every training of the study on train, validation and test images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from resblock import paths
 from resblock.data.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_split
 from resblock.evaluation.corruption import Corrupted, corrupt
 from resblock.evaluation.results import Assessment, gather, write_results
-from resblock.evaluation.score import PREDICTIONS, empty_score
+from resblock.evaluation.score import PREDICTIONS, Score
 from resblock.files import write_json
 from resblock.params import read_params
 from resblock.spec import RunKey
@@ -16,8 +16,9 @@ from resblock.stages import manifests
 from resblock.stages.results import result_of, trained
 from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import tracked
+from resblock.tracking.stage import StageRun
 from resblock.training.backend import prepare_backend
-from resblock.training.run import MANIFEST, read_run
+from resblock.training.run import MANIFEST
 
 
 def run(dataset_name: str) -> None:
@@ -35,26 +36,32 @@ def run(dataset_name: str) -> None:
         write_results(folder, results, dataset.classes)
         write_json(paths.manifest("evaluate", dataset_name), manifest)
         tracker.complete(result_of(manifest))
-        for key in study.keys(dataset_name):  # their runs get their test figures
-            if (paths.run(key) / MANIFEST).is_file():
-                tracker.show(trained(key))
-    if missing := sum(score.status == "missing" for score in results.scores):
-        warn(f"{missing} of {len(results.scores)} trainings are not there; their rows say so")
+        show(study.keys(dataset_name), results.scores, tracker)
 
 
 def _assess(
     key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription, corrupted: Corrupted
 ) -> Assessment:
     """Look at one training and keep its predictions."""
-    from resblock.evaluation.evaluate import evaluate, write_predictions  # Keras, quiet by now
+    from resblock.evaluation.evaluate import assess, write_predictions  # Keras, quiet by now
 
-    if not (paths.run(key) / MANIFEST).is_file():
-        return Assessment(empty_score(key.spec, key.seed, "missing"), {})
-    result = read_run(paths.run(key))
-    if result.status != "finished":
-        return Assessment(empty_score(key.spec, key.seed, result.status), {})
-    assessment = evaluate(result, splits, dataset, corrupted)
-    score, target = assessment.score, paths.evaluation(key.dataset) / PREDICTIONS / key.spec.name
-    write_predictions(target / f"seed-{key.seed}.npz", assessment.logits)
-    say(f"{key}: test accuracy {score.test_accuracy:.4f} ({score.test_accuracy_reestimated:.4f} re-estimated)")
+    assessment = assess(key, splits, dataset, corrupted)
+    if assessment.logits:
+        target = paths.evaluation(key.dataset) / PREDICTIONS / key.spec.name
+        write_predictions(target / f"seed-{key.seed}.npz", assessment.logits)
+        tell(key, assessment.score)
     return assessment
+
+
+def tell(key: RunKey, score: Score) -> None:
+    """Print the test accuracy of a training, by both kinds of statistics."""
+    say(f"{key}: test accuracy {score.test_accuracy:.4f} ({score.test_accuracy_reestimated:.4f} re-estimated)")
+
+
+def show(keys: Sequence[RunKey], scores: Sequence[Score], tracker: StageRun) -> None:
+    """Give the runs of trainings their test figures, and say how many trainings are not there."""
+    for key in keys:
+        if (paths.run(key) / MANIFEST).is_file():
+            tracker.show(trained(key))
+    if missing := sum(score.status == "missing" for score in scores):
+        warn(f"{missing} of {len(scores)} trainings are not there; their rows say so")

@@ -19,7 +19,12 @@ NOTES = {
         "rate {recipe[learning_rate]} ({recipe[schedule]}), batches of {recipe[batch_size]}. Test figures come from "
         "`evaluate@{dataset}`. To make it again: `dvc repro {stage}`"
     ),
+    "ablate": (
+        "`{variant}` trained on `{dataset}` from seed {seed} by the recipe `{recipe_name}`, which differs from the data "
+        "set's own. Test figures come from `evaluate_recipe@{recipe_name}`. To make it again: `dvc repro {stage}`"
+    ),
     "evaluate": "Every training of the study on `{dataset}`, scored on train, validation and test images: `scores.csv`",
+    "evaluate_recipe": "Every training by the recipe `{recipe_name}` on `{dataset}`, scored: `scores.csv`",
     "report": "The study on `{dataset}` as one page: `index.html` among the artifacts.",
 }
 TRAINED_BY = (
@@ -31,7 +36,10 @@ TRAINED_BY = (
     "threads",
 )  # of a training's manifest; the recipe besides
 CONTEXTS: Mapping[str, Context] = {"train": "training", "validation": "validation", "test": "test"}
-READ_BY: Mapping[str, tuple[str, ...]] = {"train": ("train", "validation"), "evaluate": ("train", "validation", "test")}
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("train", "ablate"), ("train", "validation")),
+    **dict.fromkeys(("evaluate", "evaluate_recipe"), ("train", "validation", "test")),
+}
 
 
 def opening_of(manifest: Mapping[str, Any]) -> Result:
@@ -40,7 +48,8 @@ def opening_of(manifest: Mapping[str, Any]) -> Result:
     tags = {"resblock.code": manifest["code"]}
     if "data" in manifest:
         tags["resblock.data"] = manifest["data"]
-    if stage == "train":
+    if stage in ("train", "ablate"):
+        tags["resblock.recipe"] = manifest["recipe_name"]
         tags["mlflow.runColor"] = COLORS[manifest["family"]]
     return Result(
         name=manifest["stage"],
@@ -55,8 +64,9 @@ def opening_of(manifest: Mapping[str, Any]) -> Result:
 
 
 def _params(stage: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    if stage == "train":
-        return {**{name: manifest[name] for name in TRAINED_BY}, **manifest["recipe"]}
+    if stage in ("train", "ablate"):
+        chosen = {name: manifest[name] for name in TRAINED_BY}
+        return {**chosen, "recipe": manifest["recipe_name"], **manifest["recipe"]}
     if stage == "download":
         return {"source": manifest["source"]}
     if stage == "preprocess":

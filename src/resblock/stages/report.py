@@ -15,10 +15,11 @@ from resblock.stages.tracked import tracked
 
 def run(dataset_name: str) -> None:
     """Draw and write the report of a data set."""
-    study = read_params(paths.PARAMS).study
+    params = read_params(paths.PARAMS)
+    study, recipes = params.study, params.ablation.recipes_on(dataset_name)
     folder = paths.report(dataset_name)
-    material = read_material(dataset_name, study.keys(dataset_name))
-    manifest = manifests.of_report(dataset_name, study, data_digest=material.dataset.digest)
+    material = read_material(dataset_name, study.keys(dataset_name), recipes)
+    manifest = manifests.of_report(dataset_name, study, recipes, data_digest=material.dataset.digest)
     with tracked(manifest) as tracker:
         sections = publish(folder, material)
         write_json(paths.manifest("report", dataset_name), manifest)

@@ -1,4 +1,4 @@
-"""Stage ``train``: one network, one seed."""
+"""Stages ``train`` and ``ablate``: one network, one seed, by the data set's recipe or by one that differs from it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def run(key: RunKey) -> None:
-    """Train the network of `key` by its data set's recipe."""
-    recipe = read_params(paths.PARAMS).recipe(key.dataset)
+    """Train the network of `key` by its recipe."""
+    recipe = read_params(paths.PARAMS).recipe(key.dataset, key.recipe)
     dataset = read_description(paths.splits(key.dataset))
     train, validation = (read_split(paths.splits(key.dataset), name) for name in ("train", "validation"))
     threads = prepare_backend(recipe.threads)
