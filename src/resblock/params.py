@@ -171,7 +171,7 @@ class Params(_Section):
         return Recipe.model_validate({**own.model_dump(), **_entry(self.recipes, "recipes", name)})
 
     def ablation_keys(self, dataset: str, recipe: str) -> list[RunKey]:
-        """Return every training on `dataset` by another `recipe`, by variant and then seed, in the order of the file."""
+        """Return every training on `dataset` by another `recipe`, by variant and then seed."""
         specs = [ModelSpec.parse(variant) for variant in self.ablation.variants]
         return [RunKey(dataset, spec, seed, recipe) for spec in specs for seed in self.study.seeds]
 

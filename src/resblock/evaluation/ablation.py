@@ -9,16 +9,17 @@ from typing import Any
 
 from resblock.evaluation.efficiency import Curves
 from resblock.evaluation.interval import Interval, t_interval
-from resblock.evaluation.rebound import find_rebounds
+from resblock.evaluation.rebound import find_rebounds, rebound_measure
 from resblock.evaluation.rows import read_rows, write_rows
 from resblock.evaluation.score import SCORES, Score
-from resblock.evaluation.study import Study
+from resblock.evaluation.study import Measure, Study
 from resblock.evaluation.verdicts import Trained
 from resblock.files import read_json, write_json
 from resblock.spec import ModelSpec
 from resblock.training.run import EpochRow
 
 CURVES, RECIPE = "curves.csv", "recipe.json"
+REBOUND = "rebound"
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,20 @@ class Effect:
 def effects(base: Trained, ablations: Mapping[str, Trained], metric: str) -> Iterator[Effect]:
     """Yield the effect of each recipe on each network's `metric`, over seeds that finished by both recipes.
 
+    A metric is one of a score's, or REBOUND: rises over falls of validation loss as trained.
     One seed gives both the same initial weights, and the same order of images where the batch size is the same.
     """
-    ours = base.study.measure(metric)
+    ours = _measure(base, metric)
     for name, trained in ablations.items():
-        theirs = trained.study.measure(metric)
+        theirs = _measure(trained, metric)
         for summary in trained.study.summaries:
             with_it, without = theirs.get(summary.spec, {}), ours.get(summary.spec, {})
             pairs = {seed: with_it[seed] - without[seed] for seed in with_it if seed in without}
             yield Effect(name, summary.spec, metric, pairs)
+
+
+def _measure(trained: Trained, metric: str) -> Measure:
+    return rebound_measure(trained.rebounds, "relative") if metric == REBOUND else trained.study.measure(metric)
 
 
 def changes(base: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

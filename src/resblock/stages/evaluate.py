@@ -49,13 +49,14 @@ def _assess(
     if assessment.logits:
         target = paths.evaluation(key.dataset) / PREDICTIONS / key.spec.name
         write_predictions(target / f"seed-{key.seed}.npz", assessment.logits)
-        tell(key, assessment.score)
+    tell(key, assessment.score)
     return assessment
 
 
 def tell(key: RunKey, score: Score) -> None:
-    """Print the test accuracy of a training, by both kinds of statistics."""
-    say(f"{key}: test accuracy {score.test_accuracy:.4f} ({score.test_accuracy_reestimated:.4f} re-estimated)")
+    """Print the test accuracy of a training that finished, by both kinds of statistics."""
+    if score.status == "finished":
+        say(f"{key}: test accuracy {score.test_accuracy:.4f} ({score.test_accuracy_reestimated:.4f} re-estimated)")
 
 
 def show(keys: Sequence[RunKey], scores: Sequence[Score], tracker: StageRun) -> None:

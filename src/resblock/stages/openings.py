@@ -20,8 +20,8 @@ NOTES = {
         "`evaluate@{dataset}`. To make it again: `dvc repro {stage}`"
     ),
     "ablate": (
-        "`{variant}` trained on `{dataset}` from seed {seed} by the recipe `{recipe_name}`, which differs from the data "
-        "set's own. Test figures come from `evaluate_recipe@{recipe_name}`. To make it again: `dvc repro {stage}`"
+        "`{variant}` trained on `{dataset}` from seed {seed} by the recipe `{recipe_name}`, which differs from the "
+        "data set's own. Test figures come from `evaluate_recipe@{recipe_name}`. To make it again: `dvc repro {stage}`"
     ),
     "evaluate": "Every training of the study on `{dataset}`, scored on train, validation and test images: `scores.csv`",
     "evaluate_recipe": "Every training by the recipe `{recipe_name}` on `{dataset}`, scored: `scores.csv`",
