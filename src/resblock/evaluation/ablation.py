@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,11 @@ class CurveRow(EpochRow):
     variant: str = ""
     seed: int = 0
 
+    @property
+    def alone(self) -> EpochRow:
+        """The epoch without its training."""
+        return EpochRow(**{field.name: getattr(self, field.name) for field in fields(EpochRow)})
+
 
 def write_ablation(folder: Path, name: str, recipe: Mapping[str, Any], scores: Sequence[Score], curves: Curves) -> None:
     """Write all that a report needs of the trainings by one recipe."""
@@ -54,7 +59,7 @@ def read_ablation(folder: Path, dataset: str) -> Trained:
     """Read what `write_ablation` wrote of trainings on `dataset`."""
     curves: dict[ModelSpec, dict[int, list[EpochRow]]] = {}
     for row in read_rows(folder / CURVES, CurveRow):
-        curves.setdefault(ModelSpec.parse(row.variant), {}).setdefault(row.seed, []).append(row)
+        curves.setdefault(ModelSpec.parse(row.variant), {}).setdefault(row.seed, []).append(row.alone)
     study = Study(dataset, tuple(read_rows(folder / SCORES, RecipeScore)))
     return Trained(read_json(folder / RECIPE), study, find_rebounds(curves))
 
