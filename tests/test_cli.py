@@ -78,7 +78,8 @@ def test_variants_refuses_what_cannot_be(project: Path) -> None:
 def test_check_says_what_the_study_comprises(project: Path) -> None:
     ended = resblock("check", cwd=project)
     assert ended.returncode == 0
-    assert "42 trainings" in ended.stdout  # 2 data sets, 7 networks, 3 seeds
+    assert "48 trainings" in ended.stdout  # 2 data sets, 7 networks, 3 seeds; on digits 2 recipes, 3 seeds
+    assert "recipes    horizontal-only, low-lr: on digits, residual-8" in ended.stdout
 
 
 def test_a_wrong_key_is_named_with_its_line(project: Path) -> None:

@@ -230,6 +230,13 @@ def test_a_run_has_one_name_for_its_stage_and_its_files() -> None:
     assert paths.cost(key).as_posix() == "costs/cifar10/residual-20/seed-0.json"
 
 
+def test_a_run_by_another_recipe_has_a_stage_and_files_of_its_own() -> None:
+    key = RunKey("cifar10", ModelSpec("residual", 20), 0, "no-flip")
+    assert key.stage == "ablate@no-flip-residual-20-0"
+    assert paths.run(key).as_posix() == "ablations/cifar10/no-flip/residual-20/seed-0"
+    assert paths.cost(key).as_posix() == "costs/ablations/cifar10/no-flip/residual-20/seed-0.json"
+
+
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])
 def test_seeds_of_32_bits_are_taken(seed: int) -> None:
     assert RunKey("digits", ModelSpec("cnn", 4), seed).seed == seed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from resblock.errors import UserError
 from resblock.params import Recipe
 from resblock.spec import FAMILIES, FAMILY_RULES, MODIFIER_RULES, ORDER, WIDTH_ABOUT, ModelSpec
 
@@ -30,12 +29,8 @@ def grammar() -> Iterator[str]:
         yield f"{'':<18}{', '.join(families)}"
 
 
-def costs(names: Sequence[str], recipe: Recipe) -> Iterator[str]:
-    """Yield a line per network: trainable parameters, multiply-adds of one image, and its twin.
-
-    Raises UserError where a name is no network's.
-    """
-    specs = [_parse(name) for name in names]
+def costs(specs: Sequence[ModelSpec], recipe: Recipe) -> Iterator[str]:
+    """Yield a line per network: trainable parameters, multiply-adds of one image, and its twin."""
     from resblock.training.backend import prepare_backend
 
     prepare_backend(threads=0)
@@ -50,10 +45,3 @@ def costs(names: Sequence[str], recipe: Recipe) -> Iterator[str]:
         yield f"{spec.name:<{width}}  {count_parameters(model):>12,}  {work:>14}  {spec.twin or '–'}"
     height, across, channels = IMAGE_SHAPE
     yield f"for images of {height}x{across}x{channels} and {CLASSES} classes"
-
-
-def _parse(name: str) -> ModelSpec:
-    try:
-        return ModelSpec.parse(name)
-    except ValueError as error:
-        raise UserError(str(error)) from None

@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 import time
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from resblock.errors import UserError
+
+if TYPE_CHECKING:
+    from resblock.spec import ModelSpec
 
 # What a person can do about an OSError, where its own words do not say.
 REMEDIES = {
@@ -71,6 +75,15 @@ def _end_on_signals() -> None:
         signal.signal(number, ignore if signal.getsignal(number) is signal.SIG_IGN else end)
 
 
+def _parse(variant: str) -> ModelSpec:
+    from resblock.spec import ModelSpec
+
+    try:
+        return ModelSpec.parse(variant)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="resblock", message="resblock %(version)s")
 def main() -> None:
@@ -83,6 +96,7 @@ def main() -> None:
       resblock variants                  which networks can be compared?
       resblock run digits                the whole study on the bundled digits
       dvc repro report@cifar10           the whole study on CIFAR-10
+      resblock sync                      show in MLflow what the files say
       resblock ui                        compare the runs in MLflow
     """
     _end_on_signals()
@@ -99,14 +113,17 @@ def check() -> None:
     from resblock.data.table import find_dataset
     from resblock.params import read_params
 
-    study = read_params(paths.PARAMS).study
+    params = read_params(paths.PARAMS)
+    study, ablation = params.study, params.ablation
     for dataset in study.datasets:
         find_dataset(dataset)
-    trainings = len(study.datasets) * len(study.variants) * len(study.seeds)
+    trainings = sum(len(params.keys(dataset)) for dataset in study.datasets)
     click.echo(f"{paths.PARAMS} is right: {trainings} trainings")
     click.echo(f"  data sets  {', '.join(study.datasets)}")
     click.echo(f"  networks   {', '.join(study.variants)}")
     click.echo(f"  seeds      {', '.join(str(seed) for seed in study.seeds)}")
+    if ablation.recipes:
+        click.echo(f"  recipes    {', '.join(ablation.recipes)}: on {ablation.dataset}, {', '.join(ablation.variants)}")
 
 
 @main.command()
@@ -125,7 +142,7 @@ def variants(names: tuple[str, ...]) -> None:
         click.echo("\n".join(grammar()))
         return
     recipe = next(iter(read_params(paths.PARAMS).train.values()))
-    for line in costs(names, recipe):
+    for line in costs([_parse(name) for name in names], recipe):
         click.echo(line)
 
 
@@ -161,8 +178,9 @@ def preprocess(dataset: str) -> None:
 @click.argument("dataset")
 @click.argument("variant")
 @click.argument("seed", type=click.IntRange(0, 2**32 - 1))
-def train(dataset: str, variant: str, seed: int) -> None:
-    r"""Train VARIANT on DATASET from SEED, by the data set's recipe.
+@click.option("--recipe", default="base", help="One of params.yaml's recipes; default: the data set's own.")
+def train(dataset: str, variant: str, seed: int, recipe: str) -> None:
+    r"""Train VARIANT on DATASET from SEED, by the data set's recipe or one that differs from it.
 
     VARIANT is <family>-<depth>[-<modifier>…], for instance residual-20 (all: resblock variants). A training that was
     killed goes on from its last epoch.
@@ -170,27 +188,28 @@ def train(dataset: str, variant: str, seed: int) -> None:
     \b
     Example: resblock train digits residual-20 0
     """
-    from resblock.spec import ModelSpec, RunKey
+    from resblock.spec import RunKey
     from resblock.stages import train
 
-    try:
-        spec = ModelSpec.parse(variant)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    train.run(RunKey(dataset, spec, seed))
+    train.run(RunKey(dataset, _parse(variant), seed, recipe))
 
 
 @main.command()
 @click.argument("dataset")
-def evaluate(dataset: str) -> None:
+@click.option("--recipe", default="base", help="Score the ablation by this recipe instead of the study.")
+def evaluate(dataset: str, recipe: str) -> None:
     r"""Score every training of the study on DATASET; those not there yet are listed as missing.
 
     \b
     Example: resblock evaluate digits
     """
-    from resblock.stages import evaluate
+    from resblock.spec import BASE
+    from resblock.stages import evaluate, evaluate_recipe
 
-    evaluate.run(dataset)
+    if recipe == BASE:
+        evaluate.run(dataset)
+    else:
+        evaluate_recipe.run(dataset, recipe)
 
 
 @main.command()
@@ -222,6 +241,24 @@ def run(datasets: tuple[str, ...], jobs: int | None) -> None:
     from resblock.pipeline import bring_up_to_date
 
     bring_up_to_date(datasets, jobs)
+
+
+@main.command()
+@click.argument("datasets", nargs=-1)
+@click.option("--check", is_flag=True, help="Change nothing; list what differs, and exit with 1 if anything does.")
+def sync(datasets: tuple[str, ...], check: bool) -> None:
+    r"""Bring MLflow to what the files say: one live run for each result on DATASETS (default: all).
+
+    For results that were pulled, cloned, restored by DVC, or made while MLflow was out of reach.
+
+    \b
+    Example: resblock sync digits --check
+    """
+    from resblock.stages import sync
+
+    shown = sync.run(datasets, check=check)
+    if check and not shown:
+        sys.exit(1)
 
 
 @main.command()

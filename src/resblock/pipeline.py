@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +22,7 @@ from resblock import paths
 from resblock.data.table import find_dataset
 from resblock.errors import UserError
 from resblock.params import Params, ParamsError, read_params
+from resblock.stages.invocation import invocation
 from resblock.training.backend import available_cores
 
 PATIENCE = 60  # seconds for a stage to end: its MLflow server may not answer
@@ -38,12 +39,17 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
         find_dataset(dataset)
         if dataset not in params.study.datasets:
             raise ParamsError(f"{dataset}: not in study.datasets ({paths.PARAMS}); add it there first")
-    chosen = datasets or params.study.datasets
-    with _Dvc() as dvc:
+    chosen = list(datasets or params.study.datasets)
+    with invocation(chosen, params) as caused, _Dvc(caused.environment) as dvc:
         for dataset in chosen:
-            _repro(dvc, f"preprocess@{dataset}")
-            _train(dvc, dataset, params, jobs or _default_jobs(params, dataset))
-            _repro(dvc, f"report@{dataset}")
+            dvc.repro(f"preprocess@{dataset}")
+            workers = jobs or _default_jobs(params, dataset)
+            # The longest first, so that none trails alone at the end.
+            trainings = sorted(params.keys(dataset), key=lambda key: -key.spec.depth)
+            _side_by_side(dvc, f"{dataset}, trainings", [key.stage for key in trainings], workers)
+            scorings = [f"evaluate_recipe@{recipe}" for recipe in params.ablation.recipes_on(dataset)]
+            _side_by_side(dvc, f"{dataset}, evaluations", [f"evaluate@{dataset}", *scorings], workers)
+            dvc.repro(f"report@{dataset}")
     print()
     for dataset in chosen:
         print(f"the report on {dataset}: {(paths.report(dataset) / 'index.html').resolve()}")
@@ -51,9 +57,10 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
 
 
 class _Dvc:
-    """DVC's processes, started in any thread; what runs when the block fails is ended with all that it started."""
+    """DVC's processes in one environment, started in any thread; a block that fails ends all that they started."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
         self._running: set[subprocess.Popen[str]] = set()
         self._closed = False
         self._change = Lock()
@@ -65,27 +72,24 @@ class _Dvc:
         if failure:
             self.end()
 
-    def __call__(
-        self, *arguments: str, stdout: int | None = None, stderr: int | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run DVC so that the stages' `resblock` is this interpreter's, activated environment or not."""
-        here = str(Path(sys.executable).parent)
-        with self._change:
-            if self._closed:
-                return subprocess.CompletedProcess(arguments, returncode=1, stdout="")
-            process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "dvc", *arguments],
-                env={**os.environ, "PATH": os.pathsep.join((here, os.environ["PATH"]))},
-                text=True,
-                stdout=stdout,
-                stderr=stderr,
-                process_group=0,  # a Ctrl-C reaches it, its stage and no other once: from `end`
-            )
-            self._running.add(process)
-        said, _ = process.communicate()
-        with self._change:
-            self._running.discard(process)
-        return subprocess.CompletedProcess(arguments, process.returncode, said)
+    def repro(self, target: str) -> None:
+        """Bring one target up to date; its stages' words are shown as they come."""
+        if self._call("repro", "--quiet", target).returncode:
+            raise UserError(f"dvc repro {target} failed; its message stands above")
+
+    def repro_alone(self, stage: str) -> tuple[bool, list[str]]:
+        """Run one stage whose dependencies are there; return whether it ended well, and what it said."""
+        command = ("--wait-for-lock", "repro", "--quiet", "--single-item", stage)
+        ended = self._call(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return ended.returncode == 0, ended.stdout.strip().splitlines()
+
+    def stale(self, stages: Sequence[str]) -> list[str]:
+        """Return which of `stages` DVC would run."""
+        status = self._call("status", "--json", *stages, stdout=subprocess.PIPE)
+        if status.returncode:
+            raise UserError("dvc status failed; its message stands above")
+        changed = json.loads(status.stdout or "{}")
+        return [stage for stage in stages if stage in changed]
 
     def end(self) -> None:
         """Start no more, and end what runs as Ctrl-C would: DVC waits for its stage and gives back its locks."""
@@ -100,6 +104,28 @@ class _Dvc:
             except subprocess.TimeoutExpired:
                 _signal(process, signal.SIGKILL)
 
+    def _call(
+        self, *arguments: str, stdout: int | None = None, stderr: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run DVC so that the stages' `resblock` is this interpreter's, activated environment or not."""
+        here = str(Path(sys.executable).parent)
+        with self._change:
+            if self._closed:
+                return subprocess.CompletedProcess(arguments, returncode=1, stdout="")
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "dvc", *arguments],
+                env={**self._environment, "PATH": os.pathsep.join((here, self._environment["PATH"]))},
+                text=True,
+                stdout=stdout,
+                stderr=stderr,
+                process_group=0,  # a Ctrl-C reaches it, its stage and no other once: from `end`
+            )
+            self._running.add(process)
+        said, _ = process.communicate()
+        with self._change:
+            self._running.discard(process)
+        return subprocess.CompletedProcess(arguments, process.returncode, said)
+
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
     """Send a signal to a process and all that it started."""
@@ -107,14 +133,13 @@ def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
-def _train(dvc: _Dvc, dataset: str, params: Params, jobs: int) -> None:
-    """Run the trainings on `dataset` that DVC finds stale, the longest first so that none trails alone at the end."""
-    stages = [key.stage for key in sorted(params.study.keys(dataset), key=lambda key: -key.spec.depth)]
-    stale = _stale(dvc, stages)
-    print(f"{dataset}: {len(stale)} of {len(stages)} trainings to run, {min(jobs, len(stale))} at a time", flush=True)
+def _side_by_side(dvc: _Dvc, what: str, stages: Sequence[str], jobs: int) -> None:
+    """Run those of `stages` that DVC finds stale, which need nothing of one another, in their order."""
+    stale = dvc.stale(stages)
+    print(f"{what}: {len(stale)} of {len(stages)} to run, {min(jobs, len(stale))} at a time", flush=True)
     failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(_train_one, dvc, stage): stage for stage in stale}
+        waiting = {pool.submit(dvc.repro_alone, stage): stage for stage in stale}
         try:
             for count, future in enumerate(as_completed(waiting), start=1):
                 ended_well, lines = future.result()
@@ -127,32 +152,7 @@ def _train(dvc: _Dvc, dataset: str, params: Params, jobs: int) -> None:
             dvc.end()  # else the pool would wait for what runs and waits
             raise
     if failed:
-        raise UserError(
-            f"{len(failed)} of {len(stale)} trainings failed: {', '.join(failed)}; their messages stand above"
-        )
-
-
-def _train_one(dvc: _Dvc, stage: str) -> tuple[bool, list[str]]:
-    """Let DVC run one training; return whether it ended well, and what it said."""
-    ended = dvc(
-        "--wait-for-lock", "repro", "--quiet", "--single-item", stage, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    return ended.returncode == 0, ended.stdout.strip().splitlines()
-
-
-def _stale(dvc: _Dvc, stages: Sequence[str]) -> list[str]:
-    """Return which of `stages` DVC would run."""
-    status = dvc("status", "--json", *stages, stdout=subprocess.PIPE)
-    if status.returncode:
-        raise UserError("dvc status failed; its message stands above")
-    changed = json.loads(status.stdout or "{}")
-    return [stage for stage in stages if stage in changed]
-
-
-def _repro(dvc: _Dvc, target: str) -> None:
-    """Let DVC bring one target up to date; its stages' words are shown as they come."""
-    if dvc("repro", "--quiet", target).returncode:
-        raise UserError(f"dvc repro {target} failed; its message stands above")
+        raise UserError(f"{len(failed)} of {len(stale)} failed: {', '.join(failed)}; their messages stand above")
 
 
 def _default_jobs(params: Params, dataset: str) -> int:

@@ -218,22 +218,31 @@ def _unknown(part: str) -> str:
     return f"unknown modifier {part!r}{hint}; modifiers are {', '.join(known)} (or any width from 2)"
 
 
+BASE = "base"  # the name of a data set's own recipe among those that differ from it
+
+
 @dataclass(frozen=True)
 class RunKey:
-    """One training: a data set, a network and a seed (32 bits, unsigned)."""
+    """One training: a data set, a network, a seed (32 bits, unsigned), and what differs from the data set's recipe."""
 
     dataset: str
     spec: ModelSpec
     seed: int
+    recipe: str = BASE
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: got {self.seed}, must lie in [0, 2^32)")
 
     @property
+    def is_ablation(self) -> bool:
+        """Whether it is trained by another recipe than the data set's own."""
+        return self.recipe != BASE
+
+    @property
     def stage(self) -> str:
-        """The name DVC gives this training, for instance ``train@cifar10-residual-20-0``."""
-        return f"train@{self}"
+        """The name DVC gives this training: ``train@cifar10-residual-20-0`` or ``ablate@no-flip-residual-20-0``."""
+        return f"{'ablate' if self.is_ablation else 'train'}@{self}"
 
     def __str__(self) -> str:
-        return f"{self.dataset}-{self.spec}-{self.seed}"
+        return f"{self.recipe if self.is_ablation else self.dataset}-{self.spec}-{self.seed}"

@@ -15,13 +15,18 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RESULTS = {"dvc.lock", "runs", "costs", "reports", "evaluation", "data"}
+RESULTS = {"dvc.lock", "runs", "ablations", "costs", "reports", "evaluation", "data"}
 
 STUDY = """\
 study:
   datasets: [digits]
   variants: [cnn-4, plain-8, residual-8]
   seeds: [0, 1]
+
+ablation:
+  dataset: digits
+  recipes: [low-lr]
+  variants: [residual-8]
 """
 EPOCHS = 2
 

@@ -27,6 +27,7 @@ def make_manifest(
         "family": key.spec.family,
         "depth": key.spec.depth,
         "seed": key.seed,
+        "recipe_name": key.recipe,
         "recipe": recipe.model_dump(),
         "data": data_digest,
         "code": digest_sources(*(package / room for room in ROOMS)),
