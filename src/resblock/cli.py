@@ -196,6 +196,22 @@ def train(dataset: str, variant: str, seed: int, recipe: str) -> None:
 
 @main.command()
 @click.argument("dataset")
+def recipe(dataset: str) -> None:
+    r"""Print how networks are trained on DATASET, as JSON for `python -m resblock.training`.
+
+    That command needs nothing but Keras, JAX and NumPy: docs/gpu.md.
+
+    \b
+    Example: resblock recipe cifar10 > recipe.json
+    """
+    from resblock import paths
+    from resblock.params import read_params
+
+    click.echo(read_params(paths.PARAMS).recipe(dataset).model_dump_json(indent=2))
+
+
+@main.command()
+@click.argument("dataset")
 @click.option("--recipe", default="base", help="Score the ablation by this recipe instead of the study.")
 def evaluate(dataset: str, recipe: str) -> None:
     r"""Score every training of the study on DATASET; those not there yet are listed as missing.

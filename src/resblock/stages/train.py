@@ -32,7 +32,9 @@ def run(key: RunKey) -> None:
     from resblock.training.fit import backend_versions, fit  # Keras, now quiet
     from resblock.training.manifest import make_manifest
 
-    manifest = make_manifest(key, recipe, data_digest=dataset.digest, threads=threads, versions=backend_versions())
+    manifest = make_manifest(
+        key, recipe.model_dump(), data_digest=dataset.digest, threads=threads, versions=backend_versions()
+    )
     checkpoint = Checkpoint(paths.CHECKPOINTS, manifest["key"])
     with (
         checkpoint.held(str(key), warn),
