@@ -114,7 +114,12 @@ def _panel(axis: Axes, priced: Sequence[_Priced], name: str, cheap_is_low: bool)
             point.cost, point.accuracy, yerr=half, capsize=3, markersize=6, linestyle="none", **look(network.spec)
         )
         axis.annotate(
-            point.name, (point.cost, point.accuracy), xytext=(6, -3), textcoords="offset points", fontsize=7, va="top"
+            point.name,
+            (point.cost, point.accuracy),
+            xytext=(6, -4 if network.spec.family == "plain" else 4),  # so that twins' names do not meet
+            textcoords="offset points",
+            fontsize=7,
+            va="top" if network.spec.family == "plain" else "bottom",
         )
     axis.set_xscale("log")
     axis.margins(x=0.18)
