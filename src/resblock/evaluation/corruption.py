@@ -1,7 +1,7 @@
 """Test images made worse in five ways at five severities.
 
-These are our own small corruptions, seeded, and mild enough to mean something on 8x8 digits too. They are in the spirit of Hendrycks & Dietterich 2019, but they are not CIFAR-10-C, and numbers of the
-two must not be compared.
+These are our own small corruptions, seeded, and mild enough to mean something on 8x8 digits too. They are in the spirit
+of Hendrycks & Dietterich 2019, but they are not CIFAR-10-C, and numbers of the two must not be compared.
 """
 
 from __future__ import annotations

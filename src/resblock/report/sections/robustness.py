@@ -19,8 +19,8 @@ from resblock.spec import ModelSpec
 
 WORDS = (
     "The same test images under five corruptions at five severities: Gaussian noise and blur, less contrast, more "
-    "brightness, and coarser pixels. These are our own small, seeded functions; they are not CIFAR-10-C, and the two must "
-    "not be compared. Batch-norm statistics are re-estimated on clean training images."
+    "brightness, and coarser pixels. These are our own small, seeded functions; they are not CIFAR-10-C, and the two "
+    "must not be compared. Batch-norm statistics are re-estimated on clean training images."
 )
 
 
