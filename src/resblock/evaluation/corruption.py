@@ -16,7 +16,7 @@ from resblock.data.splits import Split
 from resblock.seeds import generator
 
 SEVERITIES = (1, 2, 3, 4, 5)
-IMAGES = 1_000  # of the test split, chosen by seed: 25 corruptions of all of CIFAR-10 would take longer than training
+IMAGES = 1_000  # of the test split, chosen by seed: 25 corruptions of all of CIFAR-10 would cost as much as epochs
 SEED = 0
 
 # By severity. Levels are fractions of the full range of a pixel.

@@ -114,13 +114,16 @@ def _panel(axis: Axes, priced: Sequence[_Priced], name: str, unit: float, cheap_
         axis.errorbar(
             point.cost, point.accuracy, yerr=half, capsize=3, markersize=6, linestyle="none", **look(network.spec)
         )
+        # Twins' names stand one above, one below; a small network's, at the left end, to its left.
+        aside, above = (-6 if network.spec.family == "cnn" else 6), network.spec.family != "plain"
         axis.annotate(
             point.name,
             (point.cost, point.accuracy),
-            xytext=(6, -4 if network.spec.family == "plain" else 4),  # so that twins' names do not meet
+            xytext=(aside, 4 if above else -4),
             textcoords="offset points",
             fontsize=7,
-            va="top" if network.spec.family == "plain" else "bottom",
+            ha="right" if aside < 0 else "left",
+            va="bottom" if above else "top",
         )
     axis.set_xscale("log")
     axis.margins(x=0.18)
