@@ -75,7 +75,7 @@ def loss_rebounds(evidence: Evidence) -> Contrast | None:
     """Take rises of validation loss as trained as a share of its falls, beyond the margin."""
     values = over_networks(_rebound(evidence.base, "relative"))
     beyond = {seed: value - REBOUND_MARGIN for seed, value in values.items()}
-    return Contrast(beyond, f"rises / falls of validation loss, above {REBOUND_MARGIN:.0%}")
+    return Contrast(beyond, f"rises / falls of validation loss, above {100 * REBOUND_MARGIN:.0f} %")
 
 
 def depth_causes_rebound(evidence: Evidence) -> Contrast | None:
