@@ -6,7 +6,8 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
-from resblock.tracking.stage import StageDescription, track
+from resblock.tracking.result import Result
+from resblock.tracking.stage import track
 from tests.server.services import HOST, MEMBERS, Account, MlflowServer
 
 pytestmark = pytest.mark.server
@@ -34,8 +35,8 @@ def log_in(environment: pytest.MonkeyPatch, account: Account) -> None:
 
 
 def log(dataset: str, warnings: list[str]) -> None:
-    with track(StageDescription(f"report@{dataset}", dataset), about="text", warn=warnings.append) as run:
-        run.metrics({"loss": 0.5})
+    with track(Result(f"report@{dataset}", dataset, key=None), about="text", warn=warnings.append) as run:
+        run.epoch({"loss": 0.5}, 1)
 
 
 def test_nobody_gets_in_without_a_password(team_server: MlflowServer) -> None:

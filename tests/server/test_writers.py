@@ -17,15 +17,19 @@ WRITERS, STEPS = 8, 20
 WRITE = f"""
 import sys
 from pathlib import Path
-from resblock.tracking.stage import StageDescription, track
+from resblock.tracking.result import Artifact, DataInput, Result
+from resblock.tracking.stage import track
 number = sys.argv[1]
 page = Path(number); page.write_text(number)
-stage = f"train@digits-cnn-4-{{number}}"
-description = StageDescription(stage, "digits", {{"seed": number}}, {{}}, key=f"key {{number}}")
-with track(description, about="text", warn=lambda message: sys.exit(message)) as run:
-    for step in range(1, {STEPS} + 1):
-        run.epoch({{"loss": int(number) + 1 / step}}, step)
-    run.artifact(page)
+data = DataInput("digits", "the digest", "training", "scikit-learn", {{"images": 1293}})
+opening = dict(name=f"train@digits-cnn-4-{{number}}", dataset="digits", key=f"key {{number}}", inputs=(data,))
+opening["params"] = {{"seed": number}}
+curve = {{step: {{"loss": int(number) + 1 / step}} for step in range(1, {STEPS} + 1)}}
+with track(Result(**opening), about="text", warn=lambda message: sys.exit(message)) as run:
+    for step, metrics in curve.items():
+        run.epoch(metrics, step)
+    opening |= dict(curve=curve, artifacts=(Artifact("page", page),))
+    run.complete(Result(**opening))
 """
 
 
@@ -59,4 +63,5 @@ def test_eight_processes_on_an_empty_data_base_lose_and_double_nothing(
             assert [(metric.step, metric.value) for metric in history] == [
                 (step, number + 1 / step) for step in range(1, STEPS + 1)
             ]
-            assert f"{experiment.experiment_id}/{run.info.run_id}/artifacts/{number}" in stored
+            assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["digits"]
+            assert f"{experiment.experiment_id}/{run.info.run_id}/artifacts/page" in stored
