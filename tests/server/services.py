@@ -103,7 +103,7 @@ class S3:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 
-    def keys(self) -> set[str]:
+    def stored(self) -> set[str]:
         """Return the name of every object in the bucket."""
         pages = _s3_client(self.address).get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         return {entry["Key"] for page in pages for entry in page.get("Contents", [])}

@@ -55,7 +55,7 @@ def test_eight_processes_on_an_empty_data_base_lose_and_double_nothing(
         assert "mlflow.sharedViewState.resblock" in experiment.tags
         runs = client.search_runs([experiment.experiment_id])
         assert sorted(run.data.tags["resblock.key"] for run in runs) == [f"key {number}" for number in range(WRITERS)]
-        stored = bucket.keys()
+        stored = bucket.stored()
         for run in runs:
             number = int(run.data.params["seed"])
             assert run.info.status == "FINISHED"
