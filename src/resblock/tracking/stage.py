@@ -65,13 +65,13 @@ class StageRun:
 
         with self.guard():
             from resblock.tracking.process import this_process
-            from resblock.tracking.result import PROCESS_TAG
+            from resblock.tracking.result import PROCESS_TAG, STAGE_TAG
             from resblock.tracking.store import open_store
 
             client = open_store()
             self._experiment_id = str(client.get_run(run_id).info.experiment_id)
             self._run_id, self._client = run_id, client
-            tags = {**opening.tags, PROCESS_TAG: this_process()}
+            tags = {STAGE_TAG: opening.stage, PROCESS_TAG: this_process()}
             client.log_batch(
                 run_id,
                 params=[Param(name, value) for name, value in opening.shown_params.items()],
@@ -126,6 +126,16 @@ class StageRun:
             if not lack.conflict:
                 add_figures(self._client, str(run.info.run_id), lack)
 
+    def leave(self, note: str, name: str, document: Mapping[str, Any]) -> None:
+        """Describe the run by a Markdown note, and keep `document` among its artifacts as the JSON file `name`."""
+        with self.guard():
+            if self._client is None:
+                return
+            from resblock.tracking.result import NOTE_TAG
+
+            self._client.set_tag(self._run_id, NOTE_TAG, note)
+            self._client.log_dict(self._run_id, dict(document), name)
+
     def end(self, status: str) -> None:
         """Close the run with MLflow's FINISHED, FAILED or KILLED; finished, it gets its artifacts and is live alone."""
         self._stop_monitor()
@@ -173,10 +183,22 @@ class StageRun:
 
 @contextmanager
 def track(
-    opening: Result, *, about: str, warn: Callable[[str], None], watch_machine: bool = False
+    opening: Result,
+    *,
+    about: str,
+    warn: Callable[[str], None],
+    watch_machine: bool = False,
+    adopted: str | None = None,
 ) -> Generator[StageRun]:
-    """Open a run for the block and close it truthfully: FINISHED, FAILED, or KILLED when a signal ended it."""
+    """Open a run for the block and close it truthfully: FINISHED, FAILED, or KILLED when a signal ended it.
+
+    A run `adopted` by its id is written into, and closed by the program that opened it.
+    """
     run = StageRun(warn)
+    if adopted:
+        run.adopt(adopted, opening)
+        yield run
+        return
     run.start(opening, about, watch_machine=watch_machine)
     try:
         yield run

@@ -31,6 +31,7 @@ class Outcome:
     """What was, or with a mere check would be, changed for one data set."""
 
     results: int
+    experiment_id: str = ""
     changes: list[str] = field(default_factory=list[str])
     being_written: list[str] = field(default_factory=list[str])  # results whose stage logs them right now
     runs: dict[str, str] = field(default_factory=dict[str, str])  # result to the id of its live run
@@ -55,6 +56,7 @@ def synchronize(dataset: str, about: str, results: Sequence[Result], *, check: b
             experiment = find_experiment(client, dataset) if check else ensure_experiment(client, dataset, about)
             experiment_id = str(experiment.experiment_id) if experiment else ""
             runs = all_runs(client, experiment_id) if experiment else []
+            outcome.experiment_id = experiment_id
             work = _Synchronization(client, experiment_id, runs, outcome, check)
             for result in results:
                 work.show(result)
