@@ -91,7 +91,8 @@ def test_two_members_who_sync_at_once_leave_one_live_run_for_each_result(
         variables = environment(MLFLOW_TRACKING_URI=server.address)
         both = [subprocess.Popen(["resblock", "sync"], cwd=study.root, env=variables) for _ in MEMBERS]
         assert [process.wait() for process in both] == [0, 0]
-        study.run("resblock", "sync", MLFLOW_TRACKING_URI=server.address)  # supersedes what both made
+        said = study.run("resblock", "sync", MLFLOW_TRACKING_URI=server.address).stdout  # supersedes what both made
+        assert all(line.startswith("digits:") for line in said.splitlines()), said  # nothing of MLflow's own
         live = [
             run.info.run_name
             for run in stage_runs(MlflowClient(tracking_uri=server.address))
