@@ -74,8 +74,8 @@ def _state() -> dict[str, Any]:
     charts = [_scatter(metric) for metric in _SCATTERS] + [_line(metric) for metric in _LINES]
     return {
         "searchFilter": TRAIN_RUNS,
-        "orderByKey": "attributes.start_time",
-        "orderByAsc": False,
+        "orderByKey": "tags.`mlflow.runName`",  # by time, MLflow hides runs and their points behind their parent
+        "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
