@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import requests
+from click.testing import CliRunner
 from mlflow import MlflowClient
 
+from resblock.cli import main
 from resblock.tracking.result import Result
 from resblock.tracking.stage import track
 from tests.server.services import HOST, MEMBERS, Account, MlflowServer
@@ -82,3 +86,17 @@ def test_a_wrong_password_is_warned_of_and_stops_nothing(member: pytest.MonkeyPa
     warnings: list[str] = []
     log("refused", warnings)
     assert len(warnings) == 1
+
+
+def test_resblock_ui_beyond_loopback_says_what_that_means_and_asks_for_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    refused = CliRunner().invoke(main, ["ui", "--host", "0.0.0.0"])
+    assert refused.exit_code == 1
+    assert "without a password" in refused.stderr
+    assert "--allowed-hosts" in refused.stderr
+    warned = CliRunner().invoke(main, ["ui", "--host", "0.0.0.0", "--allowed-hosts", "lab.example.org"])
+    assert "without a password" in warned.stderr
+    assert "nothing has been logged yet" in warned.stderr  # it went on, and had nothing to show
