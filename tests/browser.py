@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import HttpCredentials, Page, sync_playwright
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -22,7 +22,7 @@ def open_page(address: str, *, host: str = "", account: tuple[str, str] | None =
     flags = [*FLAGS, *([f"--host-resolver-rules=MAP {host} 127.0.0.1"] if host else [])]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)
-        credentials = {"username": account[0], "password": account[1]} if account else None
+        credentials: HttpCredentials | None = {"username": account[0], "password": account[1]} if account else None
         page = browser.new_context(viewport={"width": 1500, "height": 860}, http_credentials=credentials).new_page()
         page.add_init_script(ASSISTANT)
         page.goto(address)

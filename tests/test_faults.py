@@ -246,7 +246,7 @@ def test_a_disk_too_full_for_artifacts_is_warned_of_and_mended_by_sync(project: 
     warnings: list[str] = []
     with no_room_for_files_above(room), track(result, about="text", warn=warnings.append) as run:
         run.epoch({"loss": 0.5}, 1)
-        run.complete(result)
+        run.complete(lambda: result)
     (warning,) = warnings
     assert os.strerror(errno.EFBIG) in warning
     assert "`resblock sync`" in warning

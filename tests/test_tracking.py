@@ -77,7 +77,7 @@ def test_a_killed_training_goes_on_in_its_run_without_doubled_steps(store: Path)
     with track(TRAINING, about="text", warn=no_warning) as run:
         for step, values in CURVE.items():
             run.epoch(values, step)
-        run.complete(replace(TRAINING, curve=CURVE))
+        run.complete(lambda: replace(TRAINING, curve=CURVE))
     (kept,) = runs(store)
     history = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}").get_metric_history(kept.info.run_id, "loss")
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (2, 0.4), (3, 0.3)]
@@ -89,7 +89,7 @@ def test_a_training_that_goes_on_elsewhere_with_other_digits_gets_a_run_of_its_o
     with track(TRAINING, about="text", warn=no_warning) as run:
         for step, values in CURVE.items():
             run.epoch(values, step)
-        run.complete(replace(TRAINING, curve=CURVE))
+        run.complete(lambda: replace(TRAINING, curve=CURVE))
     (live,) = [run for run in runs(store) if run.data.tags["resblock.superseded"] == "false"]
     (older,) = [run for run in runs(store) if run is not live and run.info.run_id != live.info.run_id]
     history = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}").get_metric_history(live.info.run_id, "loss")
@@ -101,7 +101,9 @@ def test_what_no_epoch_logged_is_there_at_the_end(store: Path) -> None:
     (store / "curve.csv").write_text("epoch,loss\n")
     with track(TRAINING, about="text", warn=no_warning) as run:
         run.epoch({"loss": 0.5}, 1)
-        run.complete(replace(TRAINING, curve=CURVE, metrics={"seconds": 3.0}, tags={"resblock.status": "finished"}))
+        run.complete(
+            lambda: replace(TRAINING, curve=CURVE, metrics={"seconds": 3.0}, tags={"resblock.status": "finished"})
+        )
     (kept,) = runs(store)
     assert kept.data.metrics == {"loss": 0.3, "seconds": 3.0}
     assert kept.data.tags["resblock.status"] == "finished"
@@ -110,7 +112,7 @@ def test_what_no_epoch_logged_is_there_at_the_end(store: Path) -> None:
 def test_a_repeated_training_is_a_run_of_its_own_and_the_live_one(store: Path) -> None:
     for _ in range(2):
         with track(TRAINING, about="text", warn=no_warning) as run:
-            run.complete(TRAINING)
+            run.complete(lambda: TRAINING)
     newest, older = sorted(runs(store), key=lambda run: -run.info.start_time)
     assert newest.data.tags["resblock.superseded"] == "false"
     assert older.data.tags["resblock.superseded"] == "true"
@@ -119,10 +121,10 @@ def test_a_repeated_training_is_a_run_of_its_own_and_the_live_one(store: Path) -
 def test_the_scores_of_a_result_land_on_its_live_run(store: Path) -> None:
     for _ in range(2):
         with track(TRAINING, about="text", warn=no_warning) as run:
-            run.complete(TRAINING)
+            run.complete(lambda: TRAINING)
     with track(Result("evaluate@digits", "digits", "def"), about="text", warn=no_warning) as run:
-        run.show(replace(TRAINING, metrics={"test_accuracy": 0.9}))
-        run.show(replace(TRAINING, key="another", metrics={"test_accuracy": 0.1}))
+        run.show(lambda: replace(TRAINING, metrics={"test_accuracy": 0.9}))
+        run.show(lambda: replace(TRAINING, key="another", metrics={"test_accuracy": 0.1}))
     shown = [run for run in runs(store) if run.data.metrics]
     assert [run.data.metrics for run in shown] == [{"test_accuracy": 0.9}]
     assert shown[0].data.tags["resblock.superseded"] == "false"
@@ -160,7 +162,7 @@ def test_eight_processes_may_be_the_first_to_use_a_store(store: Path) -> None:
         "curve = {step: {'loss': 1 / step, 'accuracy': 1 - 1 / step} for step in range(1, 31)}\n"
         "with track(result, about='text', warn=lambda message: sys.exit(message)) as run:\n"
         "    [run.epoch(values, step) for step, values in curve.items()]\n"
-        "    run.complete(Result(result.name, 'digits', number, result.params, inputs=splits, curve=curve))\n"
+        "    run.complete(lambda: Result(result.name, 'digits', number, result.params, inputs=splits, curve=curve))\n"
     )
     started = [subprocess.Popen([sys.executable, "-c", code, str(number)]) for number in range(8)]
     assert [process.wait() for process in started] == [0] * 8
@@ -204,7 +206,7 @@ def test_the_machine_is_watched_while_a_training_runs(store: Path, monkeypatch: 
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     with track(TRAINING, about="text", warn=no_warning, watch_machine=True) as run:
         time.sleep(1)
-        run.complete(TRAINING)
+        run.complete(lambda: TRAINING)
     (kept,) = runs(store)
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(kept.data.metrics)
     assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]

@@ -28,7 +28,7 @@ STAGES = TRAININGS | AFTERWARDS | {"download@digits", "preprocess@digits"}
 def study(team_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The small study, run by a member of the team with the server's address and their own account."""
     workspace = copy_project(tmp_path_factory.mktemp("study"))
-    workspace.run("resblock", "run", "--jobs", "2", **as_member(team_server, ADA))
+    type_command(workspace, team_server, ADA, "resblock", "run", "--jobs", "2")
     return workspace
 
 
@@ -39,8 +39,10 @@ def client(team_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Mlflow
     return MlflowClient(tracking_uri=team_server.address)
 
 
-def as_member(server: MlflowServer, account: Account) -> dict[str, str]:
-    return {"MLFLOW_TRACKING_URI": server.address, **account.variables}
+def type_command(workspace: Workspace, server: MlflowServer, account: Account | None, *command: str) -> str:
+    """Run a command as a member of the team would; return what it printed."""
+    variables = account.variables if account else {}
+    return workspace.run(*command, check=True, MLFLOW_TRACKING_URI=server.address, **variables).stdout
 
 
 def stage_runs(client: MlflowClient) -> list[Run]:
@@ -79,8 +81,7 @@ def test_the_study_is_on_the_server(study: Workspace, client: MlflowClient, buck
 
 def test_sync_finds_nothing_to_mend_whoever_calls_it(study: Workspace, team_server: MlflowServer) -> None:
     for account in MEMBERS:
-        ended = study.run("resblock", "sync", "--check", **as_member(team_server, account))
-        assert "nothing differs" in ended.stdout
+        assert "nothing differs" in type_command(study, team_server, account, "resblock", "sync", "--check")
 
 
 def test_two_members_who_sync_at_once_leave_one_live_run_for_each_result(
@@ -91,10 +92,10 @@ def test_two_members_who_sync_at_once_leave_one_live_run_for_each_result(
         variables = environment(MLFLOW_TRACKING_URI=server.address)
         both = [subprocess.Popen(["resblock", "sync"], cwd=study.root, env=variables) for _ in MEMBERS]
         assert [process.wait() for process in both] == [0, 0]
-        said = study.run("resblock", "sync", MLFLOW_TRACKING_URI=server.address).stdout  # supersedes what both made
+        said = type_command(study, server, None, "resblock", "sync")  # supersedes what both made
         assert all(line.startswith("digits:") for line in said.splitlines()), said  # nothing of MLflow's own
         live = [
-            run.info.run_name
+            str(run.info.run_name)
             for run in stage_runs(MlflowClient(tracking_uri=server.address))
             if run.data.tags["resblock.superseded"] == "false"
         ]
@@ -106,7 +107,7 @@ def test_two_members_who_sync_at_once_leave_one_live_run_for_each_result(
 def test_the_team_reads_the_study_in_a_browser(
     study: Workspace, team_server: MlflowServer, client: MlflowClient
 ) -> None:
-    printed = study.run("resblock", "ui", "--dataset", "digits", **as_member(team_server, KURT)).stdout
+    printed = type_command(study, team_server, KURT, "resblock", "ui", "--dataset", "digits")
     address = re.search(r"http://\S+", printed)
     assert address, printed
     named = address.group().replace(team_server.address, f"http://{HOST}:{team_server.port}")
@@ -129,12 +130,15 @@ def test_a_server_restarted_within_a_training_loses_nothing(
     epochs = 60
     study.edit("params.yaml", f"epochs: {EPOCHS}  #", f"epochs: {epochs}  #")
     server = MlflowServer(tmp_path, database_server.database("restarted"), bucket)
-    variables = {"MLFLOW_TRACKING_URI": server.address}
     with server.running():
         training = subprocess.Popen(
-            ["resblock", "train", "digits", "cnn-4", "0"], cwd=study.root, env=environment(**variables), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            ["resblock", "train", "digits", "cnn-4", "0"],
+            cwd=study.root,
+            env=environment(MLFLOW_TRACKING_URI=server.address),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         wait_for_epoch(training, 2)
         training.send_signal(signal.SIGSTOP)  # however slowly the server comes and goes, it does so mid-training
     training.send_signal(signal.SIGCONT)
@@ -146,7 +150,7 @@ def test_a_server_restarted_within_a_training_loses_nothing(
         assert training.returncode == 0, warned
         assert f"epoch {epochs}/{epochs}" in told
         assert len(re.findall("resblock sync", warned)) <= 1
-        study.run("resblock", "sync", **variables)
+        type_command(study, server, None, "resblock", "sync")
         client = MlflowClient(tracking_uri=server.address)
         (run,) = (run for run in stage_runs(client) if run.info.run_name == "train@digits-cnn-4-0")
         assert run.info.status == "FINISHED"
@@ -155,7 +159,7 @@ def test_a_server_restarted_within_a_training_loses_nothing(
         assert_whole(client, run, curve)
         names = {key.rpartition("/")[2] for key in bucket.stored() if f"/{run.info.run_id}/" in key}
         assert {"curve.csv", "curve.png", "metrics.json", "run.json"} <= names
-        assert "nothing differs" in study.run("resblock", "sync", "--check", **variables).stdout
+        assert "nothing differs" in type_command(study, server, None, "resblock", "sync", "--check")
 
 
 def wait_for_epoch(training: subprocess.Popen[str], epoch: int) -> None:

@@ -63,5 +63,6 @@ def test_eight_processes_on_an_empty_data_base_lose_and_double_nothing(
             assert [(metric.step, metric.value) for metric in history] == [
                 (step, number + 1 / step) for step in range(1, STEPS + 1)
             ]
+            assert run.inputs is not None
             assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["digits"]
             assert f"{experiment.experiment_id}/{run.info.run_id}/artifacts/page" in stored

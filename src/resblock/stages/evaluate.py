@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from resblock import paths
 from resblock.data.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_split
@@ -32,10 +33,10 @@ def run(dataset_name: str) -> None:
         write_scores(folder, scores)
         write_confusions(folder, [confusion for _, confusion in scored if confusion], dataset.classes)
         write_json(paths.manifest("evaluate", dataset_name), manifest)
-        tracker.complete(result_of(manifest))
+        tracker.complete(lambda: result_of(manifest))
         for key in study.keys(dataset_name):  # their runs get their test figures
             if (paths.run(key) / MANIFEST).is_file():
-                tracker.show(trained(key))
+                tracker.show(partial(trained, key))
     if missing := sum(score.status == "missing" for score in scores):
         warn(f"{missing} of {len(scores)} trainings are not there; their rows say so")
 

@@ -38,7 +38,7 @@ def run(dataset_name: str) -> None:
         write_json(folder / METRICS, material.study.metrics())
         write_json(paths.manifest("report", dataset_name), manifest)
         say(f"{folder / PAGE}: {len(drawn)} pictures")
-        tracker.complete(result_of(manifest))
+        tracker.complete(lambda: result_of(manifest))
 
 
 def _read(dataset_name: str, keys: list[RunKey]) -> Material:

@@ -89,11 +89,15 @@ class StageRun:
                 self._run_id, metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()]
             )
 
-    def complete(self, result: Result) -> None:
-        """Bring the run to what `result` says; its artifacts follow when the stage has ended well."""
+    def complete(self, describe: Callable[[], Result]) -> None:
+        """Bring the run to the result that `describe` reads; its artifacts follow when the stage has ended well.
+
+        Reading happens here, so that a file which cannot be described stops no stage either.
+        """
         with self.guard():
             if self._client is None:
                 return
+            result = describe()
             from resblock.tracking.reconcile import add_figures, find_lack
             from resblock.tracking.runs import create_run
 
@@ -108,11 +112,13 @@ class StageRun:
             add_figures(self._client, self._run_id, lack)
             self._result = result
 
-    def show(self, result: Result) -> None:
+    def show(self, describe: Callable[[], Result]) -> None:
         """Add to another stage's run what is known of its result by now; a run that is not there is left to sync."""
         with self.guard():
-            if self._client is None or result.key is None:
+            if self._client is None:
                 return
+            result = describe()
+            assert result.key is not None
             from resblock.tracking.reconcile import add_figures, find_lack
             from resblock.tracking.runs import find_run, is_being_written
 
