@@ -281,8 +281,9 @@ def sync(datasets: tuple[str, ...], check: bool) -> None:
 @click.option("--dataset", help="Show this data set's training runs; default: the first of the study that has runs.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to listen on.")
+@click.option("--allowed-hosts", default="", help="Names by which browsers may ask for it, separated by commas.")
 @click.option("--open/--no-open", "browse", default=False, help="Open the page in a browser.")
-def ui(dataset: str | None, host: str, port: int, browse: bool) -> None:
+def ui(dataset: str | None, host: str, port: int, allowed_hosts: str, browse: bool) -> None:
     r"""Start the MLflow UI and print the address that shows the training runs with charts.
 
     \b
@@ -290,4 +291,4 @@ def ui(dataset: str | None, host: str, port: int, browse: bool) -> None:
     """
     from resblock.tracking.ui import serve
 
-    serve(dataset, host, port, browse=browse)
+    serve(dataset, host, port, allowed_hosts=[name for name in allowed_hosts.split(",") if name], browse=browse)
