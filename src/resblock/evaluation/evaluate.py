@@ -13,10 +13,9 @@ from sklearn.metrics import confusion_matrix
 from resblock.data.splits import DatasetDescription, Split, SplitName
 from resblock.evaluation.score import Confusion, Score
 from resblock.files import read_arrays, write_arrays
-from resblock.model.network import build_model
 from resblock.params import Recipe
 from resblock.spec import ModelSpec
-from resblock.training.fit import load_weights
+from resblock.training.fit import trained_network
 from resblock.training.inference import accuracy, cross_entropy, predict, reestimated, reestimation_images
 from resblock.training.run import Run
 
@@ -27,8 +26,7 @@ def evaluate(run: Run, splits: Mapping[SplitName, Split], dataset: DatasetDescri
     """Return the score of a finished `run` and its logits on each of `splits`, by both kinds of statistics."""
     spec, seed = ModelSpec.parse(run.manifest["variant"]), int(run.manifest["seed"])
     recipe = Recipe.model_validate(run.manifest["recipe"])
-    model = build_model(spec, dataset.image_shape, len(dataset.classes), recipe, seed)
-    load_weights(model, run.weights)
+    model = trained_network(run, dataset)
     logits: dict[str, np.ndarray] = {name: predict(model, split.images) for name, split in splits.items()}
     with reestimated(model, reestimation_images(splits["train"], recipe.reestimate_images, seed), seed):
         logits |= {f"{name}_reestimated": predict(model, split.images) for name, split in splits.items()}

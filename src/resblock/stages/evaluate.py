@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 from resblock import paths
 from resblock.data.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_split
+from resblock.evaluation.champion import champion
 from resblock.evaluation.score import PREDICTIONS, SCORES, Confusion, Score, empty_score, write_confusions, write_scores
+from resblock.evaluation.study import Study
 from resblock.params import read_params
 from resblock.spec import RunKey
+from resblock.stages.models import register
 from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import tracked
 from resblock.tracking.stage import StageRun
@@ -30,6 +33,9 @@ def run(dataset_name: str) -> None:
         write_scores(folder, scores)
         write_confusions(folder, [confusion for _, confusion in scored if confusion], dataset.classes)
         tracker.artifact(folder / SCORES)
+        if best := champion(Study(dataset_name, tuple(scores))):
+            say(f"champion on {dataset_name}: {best.reason}")
+            register(tracker, best)
     if missing := sum(score.status == "missing" for score in scores):
         warn(f"{missing} of {len(scores)} trainings are not there; their rows say so")
 

@@ -14,6 +14,7 @@ from resblock.params import read_params
 from resblock.report.figures import run_curves
 from resblock.report.style import COLORS, save_figure
 from resblock.spec import RunKey
+from resblock.stages.models import log_training
 from resblock.stages.terminal import epoch_line, say, step_bar, warn
 from resblock.stages.tracked import tracked
 from resblock.tracking.stage import StageRun
@@ -52,6 +53,7 @@ def run(key: RunKey) -> None:
         write_cost(paths.cost(key), cost)
         checkpoint.remove()
         _log(tracker, key, result, cost)
+        log_training(tracker, key)
 
 
 def _tracked_training(key: RunKey, manifest: Mapping[str, Any]) -> AbstractContextManager[StageRun]:

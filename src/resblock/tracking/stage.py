@@ -42,9 +42,19 @@ class StageRun:
         self._run_id: str | None = None
         self._logged_steps = 0
 
+    @property
+    def run_id(self) -> str | None:
+        """The run's id, or None where there is no store to write into."""
+        return self._run_id if self._client is not None else None
+
+    @property
+    def client(self) -> Any:
+        """MLflow's client, or None where there is no store to write into."""
+        return self._client
+
     def start(self, description: StageDescription, about: str) -> None:
         """Open the run, or the one that a killed process of the same key left open."""
-        with self._guard():
+        with self.guard():
             from resblock.tracking.store import ensure_experiment, open_store
 
             client = open_store()
@@ -83,7 +93,7 @@ class StageRun:
         """Log a file, or a folder with all that lies in it."""
         if self._client is None:
             return
-        with self._guard():
+        with self.guard():
             if path.is_dir():
                 self._client.log_artifacts(self._run_id, str(path), folder)
             else:
@@ -93,7 +103,7 @@ class StageRun:
         """Log numbers onto the run that made the result `key`; return whether there is such a run."""
         if self._client is None:
             return False
-        with self._guard():
+        with self.guard():
             from resblock.tracking.store import experiment_name
 
             experiment = self._client.get_experiment_by_name(experiment_name(dataset))
@@ -108,17 +118,17 @@ class StageRun:
         """Close the run with MLflow's FINISHED, FAILED or KILLED."""
         if self._client is None:
             return
-        with self._guard():
+        with self.guard():
             self._client.set_terminated(self._run_id, status)
 
     def _batch(self, **entities: Any) -> None:
         if self._client is None:
             return
-        with self._guard():
+        with self.guard():
             self._client.log_batch(self._run_id, **entities)
 
     @contextmanager
-    def _guard(self) -> Generator[None]:
+    def guard(self) -> Generator[None]:
         """Turn the first failure into a warning, and be silent from then on."""
         try:
             yield

@@ -11,25 +11,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
-from resblock.data.splits import Split
+from resblock.data.splits import DatasetDescription, Split
 from resblock.errors import UserError
 from resblock.model.cost import count_multiply_adds, count_parameters
 from resblock.model.network import build_model
+from resblock.params import Recipe
 from resblock.seeds import generator
-from resblock.spec import RunKey
+from resblock.spec import ModelSpec, RunKey
 from resblock.training.checkpoint import Checkpoint, Progress
 from resblock.training.engine import Engine, make_engine
 from resblock.training.inference import accuracy, cross_entropy, predict, reestimated, reestimation_images
 from resblock.training.optimization import make_optimizer
 from resblock.training.run import Cost, EpochRow, Run
-
-if TYPE_CHECKING:
-    from resblock.params import Recipe
 
 
 def _ignore(*_: Any) -> None:
@@ -142,9 +140,19 @@ def backend_versions() -> dict[str, str]:
 
 
 def load_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
-    """Put a run's weights into a network of the same spec."""
+    """Put a run's weights into a network of the same spec. Raises ValueError where one is missing."""
+    if missing := [variable.path for variable in model.weights if variable.path not in weights]:
+        raise ValueError(f"the weights lack {missing[0]}; other code than this has made them")
     for variable in model.weights:
         variable.assign(weights[variable.path])
+
+
+def trained_network(run: Run, dataset: DatasetDescription) -> keras.Model:
+    """Return the network that `run` trained on `dataset`, with its weights and its statistics as trained."""
+    spec, recipe = ModelSpec.parse(run.manifest["variant"]), Recipe.model_validate(run.manifest["recipe"])
+    model = build_model(spec, dataset.image_shape, len(dataset.classes), recipe, int(run.manifest["seed"]))
+    load_weights(model, run.weights)
+    return model
 
 
 def _machine() -> str:

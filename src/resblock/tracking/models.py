@@ -1,0 +1,129 @@
+"""Trained networks as MLflow's models: logged with their runs, registered, fetched.
+
+A model knows its result by the key that its run carries: to log or register one again changes nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlflow
+import mlflow.artifacts
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from resblock.errors import UserError
+from resblock.tracking.package import DATA, ModelPackage, write_package
+from resblock.tracking.stage import KEY_TAG
+from resblock.tracking.store import experiment_name, open_store, tracking_uri
+
+ALIAS = "champion"
+NOTE = "mlflow.note.content"
+
+
+def log_model(client: mlflow.MlflowClient, run_id: str, package: ModelPackage) -> str:
+    """Log `package` as the model of the run `run_id` and return the model's id.
+
+    A model that the run has already stays as it is; one that a killed process left unfinished is completed.
+    """
+    run = client.get_run(run_id)
+    model = _model_of(client, run.info.experiment_id, package.key, run_id)
+    if model is None:
+        model = client.create_logged_model(
+            run.info.experiment_id,
+            name=package.name,
+            source_run_id=run_id,
+            tags={KEY_TAG: package.key, NOTE: package.description},
+            params={name: str(value) for name, value in package.metadata.items()},
+            model_type="classifier",
+        )
+    linked = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
+    if model.model_id not in linked:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    if model.status != LoggedModelStatus.READY:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            write_package(package, folder, model_id=model.model_id, run_id=run_id)
+            client.log_model_artifacts(model.model_id, str(folder))
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return str(model.model_id)
+
+
+def register_champion(
+    client: mlflow.MlflowClient, dataset: str, key: str, *, description: str, tags: Mapping[str, str]
+) -> str | None:
+    """Register the model of the result `key` and let the alias point to it; return the version.
+
+    The registered model is called like the experiment. A result that is registered already gets no second version.
+    Returns None where the store has no model of that result.
+    """
+    name = experiment_name(dataset)
+    experiment = client.get_experiment_by_name(name)
+    model = _model_of(client, experiment.experiment_id, key) if experiment else None
+    if model is None or model.status != LoggedModelStatus.READY:
+        return None
+    _ensure_registered(client, name, dataset)
+    versions = client.search_model_versions(f"name = '{name}'")
+    version = next((version for version in versions if version.tags.get(KEY_TAG) == key), None)
+    if version is None:
+        version = client.create_model_version(
+            name,
+            source=f"models:/{model.model_id}",
+            run_id=model.source_run_id,
+            tags={KEY_TAG: key, **tags},
+            description=description,
+            model_id=model.model_id,
+        )
+    elif version.description != description:
+        client.update_model_version(name, version.version, description=description)
+    if ALIAS not in _aliases(client, version):
+        client.set_registered_model_alias(name, ALIAS, version.version)
+    return str(version.version)
+
+
+def download_model(uri: str, folder: Path) -> Path:
+    """Fetch the model at `uri` (``models:/…``, ``runs:/…``, a path) into `folder`; return where its run's files lie.
+
+    Raises UserError where there is no such model, or one that resblock has not made.
+    """
+    open_store()  # for its patience and its silence
+    mlflow.set_tracking_uri(tracking_uri())
+    mlflow.set_registry_uri(tracking_uri())
+    try:
+        model = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{uri}: cannot be fetched from {tracking_uri()}: {reason}") from None
+    if not (model / "data" / DATA).is_dir():
+        raise UserError(
+            f"{uri}: is no model that resblock logged; there are models:/{experiment_name('<dataset>')}@{ALIAS}"
+        )
+    return model / "data" / DATA
+
+
+def _model_of(
+    client: mlflow.MlflowClient, experiment_id: str, key: str, run_id: str | None = None
+) -> LoggedModel | None:
+    """Return the newest model of the result `key`, of any of its runs or of that one; finished ones come first."""
+    query = f"tags.`{KEY_TAG}` = '{key}'" + (f" AND source_run_id = '{run_id}'" if run_id else "")
+    found = client.search_logged_models([experiment_id], filter_string=query)  # the newest first
+    return next((model for model in found if model.status == LoggedModelStatus.READY), next(iter(found), None))
+
+
+def _ensure_registered(client: mlflow.MlflowClient, name: str, dataset: str) -> None:
+    text = (
+        f"Networks trained on {dataset}. The alias {ALIAS} points to the best by mean validation accuracy over seeds."
+    )
+    try:
+        client.create_registered_model(name, tags={"resblock.dataset": dataset}, description=text)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _aliases(client: mlflow.MlflowClient, version: ModelVersion) -> list[str]:
+    """Return the aliases of `version`; what a search finds does not carry them."""
+    return list(client.get_model_version(version.name, version.version).aliases)
