@@ -6,11 +6,14 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from resblock.errors import UserError
+
+if TYPE_CHECKING:
+    from resblock.spec import ModelSpec
 
 INTERRUPTED = 130  # 128 + SIGINT, by convention
 
@@ -38,6 +41,15 @@ class _Group(click.Group):
 
 def _terminated(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
+
+
+def _parse(variant: str) -> ModelSpec:
+    from resblock.spec import ModelSpec
+
+    try:
+        return ModelSpec.parse(variant)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -117,14 +129,10 @@ def train(dataset: str, variant: str, seed: int) -> None:
     \b
     Example: resblock train digits residual-20 0
     """
-    from resblock.spec import ModelSpec, RunKey
+    from resblock.spec import RunKey
     from resblock.stages import train
 
-    try:
-        spec = ModelSpec.parse(variant)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    train.run(RunKey(dataset, spec, seed))
+    train.run(RunKey(dataset, _parse(variant), seed))
 
 
 @main.command()
@@ -180,16 +188,11 @@ def predict(
     
     Example: resblock predict three.png --dataset digits --invert
     """
-    from resblock.spec import ModelSpec
     from resblock.stages import predict
 
     if model_uri is not None and (dataset, variant, seed) != (None, None, None):
         raise UserError("--model-uri names a network already; leave out --dataset, --variant and --seed")
-    try:
-        spec = ModelSpec.parse(variant) if variant else None
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    choice = predict.Choice(dataset, spec, seed, model_uri)
+    choice = predict.Choice(dataset, _parse(variant) if variant else None, seed, model_uri)
     if not predict.run(images, choice, top=top, invert=invert, as_json=as_json):
         raise click.exceptions.Exit(1)
 

@@ -49,7 +49,7 @@ class _Trained:
 
     run: Run
     dataset: DatasetDescription
-    examples: np.ndarray  # uint8 (n, height, width, channel), none for a model from MLflow
+    examples: np.ndarray  # of the data set, uint8 (n, height, width, channel)
 
     @property
     def model(self) -> dict[str, Any]:
@@ -80,15 +80,14 @@ def _trained(choice: Choice) -> _Trained:
         from resblock.tracking.models import download_model
 
         with tempfile.TemporaryDirectory() as scratch:
-            folder = download_model(choice.model_uri, Path(scratch))
-            dataset = read_description(folder)
-            return _Trained(read_run(folder), dataset, np.empty((0, *dataset.image_shape), np.uint8))
+            folder, examples = download_model(choice.model_uri, Path(scratch))
+            return _Trained(read_run(folder), read_description(folder), examples)
     key = _key(choice)
     folder, splits = paths.run(key), paths.splits(key.dataset)
     for path, stage in ((folder / MANIFEST, key.stage), (folder / WEIGHTS, key.stage), (splits / DESCRIPTION, "")):
         if not path.is_file():
             stage = stage or f"preprocess@{key.dataset}"
-            raise UserError(f"{path}: is not here; `dvc pull {path.parent}` or `dvc repro {stage}` brings it")
+            raise UserError(f"{path}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
     return _Trained(read_run(folder), read_description(splits), read_split(splits, "validation").images[:EXAMPLES])
 
 

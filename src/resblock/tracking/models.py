@@ -8,15 +8,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import mlflow.artifacts
+import numpy as np
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from resblock.errors import UserError
-from resblock.tracking.package import DATA, ModelPackage, write_package
+from resblock.tracking.package import DATA, ModelPackage, read_example, write_package
 from resblock.tracking.stage import KEY_TAG
 from resblock.tracking.store import experiment_name, open_store, tracking_uri
 
@@ -37,7 +39,7 @@ def log_model(client: mlflow.MlflowClient, run_id: str, package: ModelPackage) -
             name=package.name,
             source_run_id=run_id,
             tags={KEY_TAG: package.key, NOTE: package.description},
-            params={name: str(value) for name, value in package.metadata.items()},
+            params={name: _text(value) for name, value in package.metadata.items()},
             model_type="classifier",
         )
     linked = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
@@ -84,8 +86,10 @@ def register_champion(
     return str(version.version)
 
 
-def download_model(uri: str, folder: Path) -> Path:
-    """Fetch the model at `uri` (``models:/…``, ``runs:/…``, a path) into `folder`; return where its run's files lie.
+def download_model(uri: str, folder: Path) -> tuple[Path, np.ndarray]:
+    """Fetch the model at `uri` (``models:/…``, ``runs:/…``, a path) into `folder`.
+
+    Returns where its run's files lie, and the images of its input example, uint8 (n, height, width, channel).
 
     Raises UserError where there is no such model, or one that resblock has not made.
     """
@@ -101,7 +105,7 @@ def download_model(uri: str, folder: Path) -> Path:
         raise UserError(
             f"{uri}: is no model that resblock logged; there are models:/{experiment_name('<dataset>')}@{ALIAS}"
         )
-    return model / "data" / DATA
+    return model / "data" / DATA, read_example(model)
 
 
 def _model_of(
@@ -127,3 +131,7 @@ def _ensure_registered(client: mlflow.MlflowClient, name: str, dataset: str) -> 
 def _aliases(client: mlflow.MlflowClient, version: ModelVersion) -> list[str]:
     """Return the aliases of `version`; what a search finds does not carry them."""
     return list(client.get_model_version(version.name, version.version).aliases)
+
+
+def _text(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)

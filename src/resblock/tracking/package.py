@@ -6,18 +6,22 @@ model, and the loader rebuilds the network from the run's own files.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import json
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ruamel.yaml import YAML
 
-from resblock.files import write_bytes, write_text
+from resblock.files import read_json, write_bytes, write_text
 
 CODE, DATA = "code.zip", "run"  # where a model keeps its modules, and below data/ its files
+SERVED_EXAMPLE = "serving_input_example.json"
 
 
 @dataclass(frozen=True)
@@ -38,37 +42,60 @@ class ModelPackage:
 
 
 def write_package(package: ModelPackage, folder: Path, *, model_id: str, run_id: str) -> None:
-    """Write `package` into the empty or missing `folder` in MLflow's format, as the logged model `model_id`.
+    """Write `package` into `folder` in MLflow's format, as the logged model `model_id`.
 
-    What MLflow would find out by loading the model (its packages, whether it can be served) is known here: loading it
-    would take as long as a short training.
+    MLflow's own `save_model` would find out by loading the model, or by reading every installed package, what is known
+    here; it would take as long as several epochs on the smallest data set.
     """
-    import mlflow.pyfunc
     from mlflow.models import Model
+    from mlflow.pyfunc import add_to_model
 
-    model = Model(run_id=run_id, model_id=model_id, model_uuid=model_id, metadata=dict(package.metadata))
-    with tempfile.TemporaryDirectory() as scratch:
-        data = Path(scratch) / DATA
-        data.mkdir()
-        for file in package.files:
-            shutil.copyfile(file, data / file.name)
-        requirements = list(package.requirements)
-        if package.constraints:
-            constraints = Path(scratch) / "constraints.txt"
-            write_text(constraints, "\n".join(package.constraints) + "\n")
-            requirements.append(f"-c {constraints}")
-        mlflow.pyfunc.save_model(
-            path=str(folder),
-            loader_module=package.loader,
-            data_path=str(data),
-            mlflow_model=model,
-            pip_requirements=requirements,
-            signature=_signature(package.image_shape),
-            input_example=package.example,
-        )
+    for file in package.files:
+        write_bytes(folder / "data" / DATA / file.name, file.read_bytes())
     write_bytes(folder / CODE, package.code)
-    model.flavors[mlflow.pyfunc.FLAVOR_NAME][mlflow.pyfunc.CODE] = CODE  # joins sys.path, which takes archives
+    model = Model(
+        run_id=run_id,
+        model_id=model_id,
+        model_uuid=model_id,
+        metadata=dict(package.metadata),
+        signature=_signature(package.image_shape),
+        saved_input_example_info=_write_example(folder, package.example),
+    )
+    # The code joins sys.path, which takes archives.
+    add_to_model(model, package.loader, data=f"data/{DATA}", code=CODE, **_write_environment(folder, package))
+    model.model_size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     model.save(str(folder / "MLmodel"))
+
+
+def _write_environment(folder: Path, package: ModelPackage) -> dict[str, str]:
+    """Write the packages as pip, MLflow and conda read them; return the latter two files' names."""
+    requirements = list(package.requirements)
+    if package.constraints:
+        write_text(folder / "constraints.txt", "\n".join(package.constraints) + "\n")
+        requirements.append("-c constraints.txt")
+    write_text(folder / "requirements.txt", "\n".join(requirements) + "\n")
+    python = platform.python_version()
+    pip = [f"pip=={version('pip')}"] if find_spec("pip") else ["pip"]
+    environment = {"python": python, "build_dependencies": pip, "dependencies": ["-r requirements.txt"]}
+    conda = {"channels": ["conda-forge"], "dependencies": [f"python={python}", "pip", {"pip": requirements}]}
+    files = {"python_env": "python_env.yaml", "conda_env": "conda.yaml"}
+    for name, tree in ((files["python_env"], environment), (files["conda_env"], {"name": "mlflow-env", **conda})):
+        with (folder / name).open("w", encoding="utf-8") as file:
+            YAML(typ="safe").dump(tree, file)
+    return files
+
+
+def _write_example(folder: Path, images: np.ndarray) -> dict[str, str]:
+    """Write the input example, for Python and as a server takes it; return what MLmodel says of it."""
+    files = {"artifact_path": "input_example.json", "serving_input_path": SERVED_EXAMPLE}
+    write_text(folder / files["artifact_path"], json.dumps(images.tolist()))
+    write_text(folder / SERVED_EXAMPLE, json.dumps({"inputs": images.tolist()}))
+    return {**files, "type": "ndarray"}
+
+
+def read_example(folder: Path) -> np.ndarray:
+    """Return the images that `write_package` put into `folder` as the input example."""
+    return np.array(read_json(folder / SERVED_EXAMPLE)["inputs"], np.uint8)
 
 
 def _signature(image_shape: tuple[int, int, int]) -> Any:

@@ -41,6 +41,7 @@ def open_store() -> mlflow.MlflowClient:
     """
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     uri = tracking_uri()
