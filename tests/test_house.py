@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "serving": FOUNDATION | {"data", "model", "training"},
     "tracking": {"errors", "files", "params", "paths", "spec"},
     "stages": FOUNDATION | {"data", "model", "training", "evaluation", "report", "serving", "tracking"},
-    "pipeline": FOUNDATION | {"data", "training"},
+    "pipeline": FOUNDATION | {"data", "training", "stages", "tracking"},
     "cli": FOUNDATION | {"data", "pipeline", "stages", "tracking"},
     "__main__": {"cli"},
     "__init__": set[str](),

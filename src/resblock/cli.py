@@ -63,6 +63,7 @@ def main() -> None:
       resblock check                     is params.yaml right?
       resblock run digits                the whole study on the bundled digits
       dvc repro report@cifar10           the whole study on CIFAR-10
+      resblock sync                      show in MLflow what the files say
       resblock ui                        compare the runs in MLflow
     """
     signal.signal(signal.SIGTERM, _terminated)
@@ -213,6 +214,24 @@ def run(datasets: tuple[str, ...], jobs: int | None) -> None:
     from resblock.pipeline import bring_up_to_date
 
     bring_up_to_date(datasets, jobs)
+
+
+@main.command()
+@click.argument("datasets", nargs=-1)
+@click.option("--check", is_flag=True, help="Change nothing; list what differs, and exit with 1 if anything does.")
+def sync(datasets: tuple[str, ...], check: bool) -> None:
+    r"""Bring MLflow to what the files say: one live run for each result on DATASETS (default: all).
+
+    For results that were pulled, cloned, restored by DVC, or made while MLflow was out of reach.
+
+    \b
+    Example: resblock sync digits --check
+    """
+    from resblock.stages import sync
+
+    shown = sync.run(datasets, check=check)
+    if check and not shown:
+        sys.exit(1)
 
 
 @main.command()

@@ -49,3 +49,12 @@ def evaluation(dataset: str) -> Path:
 def report(dataset: str) -> Path:
     """Folder of the page, its figures and tables."""
     return Path("reports") / dataset
+
+
+def manifest(stage: str, dataset: str) -> Path:
+    """File that says what made the result of a stage whose only axis is the data set; small, and in git.
+
+    Raw files and splits are not in git, so what is to be known of them lies beside them.
+    """
+    folders = {"evaluate": evaluation(dataset), "report": report(dataset)}
+    return folders.get(stage, Path("data/lineage") / dataset / stage) / "run.json"

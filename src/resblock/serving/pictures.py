@@ -7,6 +7,7 @@ A picture is turned upright by its EXIF orientation, put onto white where it is 
 
 from __future__ import annotations
 
+import struct
 import warnings
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def read_picture(path: Path, image_shape: tuple[int, int, int], *, invert: bool 
         raise PictureError(f"the network wants {channels} channels; a picture gives 1 (grey) or 3 (RGB)")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF data: the pixels are what counts
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as file:
                 if file.format == "PNG" and getattr(file, "is_animated", False):
@@ -43,7 +45,7 @@ def read_picture(path: Path, image_shape: tuple[int, int, int], *, invert: bool 
         raise PictureError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller first") from None
     except OSError as error:
         raise PictureError(error.strerror or f"is broken ({error})") from None
-    except (SyntaxError, ValueError) as error:  # Pillow's answers to damaged chunks and headers
+    except (SyntaxError, ValueError, struct.error) as error:  # Pillow's answers to damaged chunks and headers
         raise PictureError(f"is broken ({error})") from None
     if picture.size != (width, height):
         picture = ImageOps.fit(picture, (width, height), method=Image.Resampling.BOX)

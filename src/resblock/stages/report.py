@@ -13,9 +13,10 @@ from resblock.params import read_params
 from resblock.report.page import Material, pictures, render
 from resblock.report.style import save_figure
 from resblock.spec import ModelSpec, RunKey
+from resblock.stages import manifests
+from resblock.stages.results import result_of
 from resblock.stages.terminal import say
 from resblock.stages.tracked import tracked
-from resblock.tracking.stage import flatten
 from resblock.training.run import MANIFEST, Cost, EpochRow, read_cost, read_curve
 
 PAGE, DATA, FIGURES, METRICS = "index.html", "data", "figures", "metrics.json"
@@ -26,20 +27,18 @@ def run(dataset_name: str) -> None:
     study = read_params(paths.PARAMS).study
     folder = paths.report(dataset_name)
     material = _read(dataset_name, study.keys(dataset_name))
-    with tracked(
-        "report", dataset_name, study.model_dump(include={"variants", "seeds"}), data_digest=material.dataset.digest
-    ) as tracker:
+    manifest = manifests.of_report(dataset_name, study, data_digest=material.dataset.digest)
+    with tracked(manifest) as tracker:
         drawn = pictures(material)
         write_text(folder / PAGE, render(material, drawn))
         for picture in drawn:
             save_figure(picture.figure, folder / FIGURES / f"{picture.name}.png")
             if picture.data is not None:
                 write_text(folder / DATA / f"{picture.name}.csv", picture.data.to_csv(index=False, lineterminator="\n"))
-        metrics = material.study.metrics()
-        write_json(folder / METRICS, metrics)
+        write_json(folder / METRICS, material.study.metrics())
+        write_json(paths.manifest("report", dataset_name), manifest)
         say(f"{folder / PAGE}: {len(drawn)} pictures")
-        tracker.metrics(flatten(metrics["residual_minus_plain"], "residual_minus_plain."))
-        tracker.artifact(folder)
+        tracker.complete(result_of(manifest))
 
 
 def _read(dataset_name: str, keys: list[RunKey]) -> Material:

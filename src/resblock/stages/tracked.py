@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
+from resblock.stages.openings import opening_of
 from resblock.stages.terminal import warn
-from resblock.tracking.stage import StageDescription, StageRun, track
+from resblock.tracking.stage import StageRun, track
 
 ABOUT = (
     "What the residual block buys, and how accuracy changes with depth, on {dataset}. "
     "The view *Depth against accuracy* (button Views) shows the training runs: residual blue, plain orange, cnn green. "
-    "Group them by `variant` for means over seeds. Every run is a stage of `dvc.yaml`."
+    "Group them by `variant` for means over seeds. Every run is a stage of `dvc.yaml`; `resblock sync` brings the runs "
+    "to what the files say."
 )
 
 
-@contextmanager
-def tracked(
-    stage: str,
-    dataset: str,
-    params: Mapping[str, Any],
-    *,
-    data_digest: str = "",
-    axes: str | None = None,
-    key: str | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> Generator[StageRun]:
-    """Open the MLflow run of ``<stage>@<axes>``, the data set being the only axis unless `axes` says otherwise."""
-    everything = {**(tags or {}), "resblock.dataset": dataset}
-    if data_digest:
-        everything["resblock.data"] = data_digest
-    description = StageDescription(f"{stage}@{axes or dataset}", dataset, params, everything, key)
-    with track(description, about=ABOUT.format(dataset=dataset), warn=warn) as run:
-        yield run
+def tracked(manifest: Mapping[str, Any], *, watch_machine: bool = False) -> AbstractContextManager[StageRun]:
+    """Open the MLflow run of the stage that will leave `manifest`."""
+    opening = opening_of(manifest)
+    return track(opening, about=ABOUT.format(dataset=opening.dataset), warn=warn, watch_machine=watch_machine)

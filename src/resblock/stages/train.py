@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from resblock import paths
 from resblock.data.splits import read_description, read_split
 from resblock.params import read_params
-from resblock.report.figures import run_curves
-from resblock.report.style import COLORS, save_figure
 from resblock.spec import RunKey
 from resblock.stages.models import log_training
+from resblock.stages.results import trained
 from resblock.stages.terminal import epoch_line, say, step_bar, warn
 from resblock.stages.tracked import tracked
 from resblock.tracking.stage import StageRun
 from resblock.training.backend import prepare_backend
 from resblock.training.checkpoint import Checkpoint
-from resblock.training.run import CURVE, MANIFEST, METRICS, Cost, EpochRow, Run, write_cost, write_run
+from resblock.training.run import EpochRow, write_cost, write_run
 
 if TYPE_CHECKING:
     from resblock.training.fit import Observers
@@ -37,7 +33,7 @@ def run(key: RunKey) -> None:
 
     manifest = make_manifest(key, recipe, data_digest=dataset.digest, threads=threads, versions=backend_versions())
     checkpoint = Checkpoint(paths.CHECKPOINTS, manifest["key"])
-    with _tracked_training(key, manifest) as tracker, step_bar(str(key)) as move:
+    with tracked(manifest, watch_machine=True) as tracker, step_bar(str(key)) as move:
         result, cost = fit(
             key,
             train,
@@ -52,22 +48,10 @@ def run(key: RunKey) -> None:
         write_run(paths.run(key), result)
         write_cost(paths.cost(key), cost)
         checkpoint.remove()
-        _log(tracker, key, result, cost)
+        if result.status == "diverged":
+            warn(f"{key}: diverged in epoch {len(result.curve)}; recorded as such")
+        tracker.complete(trained(key))
         log_training(tracker, key)
-
-
-def _tracked_training(key: RunKey, manifest: Mapping[str, Any]) -> AbstractContextManager[StageRun]:
-    """Open the training's MLflow run: what the manifest says as parameters, its digests as tags."""
-    chosen = {name: manifest[name] for name in ("dataset", "variant", "family", "depth", "seed", "threads")}
-    return tracked(
-        "train",
-        key.dataset,
-        {**chosen, **manifest["recipe"]},
-        data_digest=manifest["data"],
-        axes=str(key),
-        key=manifest["key"],
-        tags={"resblock.code": manifest["code"], "mlflow.runColor": COLORS[key.spec.family]},
-    )
 
 
 def _observers(key: RunKey, epochs: int, tracker: StageRun, move: Callable[[int, int, int], None]) -> Observers:
@@ -84,24 +68,3 @@ def _observers(key: RunKey, epochs: int, tracker: StageRun, move: Callable[[int,
             tracker.epoch(row.metrics, row.epoch)
 
     return Observers(steps=move, epochs=tell, resumed=catch_up, warnings=warn)
-
-
-def _log(tracker: StageRun, key: RunKey, result: Run, cost: Cost) -> None:
-    """Log what stands at a training's end."""
-    if result.status == "diverged":
-        warn(f"{key}: diverged in epoch {len(result.curve)}; recorded as such")
-    folder = paths.run(key)
-    tracker.tags({"resblock.status": result.status})
-    tracker.metrics(
-        {
-            "images_per_second": cost.images_per_second,
-            "seconds": cost.seconds,
-            "parameters": cost.parameters,
-            "multiply_adds": cost.multiply_adds,
-        }
-    )
-    with TemporaryDirectory() as scratch:
-        picture = Path(scratch) / "curve.png"
-        save_figure(run_curves({str(key): result.curve}), picture)
-        for path in (picture, folder / CURVE, folder / METRICS, folder / MANIFEST, paths.cost(key)):
-            tracker.artifact(path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+COMMIT_TAG, DIRTY_TAG = "mlflow.source.git.commit", "resblock.dirty"
+
 # What decides a result. DVC's lock file and the results themselves change while a pipeline runs.
 DECIDING = ("src", "params.yaml", "dvc.yaml", "requirements.lock")
 
@@ -15,7 +17,7 @@ def git_state() -> dict[str, str]:
         changes = _git("status", "--porcelain", "--", *DECIDING)
     except (OSError, subprocess.CalledProcessError):
         return {}
-    return {"mlflow.source.git.commit": commit, "resblock.dirty": "true" if changes else "false"}
+    return {COMMIT_TAG: commit, DIRTY_TAG: "true" if changes else "false"}
 
 
 def _git(*arguments: str) -> str:

@@ -6,7 +6,7 @@ A model knows its result by the key that its run carries: to log or register one
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ import mlflow
 import mlflow.artifacts
 import numpy as np
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from resblock.errors import UserError
-from resblock.tracking.package import DATA, ModelPackage, read_example, write_package
-from resblock.tracking.stage import KEY_TAG
-from resblock.tracking.store import experiment_name, open_store, tracking_uri
+from resblock.tracking.package import DATA, ModelPackage, Registration, read_example, write_package
+from resblock.tracking.result import KEY_TAG
+from resblock.tracking.store import experiment_name, find_experiment, open_store, required_store, tracking_uri
 
 ALIAS = "champion"
 NOTE = "mlflow.note.content"
@@ -54,36 +53,75 @@ def log_model(client: mlflow.MlflowClient, run_id: str, package: ModelPackage) -
     return str(model.model_id)
 
 
-def register_champion(
-    client: mlflow.MlflowClient, dataset: str, key: str, *, description: str, tags: Mapping[str, str]
-) -> str | None:
-    """Register the model of the result `key` and let the alias point to it; return the version.
+def register_champion(client: mlflow.MlflowClient, champion: Registration, *, check: bool = False) -> str | None:
+    """Register the model of `champion` and let the alias point to it; return what that took, in words.
 
-    The registered model is called like the experiment. A result that is registered already gets no second version.
-    Returns None where the store has no model of that result.
+    The words are empty where all was so already: a result that is registered gets no second version. None where the
+    store has no model of that result. With `check` nothing is changed. The registered model is called like the
+    experiment.
     """
-    name = experiment_name(dataset)
-    experiment = client.get_experiment_by_name(name)
-    model = _model_of(client, experiment.experiment_id, key) if experiment else None
+    name = experiment_name(champion.dataset)
+    experiment = find_experiment(client, champion.dataset)
+    model = _model_of(client, experiment.experiment_id, champion.key) if experiment else None
     if model is None or model.status != LoggedModelStatus.READY:
         return None
-    _ensure_registered(client, name, dataset)
     versions = client.search_model_versions(f"name = '{name}'")
-    version = next((version for version in versions if version.tags.get(KEY_TAG) == key), None)
+    version = next((version for version in versions if version.tags.get(KEY_TAG) == champion.key), None)
+    words: list[str] = []
     if version is None:
+        words.append("is not registered")
+    elif version.description != champion.description:
+        words.append("is registered for another reason")
+    if version is None or ALIAS not in client.get_model_version(name, version.version).aliases:
+        words.append(f"is not the {ALIAS}")
+    if check or not words:
+        return " and ".join(words)
+    if version is None:
+        _ensure_registered(client, name, champion.dataset)
         version = client.create_model_version(
             name,
             source=f"models:/{model.model_id}",
             run_id=model.source_run_id,
-            tags={KEY_TAG: key, **tags},
-            description=description,
+            tags={KEY_TAG: champion.key, **champion.tags},
+            description=champion.description,
             model_id=model.model_id,
         )
-    elif version.description != description:
-        client.update_model_version(name, version.version, description=description)
-    if ALIAS not in _aliases(client, version):
-        client.set_registered_model_alias(name, ALIAS, version.version)
-    return str(version.version)
+    else:
+        client.update_model_version(name, version.version, description=champion.description)
+    client.set_registered_model_alias(name, ALIAS, version.version)
+    return " and ".join(words)
+
+
+def sync_models(
+    experiment_id: str,
+    runs: Mapping[str, str],
+    make_package: Callable[[str], ModelPackage | None],
+    champion: Registration | None,
+    *,
+    check: bool = False,
+) -> tuple[list[str], list[str]]:
+    """Give each of `runs`, name of a result to id of its run, its model, and the registry its champion.
+
+    Returns what was changed, or with `check` would be, and the names of runs without a model whose package cannot be
+    made. Raises UserError where the store cannot be read or written.
+    """
+    changes: list[str] = []
+    impossible: list[str] = []
+    with required_store(check=check):
+        client = open_store()
+        models = _all_models(client, experiment_id)
+        there = {model.source_run_id for model in models if model.status == LoggedModelStatus.READY}
+        for name in (name for name, run_id in runs.items() if run_id not in there):
+            package = make_package(name)
+            if package is None:
+                impossible.append(name)
+                continue
+            changes.append(f"{name}: its model is not in MLflow")
+            if not check:
+                log_model(client, runs[name], package)
+        if champion and (words := register_champion(client, champion, check=check)):
+            changes.append(f"{champion.name}: {words}")
+    return changes, impossible
 
 
 def download_model(uri: str, folder: Path) -> tuple[Path, np.ndarray]:
@@ -117,6 +155,17 @@ def _model_of(
     return next((model for model in found if model.status == LoggedModelStatus.READY), next(iter(found), None))
 
 
+def _all_models(client: mlflow.MlflowClient, experiment_id: str) -> list[LoggedModel]:
+    models: list[LoggedModel] = []
+    token: str | None = None
+    while True:
+        page = client.search_logged_models([experiment_id], page_token=token)
+        models += page
+        token = page.token
+        if not token:
+            return models
+
+
 def _ensure_registered(client: mlflow.MlflowClient, name: str, dataset: str) -> None:
     text = (
         f"Networks trained on {dataset}. The alias {ALIAS} points to the best by mean validation accuracy over seeds."
@@ -126,11 +175,6 @@ def _ensure_registered(client: mlflow.MlflowClient, name: str, dataset: str) -> 
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _aliases(client: mlflow.MlflowClient, version: ModelVersion) -> list[str]:
-    """Return the aliases of `version`; what a search finds does not carry them."""
-    return list(client.get_model_version(version.name, version.version).aliases)
 
 
 def _text(value: Any) -> str:

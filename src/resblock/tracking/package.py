@@ -41,6 +41,17 @@ class ModelPackage:
     metadata: Mapping[str, Any]  # classes and whatever else tells what the model is
 
 
+@dataclass(frozen=True)
+class Registration:
+    """Which result the registry is to name as the one to use for a data set, and why."""
+
+    dataset: str
+    name: str  # of the training, for instance digits-residual-20-0
+    key: str
+    description: str
+    tags: Mapping[str, str]
+
+
 def write_package(package: ModelPackage, folder: Path, *, model_id: str, run_id: str) -> None:
     """Write `package` into `folder` in MLflow's format, as the logged model `model_id`.
 

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from resblock.tracking.git import git_state
+from resblock.tracking.result import Result
 
-PARENT_VARIABLE = "MLFLOW_RUN_ID"  # set by `mlflow run`
-STAGE_TAG, KEY_TAG = "resblock.stage", "resblock.key"
-
-
-@dataclass(frozen=True)
-class StageDescription:
-    """Who the run is: its name is that of its DVC stage."""
-
-    name: str  # for instance train@digits-residual-20-0
-    dataset: str
-    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
-    key: str | None = None  # of a result that can be found again
-
-    @property
-    def stage(self) -> str:
-        """The stage without its axes, for instance ``train``."""
-        return self.name.partition("@")[0]
+PATIENCE_VARIABLE = "RESBLOCK_TRACKING_PATIENCE"
+PATIENCE = 60.0  # seconds that a stage may spend on MLflow in all, before it goes on without it
 
 
 class StageRun:
@@ -38,9 +19,13 @@ class StageRun:
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
+        self._patience = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE)
         self._client: Any = None
-        self._run_id: str | None = None
+        self._experiment_id = ""
+        self._run_id = ""
         self._logged_steps = 0
+        self._result: Result | None = None
+        self._monitor: Any = None
 
     @property
     def run_id(self) -> str | None:
@@ -52,97 +37,169 @@ class StageRun:
         """MLflow's client, or None where there is no store to write into."""
         return self._client
 
-    def start(self, description: StageDescription, about: str) -> None:
-        """Open the run, or the one that a killed process of the same key left open."""
+    def start(self, opening: Result, about: str, *, watch_machine: bool = False) -> None:
+        """Open the run, or the one that a killed process of the same key left, and log what is known already."""
         with self.guard():
-            from resblock.tracking.store import ensure_experiment, open_store
+            from resblock.tracking.reconcile import add_figures, find_lack
+            from resblock.tracking.runs import create_run, reopen_run
+            from resblock.tracking.store import ensure_experiment, open_store, tracking_uri
 
             client = open_store()
-            experiment = ensure_experiment(client, description.dataset, about)
-            run = _find(client, experiment.experiment_id, description.key, status="RUNNING")
+            self._experiment_id = str(ensure_experiment(client, opening.dataset, about).experiment_id)
+            run = reopen_run(client, self._experiment_id, opening)
             if run is None:
-                run = client.create_run(experiment.experiment_id, run_name=description.name, tags=_tags(description))
+                run = create_run(client, self._experiment_id, opening, live=True)
+            else:
+                history = client.get_metric_history(run.info.run_id, "loss")
+                self._logged_steps = 1 + max((metric.step for metric in history), default=-1)
             self._run_id, self._client = str(run.info.run_id), client
-            self._logged_steps = 1 + max(
-                (metric.step for metric in client.get_metric_history(run.info.run_id, "loss")), default=-1
+            add_figures(client, self._run_id, find_lack(client, run, opening, artifacts=False))
+            if watch_machine:
+                from resblock.tracking.system import start_monitor
+
+                self._monitor = start_monitor(self._run_id, tracking_uri())
+
+    def adopt(self, run_id: str, opening: Result) -> None:
+        """Write into the run that another program opened and will close."""
+        from mlflow.entities import Param, RunTag
+
+        with self.guard():
+            from resblock.tracking.process import this_process
+            from resblock.tracking.result import PROCESS_TAG, STAGE_TAG
+            from resblock.tracking.store import open_store
+
+            client = open_store()
+            self._experiment_id = str(client.get_run(run_id).info.experiment_id)
+            self._run_id, self._client = run_id, client
+            tags = {STAGE_TAG: opening.stage, PROCESS_TAG: this_process()}
+            client.log_batch(
+                run_id,
+                params=[Param(name, value) for name, value in opening.shown_params.items()],
+                tags=[RunTag(name, value) for name, value in tags.items()],
             )
-            self.params(description.params)
 
-    def params(self, params: Mapping[str, Any]) -> None:
-        """Log what was chosen; nested mappings become dotted names."""
-        from mlflow.entities import Param
-
-        self._batch(params=[Param(name, _text(value)) for name, value in flatten(params).items()])
-
-    def metrics(self, metrics: Mapping[str, Any], step: int = 0) -> None:
-        """Log numbers at `step`; None and text are left out."""
-        self._batch(metrics=_metrics(metrics, step))
-
-    def epoch(self, metrics: Mapping[str, Any], step: int) -> None:
+    def epoch(self, metrics: Mapping[str, float], step: int) -> None:
         """Log one epoch's numbers, unless a killed process of the same training has logged them already."""
-        if step >= self._logged_steps:
-            self.metrics(metrics, step)
-
-    def tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags."""
-        from mlflow.entities import RunTag
-
-        self._batch(tags=[RunTag(name, value) for name, value in tags.items()])
-
-    def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Log a file, or a folder with all that lies in it."""
-        if self._client is None:
+        if step < self._logged_steps:
             return
         with self.guard():
-            if path.is_dir():
-                self._client.log_artifacts(self._run_id, str(path), folder)
-            else:
-                self._client.log_artifact(self._run_id, str(path), folder)
+            if self._client is None:
+                return
+            from mlflow.entities import Metric
 
-    def result_metrics(self, dataset: str, key: str, metrics: Mapping[str, Any]) -> bool:
-        """Log numbers onto the run that made the result `key`; return whether there is such a run."""
-        if self._client is None:
-            return False
+            now = int(time.time() * 1000)
+            self._client.log_batch(
+                self._run_id, metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()]
+            )
+
+    def complete(self, result: Result) -> None:
+        """Bring the run to what `result` says; its artifacts follow when the stage has ended well."""
         with self.guard():
-            from resblock.tracking.store import experiment_name
+            if self._client is None:
+                return
+            from resblock.tracking.reconcile import add_figures, find_lack
+            from resblock.tracking.runs import create_run
 
-            experiment = self._client.get_experiment_by_name(experiment_name(dataset))
-            run = _find(self._client, experiment.experiment_id, key)
-            if run is None:
-                return False
-            self._client.log_batch(run.info.run_id, metrics=_metrics(metrics, step=0))
-            return True
-        return False
+            self._stop_monitor()
+            run = self._client.get_run(self._run_id)
+            lack = find_lack(self._client, run, result, artifacts=False)
+            if lack.conflict:  # an earlier process, on another machine, gave other numbers
+                self._client.set_terminated(self._run_id, "KILLED")
+                run = create_run(self._client, self._experiment_id, result, live=True)
+                self._run_id = str(run.info.run_id)
+                lack = find_lack(self._client, run, result, artifacts=False)
+            add_figures(self._client, self._run_id, lack)
+            self._result = result
+
+    def show(self, result: Result) -> None:
+        """Add to another stage's run what is known of its result by now; a run that is not there is left to sync."""
+        with self.guard():
+            if self._client is None or result.key is None:
+                return
+            from resblock.tracking.reconcile import add_figures, find_lack
+            from resblock.tracking.runs import find_run, is_being_written
+
+            run = find_run(self._client, self._experiment_id, result.key)
+            if run is None or is_being_written(run):
+                return
+            lack = find_lack(self._client, run, result, artifacts=False)
+            if not lack.conflict:
+                add_figures(self._client, str(run.info.run_id), lack)
+
+    def leave(self, note: str, name: str, document: Mapping[str, Any]) -> None:
+        """Describe the run by a Markdown note, and keep `document` among its artifacts as the JSON file `name`."""
+        with self.guard():
+            if self._client is None:
+                return
+            from resblock.tracking.result import NOTE_TAG
+
+            self._client.set_tag(self._run_id, NOTE_TAG, note)
+            self._client.log_dict(self._run_id, dict(document), name)
 
     def end(self, status: str) -> None:
-        """Close the run with MLflow's FINISHED, FAILED or KILLED."""
-        if self._client is None:
-            return
+        """Close the run with MLflow's FINISHED, FAILED or KILLED; finished, it gets its artifacts and is live alone."""
+        self._stop_monitor()
         with self.guard():
-            self._client.set_terminated(self._run_id, status)
+            if self._client is None:
+                return
+            from resblock.tracking.reconcile import add_artifacts, find_lack
+            from resblock.tracking.runs import supersede_others
 
-    def _batch(self, **entities: Any) -> None:
-        if self._client is None:
-            return
-        with self.guard():
-            self._client.log_batch(self._run_id, **entities)
+            self._client.set_terminated(self._run_id, status)
+            if status == "FINISHED" and self._result:
+                supersede_others(self._client, self._experiment_id, self._result, self._run_id)
+                run = self._client.get_run(self._run_id)
+                add_artifacts(self._client, run, find_lack(self._client, run, self._result))
 
     @contextmanager
     def guard(self) -> Generator[None]:
-        """Turn the first failure into a warning, and be silent from then on."""
+        """Turn the first failure, or too much waiting, into a warning, and be silent from then on."""
+        begin = time.monotonic()
         try:
             yield
         except Exception as error:
-            self._client = None
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            self._warn(f"MLflow cannot be written, this stage goes on without it: {reason}")
+            self._give_up("cannot be written", " ".join(str(error).split())[:200] or type(error).__name__)
+        self._patience -= time.monotonic() - begin
+        if self._patience < 0 and self._client is not None:
+            self._give_up(
+                "is too slow", f"more than {os.environ.get(PATIENCE_VARIABLE) or f'{PATIENCE:.0f}'} s of waiting"
+            )
+
+    def _give_up(self, what: str, reason: str) -> None:
+        self._client = None
+        self._stop_monitor()
+        self._warn(
+            f"MLflow {what}, this stage goes on without it ({reason}). Its results are files as ever; "
+            "once MLflow answers, `resblock sync` shows them there"
+        )
+
+    def _stop_monitor(self) -> None:
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            from resblock.tracking.system import stop_monitor
+
+            stop_monitor(monitor)
 
 
 @contextmanager
-def track(description: StageDescription, *, about: str, warn: Callable[[str], None]) -> Generator[StageRun]:
-    """Open a run for the block and close it truthfully: FINISHED, FAILED, or KILLED when a signal ended it."""
+def track(
+    opening: Result,
+    *,
+    about: str,
+    warn: Callable[[str], None],
+    watch_machine: bool = False,
+    adopted: str | None = None,
+) -> Generator[StageRun]:
+    """Open a run for the block and close it truthfully: FINISHED, FAILED, or KILLED when a signal ended it.
+
+    A run `adopted` by its id is written into, and closed by the program that opened it.
+    """
     run = StageRun(warn)
-    run.start(description, about)
+    if adopted:
+        run.adopt(adopted, opening)
+        yield run
+        return
+    run.start(opening, about, watch_machine=watch_machine)
     try:
         yield run
     except (KeyboardInterrupt, SystemExit):
@@ -152,59 +209,3 @@ def track(description: StageDescription, *, about: str, warn: Callable[[str], No
         run.end("FAILED")
         raise
     run.end("FINISHED")
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one level of dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def _metrics(metrics: Mapping[str, Any], step: int) -> list[Any]:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    return [Metric(name, float(value), now, step) for name, value in metrics.items() if isinstance(value, (int, float))]
-
-
-def _text(value: Any) -> str:
-    return ", ".join(str(entry) for entry in value) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _tags(description: StageDescription) -> dict[str, str]:
-    tags = {
-        STAGE_TAG: description.stage,
-        "resblock.source": "live",
-        "mlflow.source.name": f"dvc repro {description.name}",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.user": _user(),
-        **git_state(),
-        **description.tags,
-    }
-    if description.key:
-        tags[KEY_TAG] = description.key
-    # `mlflow run` hands its own run to every stage: it is their parent, not the run to write into.
-    if parent := os.environ.get(PARENT_VARIABLE):
-        tags["mlflow.parentRunId"] = parent
-    return tags
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return str(os.getuid())
-
-
-def _find(client: Any, experiment_id: str, key: str | None, status: str = "") -> Any:
-    """Return the newest run of the result `key`, or None."""
-    if key is None:
-        return None
-    query = f"tags.`{KEY_TAG}` = '{key}'" + (f" and attributes.status = '{status}'" if status else "")
-    found = client.search_runs([experiment_id], query, max_results=1, order_by=["attributes.start_time DESC"])
-    return found[0] if found else None

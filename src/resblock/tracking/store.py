@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
 from filelock import FileLock
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
+from resblock.errors import UserError
 from resblock.tracking.view import save_view
 
 DATABASE = Path("mlflow.db")
@@ -21,11 +24,19 @@ SQLITE = "sqlite:///"
 
 # A server that does not answer must not hold up a training: MLflow's own defaults wait for many minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+LOCK_PATIENCE = 60  # seconds; the lock on making the store is held for two or three
+PAGE = 1000  # runs asked for at once
 
 
 def tracking_uri() -> str:
     """Return the store's address: the environment's, else the project's own file."""
     return os.environ.get(URI_VARIABLE) or f"{SQLITE}{DATABASE.resolve()}"
+
+
+def database_file() -> Path | None:
+    """Return the SQLite file behind the store, or None where the store is something else."""
+    uri = tracking_uri()
+    return Path(uri.removeprefix(SQLITE).removeprefix("file:").partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
 def experiment_name(dataset: str) -> str:
@@ -45,27 +56,77 @@ def open_store() -> mlflow.MlflowClient:
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     uri = tracking_uri()
-    if not uri.startswith(SQLITE):
-        return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-    with FileLock(f"{uri.removeprefix(SQLITE)}.lock"):
+    with _made_once():
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)  # makes the tables
-        client.search_experiments(max_results=1)
+        if database_file():
+            client.search_experiments(max_results=1)
     return client
 
 
+@contextmanager
+def _made_once() -> Generator[None]:
+    """Let one process at a time make the tables; where nothing can be written, nothing is made."""
+    file = database_file()
+    if file is None or (file.is_file() and not os.access(file.parent, os.W_OK)):
+        yield
+        return
+    with FileLock(f"{file}.lock", timeout=LOCK_PATIENCE):
+        yield
+
+
+@contextmanager
+def required_store(*, check: bool) -> Generator[None]:
+    """Turn a store that cannot be read (for a `check`) or written into a UserError that says what to do."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(
+            f"MLflow at {tracking_uri()} cannot be {'read' if check else 'brought up to date'}: {reason}. "
+            "Mend that, or name another store in MLFLOW_TRACKING_URI, and call resblock sync again"
+        ) from None
+
+
+def find_experiment(client: mlflow.MlflowClient, dataset: str) -> Experiment | None:
+    """Return the experiment of `dataset`, or None where there is none or it was deleted."""
+    experiment = client.get_experiment_by_name(experiment_name(dataset))
+    return experiment if experiment and experiment.lifecycle_stage == "active" else None
+
+
 def ensure_experiment(client: mlflow.MlflowClient, dataset: str, description: str) -> Experiment:
-    """Return the experiment of `dataset`, made first where it is missing."""
+    """Return the experiment of `dataset` with its saved view; made first where it is missing, restored if deleted."""
     name = experiment_name(dataset)
-    embedded = tracking_uri().startswith(SQLITE)
-    location = (ARTIFACTS / name).resolve().as_uri() if embedded else None  # a server chooses its own
-    tags: Mapping[str, str] = {"mlflow.note.content": description, "mlflow.experimentKind": "custom_model_development"}
+    experiment = client.get_experiment_by_name(name) or _create_experiment(client, name, description)
+    if experiment.lifecycle_stage != "active":
+        client.restore_experiment(experiment.experiment_id)
+        experiment = client.get_experiment(experiment.experiment_id)
+    save_view(client, experiment)
+    return experiment
+
+
+def all_runs(client: mlflow.MlflowClient, experiment_id: str, query: str = "") -> list[Run]:
+    """Return every run of an experiment that `query` finds and nobody deleted, the newest first."""
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], query, max_results=PAGE, page_token=token, order_by=["attributes.start_time DESC"]
+        )
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def _create_experiment(client: mlflow.MlflowClient, name: str, description: str) -> Experiment:
+    location = (ARTIFACTS / name).resolve().as_uri() if database_file() else None  # a server chooses its own
+    tags = {"mlflow.note.content": description, "mlflow.experimentKind": "custom_model_development"}
     try:
         client.create_experiment(name, artifact_location=location, tags=dict(tags))
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was quicker
             raise
     experiment = client.get_experiment_by_name(name)
     if experiment is None:  # created and deleted by others meanwhile
         raise MlflowException(f"experiment {name} does not exist")
-    save_view(client, experiment.experiment_id)
     return experiment

@@ -12,14 +12,17 @@ import zlib
 from typing import Any
 
 import mlflow
+from mlflow.entities import Experiment
 
-from resblock.tracking.stage import STAGE_TAG
+from resblock.files import digest_tree
+from resblock.tracking.result import STAGE_TAG, SUPERSEDED_TAG
 
 VIEW_KEY = "resblock"
 VIEW_NAME = "Depth against accuracy"
-TRAIN_RUNS = f"tags.`{STAGE_TAG}` = 'train'"
+TRAIN_RUNS = f"tags.`{STAGE_TAG}` = 'train' and tags.`{SUPERSEDED_TAG}` = 'false'"
 
 _TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
+_WRITTEN_TAG = "resblock.view"  # digest of the view as we wrote it last: what a person saved over it stays
 _CREATED = 1_767_225_600_000  # any fixed time: the view is the same wherever it is made
 
 _PARAMS = ("variant", "family", "depth", "seed")
@@ -35,11 +38,15 @@ _LINES = (
 )
 
 
-def save_view(client: mlflow.MlflowClient, experiment_id: str) -> None:
-    """Put the view among the experiment's saved views, in place of an older one of ours."""
+def save_view(client: mlflow.MlflowClient, experiment: Experiment) -> None:
+    """Put the view among the experiment's saved views where it is missing or this version of resblock has another."""
+    ours = digest_tree(_state())
+    if _TAG in experiment.tags and experiment.tags.get(_WRITTEN_TAG) == ours:
+        return
     state = "deflate;" + base64.b64encode(zlib.compress(json.dumps(_state()).encode())).decode()
     view = {"name": VIEW_NAME, "createdAt": _CREATED, "updatedAt": _CREATED, "state": state}
-    client.set_experiment_tag(experiment_id, _TAG, json.dumps(view))
+    client.set_experiment_tag(experiment.experiment_id, _TAG, json.dumps(view))
+    client.set_experiment_tag(experiment.experiment_id, _WRITTEN_TAG, ours)
 
 
 def view_fragment(experiment_id: str) -> str:

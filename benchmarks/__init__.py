@@ -1,0 +1,1 @@
+"""What resblock's promises cost, measured."""

@@ -1,0 +1,100 @@
+"""Who made a result: for each stage but train all that decides it, and the key made from that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import resblock
+from resblock import paths
+from resblock.data.table import Dataset
+from resblock.files import digest_sources, digest_tree, read_json
+from resblock.params import Preparation, Study
+from resblock.spec import RunKey
+from resblock.training import manifest as training
+from resblock.training.run import MANIFEST
+
+# The code that decides what a stage gives: what dvc.yaml names among its dependencies.
+ROOMS: Mapping[str, Sequence[str]] = {
+    "download": ("data", "files.py"),
+    "preprocess": ("data", "files.py"),
+    "train": training.ROOMS,
+    "evaluate": ("data/splits.py", "evaluation", "files.py", "model", "seeds.py", "spec.py", "training"),
+    "report": ("data/splits.py", "evaluation", "files.py", "report", "spec.py", "training/run.py"),
+}
+TEMPLATES = ("report/page.html", "report/page.css")  # what the report's room holds besides Python
+
+
+@cache
+def code_digest(stage: str) -> str:
+    """Return the digest of the code, as it lies here, that decides what `stage` gives."""
+    package = Path(resblock.__file__).parent
+    extra = TEMPLATES if stage == "report" else ()
+    return digest_sources(*(package / room for room in (*ROOMS[stage], *extra)))
+
+
+def of_download(dataset: Dataset) -> dict[str, Any]:
+    """Return the manifest of a data set's raw files."""
+    return _sealed("download", dataset.name, {"source": str(dataset.source), "files": dict(dataset.source.digests)})
+
+
+def of_preprocess(dataset: Dataset, preparation: Preparation) -> dict[str, Any]:
+    """Return the manifest of a data set's splits, but for what the splits turn out to be."""
+    return _sealed(
+        "preprocess",
+        dataset.name,
+        {
+            "source": str(dataset.source),
+            "files": dict(dataset.source.digests),
+            "preparation": preparation.model_dump(),
+            "versions": {name: version(name) for name in ("numpy", "scikit-learn")},
+        },
+    )
+
+
+def of_evaluate(dataset: str, study: Study, *, data_digest: str, threads: int) -> dict[str, Any]:
+    """Return the manifest of the scores of the trainings that are there, each named by its key."""
+    return _sealed(
+        "evaluate",
+        dataset,
+        {
+            **study.model_dump(include={"variants", "seeds"}),
+            "data": data_digest,
+            "threads": threads,
+            "runs": run_keys(study.keys(dataset)),
+        },
+    )
+
+
+def of_report(dataset: str, study: Study, *, data_digest: str) -> dict[str, Any]:
+    """Return the manifest of a report: of what its scores and its curves come from. Costs vary and decide no key."""
+    scores = paths.manifest("evaluate", dataset)
+    return _sealed(
+        "report",
+        dataset,
+        {
+            **study.model_dump(include={"variants", "seeds"}),
+            "data": data_digest,
+            "evaluation": read_json(scores)["key"] if scores.is_file() else None,
+            "runs": run_keys(study.keys(dataset)),
+        },
+    )
+
+
+def run_keys(trainings: Sequence[RunKey]) -> dict[str, str | None]:
+    """Return the key of each training's result, None where there is none."""
+    manifests = {training_name(key): paths.run(key) / MANIFEST for key in trainings}
+    return {name: read_json(path)["key"] if path.is_file() else None for name, path in manifests.items()}
+
+
+def training_name(key: RunKey) -> str:
+    """Return how a manifest names a training of its data set, for instance ``residual-20/seed-0``."""
+    return f"{key.spec.name}/seed-{key.seed}"
+
+
+def _sealed(stage: str, dataset: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    manifest = {"stage": f"{stage}@{dataset}", "dataset": dataset, **content, "code": code_digest(stage)}
+    return {**manifest, "key": digest_tree(manifest)}

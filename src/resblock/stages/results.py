@@ -1,0 +1,123 @@
+"""Each stage's result as MLflow shows it, read from the files that git holds: for live runs and rebuilt ones alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from resblock import paths
+from resblock.evaluation.score import SCORES, read_scores
+from resblock.files import read_json
+from resblock.report.figures import run_curves
+from resblock.report.style import save_figure
+from resblock.spec import ModelSpec, RunKey
+from resblock.stages.manifests import training_name
+from resblock.stages.openings import opening_of
+from resblock.stages.weights import weights_address
+from resblock.tracking.result import Artifact, Result, flatten
+from resblock.training.run import CURVE, MANIFEST, METRICS, read_cost, read_curve
+
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)  # raised by files that are not what they were
+PICTURE, COST = "curve.png", "cost.json"
+
+
+def datasets_with_results() -> list[str]:
+    """Return every data set that has results here."""
+    places = (Path("data/lineage"), Path("runs"), Path("evaluation"), Path("reports"))
+    return sorted({folder.name for place in places if place.is_dir() for folder in place.iterdir() if folder.is_dir()})
+
+
+def results_of(dataset: str) -> Iterator[tuple[Path, Result | Exception]]:
+    """Yield each result on `dataset` that lies here with its manifest; an exception where its files are damaged."""
+    trainings = sorted(paths.runs(dataset).glob(f"*/seed-*/{MANIFEST}"))
+    others = [paths.manifest(stage, dataset) for stage in ("download", "preprocess", "evaluate", "report")]
+    for path in (*others, *trainings):
+        if path.is_file():
+            try:
+                yield path, result_of(read_json(path))
+            except DAMAGED as error:
+                yield path, error
+
+
+def result_of(manifest: Mapping[str, Any]) -> Result:
+    """Return the result that `manifest` belongs to, with what its files hold."""
+    stage = str(manifest["stage"]).partition("@")[0]
+    if stage == "train":
+        return trained(RunKey(manifest["dataset"], ModelSpec.parse(manifest["variant"]), manifest["seed"]))
+    described = {"download": _downloaded, "preprocess": _preprocessed, "evaluate": _evaluated, "report": _reported}
+    metrics, artifacts = described[stage](manifest)
+    file = paths.manifest(stage, manifest["dataset"])
+    return replace(opening_of(manifest), metrics=metrics, artifacts=artifacts, started=file.stat().st_mtime)
+
+
+def trained(key: RunKey) -> Result:
+    """Return the result of one training: curve, cost, and test figures if it was this very result that was scored."""
+    folder, cost_file = paths.run(key), paths.cost(key)
+    manifest = read_json(folder / MANIFEST)
+    opening = opening_of(manifest)
+    tags = {**opening.tags, "resblock.status": manifest["status"]}
+    if address := weights_address(key):
+        tags["resblock.weights"] = address
+    curve = read_curve(folder) if (folder / CURVE).is_file() else []
+    metrics = _test_figures(key, manifest["key"])
+    artifacts = _copies(folder, CURVE, METRICS, MANIFEST)
+    if curve:
+        artifacts += (Artifact(PICTURE, folder / CURVE, lambda path: save_figure(run_curves({str(key): curve}), path)),)
+    started, step_ends = (folder / MANIFEST).stat().st_mtime, dict[int, float]()
+    if cost_file.is_file():
+        cost = read_cost(cost_file)
+        artifacts += (Artifact(COST, cost_file),)
+        metrics |= {
+            name: getattr(cost, name) for name in ("images_per_second", "seconds", "parameters", "multiply_adds")
+        }
+        started = datetime.fromisoformat(cost.started).timestamp()
+        step_ends = dict(enumerate(accumulate(cost.epoch_seconds, initial=started)))
+    return replace(
+        opening,
+        tags=tags,
+        curve={row.epoch: row.metrics for row in curve},
+        metrics=metrics,
+        artifacts=artifacts,
+        started=started,
+        step_ends=step_ends,
+    )
+
+
+def _test_figures(key: RunKey, result: str) -> dict[str, float]:
+    """Return the figures on test images, unless another result of the same training was scored."""
+    file = paths.manifest("evaluate", key.dataset)
+    if not file.is_file() or read_json(file)["runs"].get(training_name(key)) != result:
+        return {}
+    (score,) = (s for s in read_scores(paths.evaluation(key.dataset)) if (s.spec, s.seed) == (key.spec, key.seed))
+    return {name: value for name, value in score.metrics.items() if name.startswith("test")}
+
+
+def _downloaded(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
+    sizes = {"files": len(manifest["files"]), "bytes": manifest["bytes"]}
+    return sizes, (Artifact(MANIFEST, paths.manifest("download", manifest["dataset"])),)
+
+
+def _preprocessed(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
+    sizes = {f"{name}_images": size for name, size in manifest["sizes"].items()}
+    return sizes, (Artifact(MANIFEST, paths.manifest("preprocess", manifest["dataset"])),)
+
+
+def _evaluated(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
+    there = sum(key is not None for key in manifest["runs"].values())
+    return {"trainings": there}, _copies(paths.evaluation(manifest["dataset"]), SCORES, MANIFEST)
+
+
+def _reported(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
+    folder = paths.report(manifest["dataset"])
+    files = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
+    gaps = read_json(folder / METRICS)["residual_minus_plain"] if METRICS in files else {}
+    numbers = {name: value for name, value in flatten(gaps, "residual_minus_plain.").items() if value is not None}
+    return numbers, _copies(folder, *(name for name in files if not name.endswith((".partial", ".gitignore"))))
+
+
+def _copies(folder: Path, *names: str) -> tuple[Artifact, ...]:
+    return tuple(Artifact(name, folder / name) for name in names if (folder / name).is_file())

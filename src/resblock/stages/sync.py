@@ -1,0 +1,57 @@
+"""MLflow brought to what the files here say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from resblock.errors import UserError
+from resblock.stages.models import sync_models
+from resblock.stages.results import datasets_with_results, results_of
+from resblock.stages.terminal import say, warn
+from resblock.stages.tracked import ABOUT
+from resblock.tracking.result import Result
+from resblock.tracking.sync import Outcome, synchronize
+
+
+def run(datasets: Sequence[str], *, check: bool = False) -> bool:
+    """Show every result on `datasets` (all that have any, if none is named); return whether all were shown before.
+
+    Raises UserError where there is nothing to show, or the store cannot be read or written.
+    """
+    there = datasets_with_results()
+    if missing := [dataset for dataset in datasets if dataset not in there]:
+        known = f"there are results on {', '.join(there)}" if there else "there are none at all"
+        raise UserError(f"no results on {', '.join(missing)} here; {known}. `resblock run` makes them")
+    if not there:
+        raise UserError("no results here; `make demo` makes some, and `git pull` brings those of others")
+    outcomes = [sync_dataset(dataset, check=check) for dataset in datasets or there]
+    return not any(outcome.changes for outcome in outcomes)
+
+
+def sync_dataset(dataset: str, *, check: bool = False) -> Outcome:
+    """Show the results on one data set, and say what that took."""
+    results: list[Result] = []
+    for path, result in results_of(dataset):
+        if isinstance(result, Result):
+            results.append(result)
+        else:
+            warn(f"{path}: damaged, or another version's ({type(result).__name__}: {result}); left out")
+    outcome = synchronize(dataset, ABOUT.format(dataset=dataset), results, check=check)
+    missing = sync_models(dataset, results, outcome, check=check)
+    if check:
+        for change in outcome.changes:
+            say(f"{dataset}: {change}")
+    say(f"{dataset}: {_summary(outcome, check=check)}")
+    if missing:
+        say(f"{dataset}: {missing} trainings without a model in MLflow, since their weights or splits are not here")
+    return outcome
+
+
+def _summary(outcome: Outcome, *, check: bool) -> str:
+    results = f"{outcome.results} result{'s' if outcome.results != 1 else ''}"
+    if outcome.being_written:
+        results += f" ({len(outcome.being_written)} being logged right now)"
+    if not outcome.changes:
+        return f"{results}, MLflow shows them all; nothing {'differs' if check else 'changed'}"
+    count = f"{len(outcome.changes)} difference{'s' if len(outcome.changes) > 1 else ''}"
+    return f"{results}, {count} {'from MLflow; resblock sync mends that' if check else 'mended in MLflow'}"

@@ -1,0 +1,57 @@
+"""Where DVC keeps a training's weights: an address that a run can name, whether or not the file is here."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from resblock import paths
+from resblock.spec import RunKey
+from resblock.training.run import MANIFEST, WEIGHTS
+
+LOCK = Path("dvc.lock")
+CONFIGS = (Path(".dvc/config"), Path(".dvc/config.local"))  # the later one wins
+CACHE = ".dvc/cache"  # where nothing else is configured, relative to the project
+
+
+def weights_address(key: RunKey) -> str | None:
+    """Return the place of the weights in DVC's remote, in its cache where there is no remote; None if unknown.
+
+    A stage's entry in dvc.lock is written after it has ended, so weights that are here are digested here.
+    """
+    weights = paths.run(key) / WEIGHTS
+    digest = _md5(weights) if weights.is_file() else _locked(key)
+    return f"{_storage()}/files/md5/{digest[:2]}/{digest[2:]}" if digest else None
+
+
+def _locked(key: RunKey) -> str | None:
+    """Return what dvc.lock says of the weights, provided that it speaks of the very result that is here."""
+    outs = {Path(out["path"]).name: out.get("md5") for out in _lock().get(key.stage, {}).get("outs", ())}
+    manifest = paths.run(key) / MANIFEST
+    return outs.get(WEIGHTS) if manifest.is_file() and outs.get(MANIFEST) == _md5(manifest) else None
+
+
+@cache
+def _lock() -> dict[str, Any]:
+    if not LOCK.is_file():
+        return {}
+    return (YAML(typ="safe").load(LOCK.read_text(encoding="utf-8")) or {}).get("stages", {})
+
+
+@cache
+def _storage() -> str:
+    config = configparser.ConfigParser()
+    config.read(CONFIGS, encoding="utf-8")
+    remote = config.get("core", "remote", fallback=None)
+    place = config.get(f"'remote \"{remote}\"'", "url", fallback=None) if remote else None
+    return (place or config.get("cache", "dir", fallback=CACHE)).rstrip("/")
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()  # DVC's name for it
