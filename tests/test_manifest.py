@@ -26,7 +26,7 @@ CHOICES: dict[str, Any] = {"data_digest": "d", "threads": 1, "versions": {"keras
 
 @pytest.fixture
 def base(make_recipe: Callable[..., Recipe]) -> dict[str, Any]:
-    return make_manifest(KEY, make_recipe(), **CHOICES)
+    return make_manifest(KEY, make_recipe().model_dump(), **CHOICES)
 
 
 def test_the_key_is_the_digest_of_everything_else(base: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ def test_the_key_is_the_digest_of_everything_else(base: dict[str, Any]) -> None:
 
 
 def test_equal_choices_give_equal_keys(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
-    assert make_manifest(KEY, make_recipe(), **CHOICES) == base
+    assert make_manifest(KEY, make_recipe().model_dump(), **CHOICES) == base
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_equal_choices_give_equal_keys(base: dict[str, Any], make_recipe: Callab
     ids=str,
 )
 def test_another_run_has_another_key(key: RunKey, base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
-    assert make_manifest(key, make_recipe(), **CHOICES)["key"] != base["key"]
+    assert make_manifest(key, make_recipe().model_dump(), **CHOICES)["key"] != base["key"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_another_run_has_another_key(key: RunKey, base: dict[str, Any], make_rec
 def test_other_circumstances_have_another_key(
     choice: dict[str, Any], base: dict[str, Any], make_recipe: Callable[..., Recipe]
 ) -> None:
-    assert make_manifest(KEY, make_recipe(), **{**CHOICES, **choice})["key"] != base["key"]
+    assert make_manifest(KEY, make_recipe().model_dump(), **{**CHOICES, **choice})["key"] != base["key"]
 
 
 def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
@@ -75,7 +75,9 @@ def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_rec
     for name, value in make_recipe().model_dump().items():
         if name not in others:
             others[name] = not value if isinstance(value, bool) else value + 1
-        assert make_manifest(KEY, make_recipe(**{name: others[name]}), **CHOICES)["key"] != base["key"], name
+        assert make_manifest(KEY, make_recipe(**{name: others[name]}).model_dump(), **CHOICES)["key"] != base["key"], (
+            name
+        )
 
 
 def test_the_code_that_decides_a_result_is_there() -> None:
@@ -111,7 +113,7 @@ def test_scores_and_reports_have_other_keys_when_a_training_has(
     def keys() -> tuple[str, str]:
         scores = manifests.of_evaluate("digits", study, data_digest="d", threads=1)
         write_json(paths.manifest("evaluate", "digits"), scores)
-        return scores["key"], manifests.of_report("digits", study, data_digest="d")["key"]
+        return scores["key"], manifests.of_report("digits", study, [], data_digest="d")["key"]
 
     seen = [keys()]
     for rate in (0.1, 0.2):
@@ -126,6 +128,6 @@ def test_a_changed_cost_changes_no_key(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_training(KEY, make_recipe(), epochs=1)
-    before = manifests.of_report("digits", params.study, data_digest="d")
+    before = manifests.of_report("digits", params.study, [], data_digest="d")
     paths.cost(KEY).write_text("{}")
-    assert manifests.of_report("digits", params.study, data_digest="d") == before
+    assert manifests.of_report("digits", params.study, [], data_digest="d") == before

@@ -14,6 +14,7 @@ from resblock.files import write_json
 from resblock.params import read_params
 from resblock.spec import RunKey
 from resblock.stages import manifests
+from resblock.stages.models import register
 from resblock.stages.results import result_of, trained
 from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import tracked
@@ -38,6 +39,7 @@ def run(dataset_name: str) -> None:
         write_json(paths.manifest("evaluate", dataset_name), manifest)
         tracker.complete(lambda: result_of(manifest))
         show(study.keys(dataset_name), results.scores, tracker)
+        register(tracker, dataset_name)
 
 
 def _assess(

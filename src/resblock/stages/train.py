@@ -9,6 +9,7 @@ from resblock import paths
 from resblock.data.splits import read_description, read_split
 from resblock.params import read_params
 from resblock.spec import RunKey
+from resblock.stages.models import log_training
 from resblock.stages.results import trained
 from resblock.stages.terminal import epoch_line, say, step_bar, warn
 from resblock.stages.tracked import tracked
@@ -57,6 +58,7 @@ def run(key: RunKey) -> None:
         if result.status == "diverged":
             warn(f"{key}: diverged in epoch {len(result.curve)}; recorded as such")
         tracker.complete(lambda: trained(key))
+        log_training(tracker, key)
 
 
 def _observers(key: RunKey, epochs: int, tracker: StageRun, move: Callable[[int, int, int], None]) -> Observers:

@@ -12,7 +12,9 @@ import mlflow
 from filelock import FileLock
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
+from resblock.errors import UserError
 from resblock.tracking.view import save_view
 
 DATABASE = Path("mlflow.db")
@@ -52,6 +54,7 @@ def open_store() -> mlflow.MlflowClient:
     """
     for name, value in {**PATIENCE, **QUIET}.items():
         os.environ.setdefault(name, value)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for noisy in ("mlflow", "alembic", "urllib3"):  # a failure reaches the caller, and is said once and in words
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     uri = tracking_uri()
@@ -71,6 +74,19 @@ def _made_once() -> Generator[None]:
         return
     with FileLock(f"{file}.lock", timeout=LOCK_PATIENCE):
         yield
+
+
+@contextmanager
+def required_store(*, check: bool) -> Generator[None]:
+    """Turn a store that cannot be read (for a `check`) or written into a UserError that says what to do."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(
+            f"MLflow at {tracking_uri()} cannot be {'read' if check else 'brought up to date'}: {reason}. "
+            "Mend that, or name another store in MLFLOW_TRACKING_URI, and call resblock sync again"
+        ) from None
 
 
 def find_experiment(client: mlflow.MlflowClient, dataset: str) -> Experiment | None:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from resblock.data.splits import Split
+from resblock.data.splits import DatasetDescription, Split
 from resblock.errors import UserError
 from resblock.model.cost import count_multiply_adds, count_parameters
+from resblock.model.network import build_model
 from resblock.seeds import generator
-from resblock.spec import RunKey
+from resblock.spec import ModelSpec, RunKey
 from resblock.training.backend import accelerator
 from resblock.training.checkpoint import Checkpoint, Progress
 from resblock.training.inference import accuracy, cross_entropy, predict, reestimated, reestimation_images
@@ -135,9 +136,21 @@ def backend_versions() -> dict[str, str]:
 
 
 def load_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
-    """Put a run's weights into a network of the same spec."""
+    """Put a run's weights into a network of the same spec. Raises ValueError where one is missing."""
+    if missing := [variable.path for variable in model.weights if variable.path not in weights]:
+        raise ValueError(f"the weights lack {missing[0]}; other code than this has made them")
     for variable in model.weights:
         variable.assign(weights[variable.path])
+
+
+def trained_network(run: Run, dataset: DatasetDescription) -> keras.Model:
+    """Return the network that `run` trained on `dataset`, with its weights and its statistics as trained."""
+    from resblock.params import Recipe  # needs pydantic, which a machine that only trains may lack
+
+    spec, recipe = ModelSpec.parse(run.manifest["variant"]), Recipe.model_validate(run.manifest["recipe"])
+    model = build_model(spec, dataset.image_shape, len(dataset.classes), recipe, int(run.manifest["seed"]))
+    load_weights(model, run.weights)
+    return model
 
 
 def _machine() -> str:
