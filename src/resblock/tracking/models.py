@@ -22,6 +22,7 @@ from resblock.tracking.result import KEY_TAG
 from resblock.tracking.store import experiment_name, find_experiment, open_store, required_store, tracking_uri
 
 ALIAS = "champion"
+LACKING = "its model is not in MLflow"
 NOTE = "mlflow.note.content"
 
 
@@ -116,10 +117,13 @@ def sync_models(
             if package is None:
                 impossible.append(name)
                 continue
-            changes.append(f"{name}: its model is not in MLflow")
+            changes.append(f"{name}: {LACKING}")
             if not check:
                 log_model(client, runs[name], package)
-        if champion and (words := register_champion(client, champion, check=check)):
+        words = register_champion(client, champion, check=check) if champion else ""
+        if champion and words is None and f"{champion.name}: {LACKING}" in changes:
+            words = "is not registered"  # and will be, once it has a model
+        if champion and words:
             changes.append(f"{champion.name}: {words}")
     return changes, impossible
 
