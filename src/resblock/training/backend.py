@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -32,6 +33,15 @@ def prepare_backend(threads: int) -> int:
 def available_cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_name() -> str:
+    """Return the processor's name, as far as the system tells it, and the system's."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {platform.system()}"
+    return f"{platform.processor() or platform.machine()}, {platform.system()}"
 
 
 def emulates_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -22,6 +19,7 @@ from resblock.model.cost import count_multiply_adds, count_parameters
 from resblock.model.network import build_model
 from resblock.seeds import generator
 from resblock.spec import RunKey
+from resblock.training.backend import machine_name
 from resblock.training.checkpoint import Checkpoint, Progress
 from resblock.training.engine import Engine, make_engine
 from resblock.training.inference import accuracy, cross_entropy, predict, reestimated, reestimation_images
@@ -132,7 +130,7 @@ def fit(
         images_per_second=images / float(np.median(state.train_seconds)),
         parameters=count_parameters(model),
         multiply_adds=count_multiply_adds(model),
-        machine=_machine(),
+        machine=machine_name(),
         threads=threads,
         versions=backend_versions(),
     )
@@ -148,15 +146,6 @@ def load_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
     """Put a run's weights into a network of the same spec."""
     for variable in model.weights:
         variable.assign(weights[variable.path])
-
-
-def _machine() -> str:
-    """Return the processor's name, as far as the system tells it, and the system's."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {platform.system()}"
-    return f"{platform.processor() or platform.machine()}, {platform.system()}"
 
 
 def _train_epoch(
