@@ -30,6 +30,17 @@ ROUNDS, QUICK_ROUNDS = 9, 2
 PROFILED = ("residual-20",)
 PROFILED_STEPS = 8
 
+some_networks = click.option(
+    "--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)), help="Default: all; others save nothing."
+)
+some_rounds = click.option(
+    "--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True, help="Turns of each peer."
+)
+some_torch = click.option(
+    "--torch-python", type=click.Path(path_type=Path), default=TORCH_PYTHON, show_default=True, help="Whose PyTorch."
+)
+saving = click.option("--save/--no-save", default=True, show_default=True, help="Keep the results.")
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
@@ -37,12 +48,12 @@ def main() -> None:
 
 
 @main.command("speed")
-@click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)), help="Default: all.")
-@click.option("--peer", "peers", multiple=True, type=click.Choice(IMPLEMENTATIONS), help="Default: all.")
-@click.option("--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True, help="Turns of each peer.")
+@some_networks
+@click.option("--peer", "peers", multiple=True, type=click.Choice(IMPLEMENTATIONS), help="Likewise.")
+@some_rounds
 @click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} rounds, and nothing is saved.")
 @click.option("--threads", type=click.IntRange(1), help="Default: as many as there are cores.")
-@click.option("--torch-python", type=click.Path(path_type=Path), default=TORCH_PYTHON, show_default=True)
+@some_torch
 def speed(
     networks: Sequence[str],
     peers: Sequence[str],
@@ -51,33 +62,31 @@ def speed(
     threads: int | None,
     torch_python: Path,
 ) -> None:
-    r"""Time training steps against stock Keras and PyTorch, in turns.
+    """Time training steps against stock Keras and PyTorch, in turns.
 
-    \b
     Example: python -m benchmarks speed --quick --network residual-20
     """
-    console, count = Console(), threads or available_cores()
+    count = threads or available_cores()
     measurements: list[Measurement] = []
     for network in networks or NETWORKS:
         lineup = cpu_peers(network, peers or IMPLEMENTATIONS, count, torch_python)
-        measurements += compare(lineup, QUICK_ROUNDS if quick else rounds, console.log)
+        measurements += compare(lineup, QUICK_ROUNDS if quick else rounds, click.echo)
     _show(tables.speeds(measurements), tables.ratios(measurements))
     if not quick and not networks and not peers:
         _save("speed", {"threads": count, "measurements": to_trees(measurements)})
 
 
 @main.command("gpu")
-@click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)), help="Default: all.")
-@click.option("--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True, help="Turns of each peer.")
-@click.option("--torch-python", type=click.Path(path_type=Path), default=TORCH_PYTHON, show_default=True)
+@some_networks
+@some_rounds
+@some_torch
 def gpu(networks: Sequence[str], rounds: int, torch_python: Path) -> None:
     """Time training steps on a graphics card: Keras on JAX against PyTorch, eager and compiled."""
-    console = Console()
     measurements: list[Measurement] = []
     for network in networks or NETWORKS:
         for batch_size in BATCH_SIZES:
             lineup = peers_on_card(network, batch_size, available_cores(), torch_python)
-            measurements += compare(lineup, rounds, console.log)
+            measurements += compare(lineup, rounds, click.echo)
     _show(tables.speeds(measurements), tables.ratios(measurements))
     if not networks:
         card = next(each.card for each in measurements if each.card)
@@ -85,14 +94,13 @@ def gpu(networks: Sequence[str], rounds: int, torch_python: Path) -> None:
 
 
 @main.command("fixed")
-@click.option("--save/--no-save", default=True, show_default=True, help="Keep the results.")
+@saving
 def fixed(save: bool) -> None:
     """Time what commands cost before their work, what tracking adds, and the memory of a training."""
-    console = Console()
     costs: list[dict[str, Any]] = []
-    for cost in measure_fixed_costs():
+    for cost in measure_fixed_costs(click.echo):
         costs.append(asdict(cost))
-        console.log(f"{cost.what}: {cost.measured:.2f} {cost.unit}".replace("`", ""))
+        click.echo(f"{cost.what}: {cost.measured:.2f} {cost.unit}".replace("`", ""))
     _show(tables.fixed_costs(costs))
     if save:
         _save("fixed", {"costs": costs})
@@ -100,7 +108,7 @@ def fixed(save: bool) -> None:
 
 @main.command("profile")
 @click.argument("networks", nargs=-1, type=click.Choice(list(NETWORKS)))
-@click.option("--save/--no-save", default=True, show_default=True, help="Keep the results.")
+@saving
 def profile(networks: Sequence[str], save: bool) -> None:
     """Say which operations a step's time goes to, on one thread."""
     profiles: list[dict[str, Any]] = []

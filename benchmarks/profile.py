@@ -64,7 +64,7 @@ def read_operations(folder: Path) -> dict[str, tuple[int, float]]:
             for event in (event for line in plane.lines for event in line.events):
                 # An operation's event is named by the graph's node and its kind: "…/stem_conv/convolution:Conv2D".
                 node, colon, kind = plane.event_metadata[event.metadata_id].name.rpartition(":")
-                if colon and node:
+                if colon and kind.isidentifier() and not node.endswith(":"):  # C++'s own names hold "::"
                     counts[kind] += 1
                     spent[kind] += event.duration_ps / 1e9
     return {kind: (counts[kind], milliseconds) for kind, milliseconds in spent.items()}

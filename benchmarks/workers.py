@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -72,8 +73,9 @@ class Worker:
     def turn(self) -> tuple[float, int]:
         """Let it train the task's steps; return the seconds they took and its peak resident memory in bytes."""
         said = cast(IO[str], self._process.stdin)
-        said.write("go\n")
-        said.flush()
+        with suppress(BrokenPipeError):  # it has died; what it said then is heard below
+            said.write("go\n")
+            said.flush()
         answer = self._hear()
         return float(answer["seconds"]), int(answer["peak_bytes"])
 
@@ -85,7 +87,8 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
-        cast(IO[str], self._process.stdin).close()
+        with suppress(BrokenPipeError):
+            cast(IO[str], self._process.stdin).close()
         try:
             self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:

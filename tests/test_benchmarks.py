@@ -45,6 +45,9 @@ print("greetings of a library")
 os.system("echo greetings of a program")
 if task.network == "none-1":
     sys.exit("there is no such network")
+if task.network == "none-2":
+    turns.ready(parameters=7, versions={})
+    os._exit(3)
 turns.ready(parameters=int(os.environ["PARAMETERS"]), versions={"peer": "1.0"}, multiply_adds=10)
 while True:
     turns.begin()
@@ -142,6 +145,8 @@ def test_peers_that_differ_in_parameters_are_not_compared(make_peer: Callable[..
 def test_a_peer_that_fails_is_named_with_its_last_words(make_peer: Callable[..., Peer]) -> None:
     with pytest.raises(click.ClickException, match=r"noisy float32 ended with exit code 1:\n[^$]*no such network"):
         Worker(make_peer(network="none-1"))
+    with Worker(make_peer(network="none-2")) as worker, pytest.raises(click.ClickException, match="exit code 3"):
+        worker.turn()
 
 
 def test_missing_images_and_a_missing_pytorch_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +190,22 @@ def test_speed_counts_backward_as_twice_forward() -> None:
     assert (row["images/s"], row["lowest – highest"]) == ("640", "320 – 1,280")
     assert row["multiply-adds/s"] == "77 G"  # 3 x 40 M x 640
     assert row["peak memory"] == "1.00 GiB"
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_profile_counts_operations_of_the_graph_alone(tmp_path: Path) -> None:
+    from benchmarks.profile import read_operations
+    from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
+
+    space = XSpace()
+    for plane_name, milliseconds in (("/host:CPU", 2), ("/device:GPU:0", 50)):
+        plane = space.planes.add(name=plane_name)
+        events = plane.lines.add().events
+        for number, name in enumerate(("a/stem/convolution:Conv2D", "b/x:Conv2D", "ThreadPool::Run", "a/y:Relu", "z")):
+            plane.event_metadata[number].name = name
+            events.add(metadata_id=number, duration_ps=milliseconds * 10**9)
+    (tmp_path / "host.xplane.pb").write_bytes(space.SerializeToString())
+    assert read_operations(tmp_path) == {"Conv2D": (2, 4.0), "Relu": (1, 2.0)}
 
 
 def test_operations_beyond_those_shown_are_one_row() -> None:
