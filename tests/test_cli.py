@@ -36,7 +36,7 @@ def refused(ended: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in ended.stderr
 
 
-COMMANDS = ("check", "download", "preprocess", "train", "evaluate", "report", "run", "ui")
+COMMANDS = ("check", "download", "preprocess", "train", "evaluate", "report", "predict", "run", "ui")
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
