@@ -36,7 +36,20 @@ def refused(ended: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in ended.stderr
 
 
-COMMANDS = ("check", "download", "preprocess", "train", "evaluate", "report", "predict", "run", "ui")
+COMMANDS = (
+    "check",
+    "download",
+    "preprocess",
+    "recipe",
+    "train",
+    "evaluate",
+    "report",
+    "predict",
+    "run",
+    "sync",
+    "ui",
+    "variants",
+)
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
@@ -54,10 +67,32 @@ def test_every_command_shows_an_example(command: str, tmp_path: Path) -> None:
     assert f"resblock {command}" in ended.stdout.split("Example: ")[1]
 
 
+def test_variants_lists_the_grammar_without_a_project(tmp_path: Path) -> None:
+    ended = resblock("variants", cwd=tmp_path)
+    assert ended.returncode == 0
+    for word in ("cnn", "plain", "residual", "preact", "bottleneck", "6n+2: 8, 14, 20", "9n+2: 11, 20, 29"):
+        assert word in ended.stdout
+    for modifier in ("nobn", "projection", "allprojection", "maxpool", "w2", "sd"):
+        assert f"  -{modifier} " in ended.stdout
+
+
+def test_variants_counts_what_is_asked_for(project: Path) -> None:
+    ended = resblock("variants", "plain-20", "residual-20-projection", cwd=project)
+    assert ended.returncode == 0, ended.stderr
+    rows = [line.split() for line in ended.stdout.splitlines()]
+    assert ["plain-20", "269,722", "40.6", "M", "residual-20"] in rows  # He et al. 2015's own count
+    assert ["residual-20-projection", "272,474", "40.8", "M", "–"] in rows
+
+
+def test_variants_refuses_what_cannot_be(project: Path) -> None:
+    refused(resblock("variants", "plain-20-sd", cwd=project), "nearest: plain-20 and residual-20-sd")
+
+
 def test_check_says_what_the_study_comprises(project: Path) -> None:
     ended = resblock("check", cwd=project)
     assert ended.returncode == 0
-    assert "42 trainings" in ended.stdout  # 2 data sets, 7 networks, 3 seeds
+    assert "48 trainings" in ended.stdout  # 2 data sets, 7 networks, 3 seeds; on digits 2 recipes, 3 seeds
+    assert "recipes    horizontal-only, low-lr: on digits, residual-8" in ended.stdout
 
 
 def test_a_wrong_key_is_named_with_its_line(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,18 @@ STAGES: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())[
 WATCHING = ("errors", "params", "paths", "serving", "tracking", "stages", "cli", "pipeline")
 # What a stage only shows, besides: the training's curve picture for MLflow.
 SHOWN_BY = {"train": ("report", "evaluation")}
-# Sections of params.yaml and how a stage's module reads them.
-READS = {".recipe(": "train.${item.dataset}", ".preparation(": "data.${item.dataset}", ".study": "study."}
+# What a stage's module reads of params.yaml, by how it asks.
+READS = {
+    r"\.recipe\(": ("train.{dataset}",),
+    r"\.preparation\(": ("data.{dataset}",),
+    r"\.study\b": ("study.",),
+    r"\.ablation\b": ("ablation",),
+    r"\.ablation_keys\(": ("ablation.variants", "study.seeds"),
+    r"\.recipe\([^)]*, ": ("recipes.",),  # by name
+}
+MODULES = {"ablate": "train"}  # one module, two stages
+# The data set's own recipe has no name, and stage train reads no other.
+NOT_READ = {"train": {"recipes."}}
 
 
 def module_path(module: str) -> Path:
@@ -28,6 +39,7 @@ def module_path(module: str) -> Path:
 
 def deciding_modules(stage: str) -> set[str]:
     """Follow the stage's imports through every room that is not among those who watch."""
+    stage = MODULES.get(stage, stage)
     skipped = WATCHING + SHOWN_BY.get(stage, ())
     found: set[str] = set()
     waiting = list(imports_of(module_path(f"resblock.stages.{stage}")))
@@ -62,15 +74,25 @@ def test_deps_name_no_room_that_a_stage_does_not_import(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_params_cover_the_sections_that_a_stage_reads(stage: str) -> None:
-    source = (ROOT / "src/resblock/stages" / f"{stage}.py").read_text()
+    source = (ROOT / "src/resblock/stages" / f"{MODULES.get(stage, stage)}.py").read_text()
     params = STAGES[stage].get("params", [])
-    for call, section in READS.items():
-        read = call in source
-        assert read == any(param.startswith(section) for param in params), f"{stage}: {section} read: {read}"
+    dataset = "${item.dataset}" if "dataset" in STAGES[stage]["matrix"] else "${ablation.dataset}"
+    asked = [section for call, sections in READS.items() if re.search(call, source) for section in sections]
+    read = {section.format(dataset=dataset) for section in asked} - NOT_READ.get(stage, set())
+    for section in read:
+        assert any(param.startswith(section) for param in params), f"{stage} reads {section}"
+    for param in params:
+        assert any(param.startswith(section) for section in read), f"{stage} names {param} in vain"
 
 
 def test_a_training_knows_nothing_of_the_study() -> None:
-    assert not any("study" in param for param in STAGES["train"]["params"])
+    for stage in ("train", "ablate"):
+        assert not any(param.startswith(("study", "ablation")) for param in STAGES[stage]["params"])
+
+
+def test_an_ablation_is_trained_as_the_study_is() -> None:
+    assert STAGES["ablate"]["deps"][1:] == STAGES["train"]["deps"][1:]
+    assert STAGES["ablate"]["cmd"].startswith("resblock train ${ablation.dataset} ${item.variant} ${item.seed} ")
 
 
 def test_code_that_watches_is_no_dependency() -> None:

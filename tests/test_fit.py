@@ -149,15 +149,16 @@ def test_killed_run_resumes_bit_for_bit(
     assert len(cost.epoch_seconds) == 3
 
 
-def test_killed_adam_run_of_the_baseline_resumes_bit_for_bit(
-    trainer: Trainer, make_recipe: MakeRecipe, tmp_path: Path
+@pytest.mark.parametrize("name", ["cnn-4", "residual-8-nobn-sd"])
+def test_killed_adam_run_resumes_bit_for_bit(
+    name: str, trainer: Trainer, make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     recipe = make_recipe(schedule="cosine", crop_padding=1)
-    whole, _ = trainer.train("cnn-4", recipe)
+    whole, _ = trainer.train(name, recipe)
     with pytest.raises(Killed):
-        trainer.train("cnn-4", recipe, folder=tmp_path, observers=Witness((1, 0)).observers)
+        trainer.train(name, recipe, folder=tmp_path, observers=Witness((1, 0)).observers)
     witness = Witness()
-    resumed, _ = trainer.train("cnn-4", recipe, folder=tmp_path, observers=witness.observers)
+    resumed, _ = trainer.train(name, recipe, folder=tmp_path, observers=witness.observers)
     assert len(witness.resumed) == 1
     assert trainer.files(resumed) == trainer.files(whole)
 

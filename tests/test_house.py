@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "tracking": {"errors", "files", "params", "paths", "spec"},
     "stages": FOUNDATION | {"data", "model", "training", "evaluation", "report", "serving", "tracking"},
     "pipeline": FOUNDATION | {"data", "training", "stages", "tracking"},
-    "cli": FOUNDATION | {"data", "pipeline", "stages", "tracking"},
+    "catalogue": FOUNDATION | {"model", "training"},
+    "cli": FOUNDATION | {"catalogue", "data", "pipeline", "stages", "tracking"},
     "__main__": {"cli"},
     "__init__": set[str](),
 }

@@ -1,4 +1,4 @@
-"""The shortcut without parameters and the random crop, against NumPy."""
+"""The shortcut without parameters, the ends of a branch and the random crop, against NumPy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from resblock.model.layers import PadAndCrop, PadShortcut
+from resblock.model.layers import PadAndCrop, PadShortcut, SkipInit, StochasticDepth
 from resblock.seeds import generator
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -38,6 +38,38 @@ def test_the_shortcut_fits_the_convolution_it_goes_around() -> None:
         inputs = keras.Input((side, side, 4))
         convolved = keras.layers.Conv2D(8, 3, strides=2, padding="same")(inputs)
         assert PadShortcut(8, 2)(inputs).shape == convolved.shape
+
+
+def test_skipinit_starts_at_zero_and_scales_by_its_scalar() -> None:
+    layer, inputs = SkipInit(), noise(2, 3, 3, 4)
+    assert not np.any(layer(inputs))
+    (scale,) = layer.trainable_variables
+    assert scale.shape == ()
+    scale.assign(-1.5)
+    assert np.allclose(layer(inputs), -1.5 * inputs)
+
+
+@pytest.mark.parametrize("survival", [0.5, 0.9])
+def test_a_batch_is_dropped_whole_and_its_mean_is_what_inference_gives(survival: float) -> None:
+    layer, inputs = StochasticDepth(survival, seed=1), noise(3, 2, 2, 1)
+    draws = np.stack([keras.ops.convert_to_numpy(layer(inputs, training=True)) for _ in range(1_000)])
+    kept = np.array([np.array_equal(draw, inputs) for draw in draws])
+    dropped = np.array([not np.any(draw) for draw in draws])
+    assert np.all(kept | dropped)
+    # 1,000 draws stray from their share by more than 0.07 once in 10^5 times at most.
+    assert kept.mean() == pytest.approx(survival, abs=0.07)
+    inference = keras.ops.convert_to_numpy(layer(inputs))
+    assert np.allclose(inference, survival * inputs)
+    assert np.allclose(draws.mean(axis=0), inference, atol=2 * 0.07)
+
+
+def test_drops_follow_from_their_seed() -> None:
+    inputs = noise(1, 1, 1, 1)
+    one, again, other = (
+        [bool(np.any(layer(inputs, training=True))) for _ in range(40)]
+        for layer in (StochasticDepth(0.5, seed=seed) for seed in (1, 1, 2))
+    )
+    assert one == again != other
 
 
 def windows(image: np.ndarray, padding: int) -> dict[bytes, tuple[int, int]]:
@@ -86,9 +118,11 @@ def test_nothing_is_cropped_at_inference() -> None:
     assert np.array_equal(layer(inputs), inputs)
 
 
-@pytest.mark.parametrize(("kind", "choices"), [(PadShortcut, (8, 2)), (PadAndCrop, (2, 7))])
+@pytest.mark.parametrize(
+    ("kind", "choices"), [(PadShortcut, (8, 2)), (PadAndCrop, (2, 7)), (StochasticDepth, (0.5, 7)), (SkipInit, ())]
+)
 def test_layers_can_be_made_again_from_their_configuration(
-    kind: Callable[..., keras.layers.Layer], choices: tuple[int, int]
+    kind: Callable[..., keras.layers.Layer], choices: tuple[float, ...]
 ) -> None:
     layer = kind(*choices, name="layer")
     again = keras.layers.deserialize(keras.layers.serialize(layer))

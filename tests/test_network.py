@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from resblock.model.cost import count_multiply_adds, count_parameters
+from resblock.model.layers import PadShortcut, StochasticDepth
 from resblock.model.network import build_model
 from resblock.params import Recipe
 from resblock.seeds import generator
@@ -20,7 +21,28 @@ pytestmark = pytest.mark.usefixtures("backend")
 
 MakeRecipe = Callable[..., Recipe]
 
-SMALLEST = {"cnn": "cnn-4", "plain": "plain-8", "residual": "residual-8"}
+SMALLEST = {
+    "cnn": "cnn-4",
+    "plain": "plain-8",
+    "residual": "residual-8",
+    "preact": "preact-8",
+    "bottleneck": "bottleneck-11",
+}
+SHORTCUT_FAMILIES = ("residual", "preact", "bottleneck")
+# Every modifier of every family, alone and with others.
+VARIANTS = [
+    *SMALLEST.values(),
+    *(f"{name}-w2" for name in SMALLEST.values()),
+    *(f"plain-8-{modifier}" for modifier in ("nobn", "maxpool", "nobn-maxpool-w2")),
+    *(
+        f"{SMALLEST[family]}-{modifiers}"
+        for family in SHORTCUT_FAMILIES
+        for modifiers in (
+            *("nobn", "projection", "allprojection", "maxpool", "sd"),
+            *("nobn-projection-sd", "nobn-allprojection-maxpool-w2-sd", "projection-w3"),
+        )
+    ),
+]
 CIFAR10 = (32, 32, 3)
 DIGITS = (8, 8, 1)
 
@@ -55,6 +77,77 @@ def test_parameters_and_multiply_adds_are_the_published_ones(family: str, depth:
     assert multiply_adds == 9 * 32 * 32 * 3 * 16 + (6 * n - 2) * 2_359_296 + 2 * 2_359_296 // 2 + 64 * 10
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("residual-20-projection", 272_474),  # He et al. 2015's option B, as commonly implemented
+        ("residual-110-projection", 1_730_714),
+        ("preact-110", PUBLISHED[110]),  # moving the normalisations keeps their sizes
+    ],
+)
+def test_parameters_of_variants_are_the_published_ones(name: str, parameters: int, make_recipe: MakeRecipe) -> None:
+    assert counts(name, make_recipe())[0] == parameters
+
+
+@pytest.mark.parametrize(("name", "millions"), [("bottleneck-164", 1.7), ("bottleneck-164-projection", 1.7)])
+def test_bottlenecks_count_as_he_et_al_2016_and_by_hand(name: str, millions: float, make_recipe: MakeRecipe) -> None:
+    parameters, multiply_adds = counts(name, make_recipe())
+    assert round(parameters / 1e6, 1) == millions  # He et al. 2016, table 4
+    n, widths, inputs, pixels = 18, (16, 32, 64), (16, 64, 128), (32 * 32, 16 * 16, 8 * 8)
+    # A block on 4f channels: 4f*f + 9f*f + f*4f = 17f*f. A stage's first block sees fewer, in its 1x1 convolution.
+    convolutions = [17 * f * f * n - (4 * f - before) * f for f, before in zip(widths, inputs, strict=True)]
+    normalizations = [2 * (n * 6 * f - (4 * f - before)) for f, before in zip(widths, inputs, strict=True)]
+    projections = [before * 4 * f for f, before in zip(widths, inputs, strict=True)]
+    if not name.endswith("-projection"):
+        projections = [0, 0, 0]
+    stem, dense, last = 9 * 3 * 16, 256 * 10, 2 * 256
+    assert parameters == stem + sum(convolutions) + sum(normalizations) + sum(projections) + last + dense + 10
+    by_stage = zip(pixels, convolutions, projections, strict=True)
+    assert multiply_adds == 1024 * stem + sum(p * (c + s) for p, c, s in by_stage) + dense
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "k", "millions"),
+    [  # Zagoruyko & Komodakis 2016, tables 3 and 4; their depth 6n+4 counts three shortcuts and no dense layer
+        ("preact-38-projection", 6, 1, 0.6),
+        ("preact-38-projection-w2", 6, 2, 2.2),
+        ("preact-38-projection-w4", 6, 4, 8.9),
+        ("preact-14-projection-w8", 2, 8, 11.0),
+        ("preact-14-projection-w10", 2, 10, 17.1),
+        ("preact-26-projection-w10", 4, 10, 36.5),
+    ],
+)
+def test_wide_residual_networks_count_as_published_and_by_hand(
+    name: str, n: int, k: int, millions: float, make_recipe: MakeRecipe
+) -> None:
+    parameters, multiply_adds = counts(name, make_recipe())
+    assert round(parameters / 1e6, 1) == millions
+    total, work = 9 * 3 * 16 + 2 * 64 * k + 640 * k + 10, 1024 * 9 * 3 * 16 + 640 * k
+    for before, width, pixels in ((16, 16 * k, 1024), (16 * k, 32 * k, 256), (32 * k, 64 * k, 64)):
+        kernels = 9 * width * (before + (2 * n - 1) * width) + (before * width if before != width else 0)
+        total += kernels + 2 * (before + (2 * n - 1) * width)
+        work += pixels * kernels
+    assert (parameters, multiply_adds) == (total, work)
+
+
+def test_what_modifiers_add_is_what_they_add_by_hand(make_recipe: MakeRecipe) -> None:
+    n, recipe = 3, make_recipe()
+    parameters, multiply_adds = counts("residual-20", recipe)
+    # Option C: where the shape stays, f*f weights and a normalisation's 2f; where it changes, as option B.
+    option_b = (16 * 32 + 32 * 64) + 2 * (32 + 64)
+    option_c = option_b + n * (16**2 + 2 * 16) + (n - 1) * (32**2 + 2 * 32 + 64**2 + 2 * 64)
+    work = 256 * 16 * 32 + 64 * 32 * 64
+    assert counts("residual-20-projection", recipe) == (parameters + option_b, multiply_adds + work)
+    work += n * 1024 * 16**2 + (n - 1) * (256 * 32**2 + 64 * 64**2)
+    assert counts("residual-20-allprojection", recipe) == (parameters + option_c, multiply_adds + work)
+    # A normalisation's scale and offset make room for a bias; each of the 3n residual branches gets a scalar.
+    normalized = 16 + 2 * n * (16 + 32 + 64)
+    assert counts("plain-20-nobn", recipe) == (parameters - normalized, multiply_adds)
+    assert counts("residual-20-nobn", recipe) == (parameters - normalized + 3 * n, multiply_adds)
+    for free in ("residual-20-maxpool", "residual-20-sd", "plain-20-maxpool", "preact-20"):
+        assert counts(free, recipe) == (parameters, multiply_adds)
+
+
 def test_the_baselines_parameters_and_multiply_adds_are_those_by_hand(
     make_recipe: MakeRecipe,
 ) -> None:
@@ -62,17 +155,28 @@ def test_the_baselines_parameters_and_multiply_adds_are_those_by_hand(
     assert convolutions + (4 * 4 * 128 * 10 + 10) == 113_738
     multiply_adds = 9 * (32 * 32 * 3 * 32 + 16 * 16 * 32 * 64 + 8 * 8 * 64 * 128) + 4 * 4 * 128 * 10
     assert counts("cnn-4", make_recipe()) == (113_738, multiply_adds)
+    wide = (9 * 3 * 64 + 64) + (9 * 64 * 128 + 128) + (9 * 128 * 256 + 256) + (4 * 4 * 256 * 10 + 10)
+    assert counts("cnn-4-w2", make_recipe())[0] == wide
 
 
-@pytest.mark.parametrize("depth", [8, 20])
-def test_twins_differ_only_in_the_shortcut(depth: int, make_recipe: MakeRecipe) -> None:
-    plain, residual = (build(f"{family}-{depth}", make_recipe()) for family in ("plain", "residual"))
+@pytest.mark.parametrize(
+    ("name", "own_weights"),
+    [("8", 0), ("20", 0), ("8-maxpool", 0), ("8-w2", 0), ("8-nobn", 3), ("14-nobn-maxpool-w3", 6)],
+)
+def test_twins_differ_only_in_the_shortcut(name: str, own_weights: int, make_recipe: MakeRecipe) -> None:
+    plain, residual = (build(f"{family}-{name}", make_recipe()) for family in ("plain", "residual"))
+    assert ModelSpec.parse(f"plain-{name}").twin == ModelSpec.parse(f"residual-{name}")
+    depth = int(name.partition("-")[0])
     plain_layers, residual_layers = ({layer.name: layer for layer in model.layers} for model in (plain, residual))
     extra = set(residual_layers) - set(plain_layers)
     blocks = [f"stage{stage}_block{block}" for stage in (1, 2, 3) for block in range(1, (depth - 2) // 6 + 1)]
-    assert extra == {f"{block}_add" for block in blocks} | {"stage2_block1_shortcut", "stage3_block1_shortcut"}
+    changed = {"stage2_block1_shortcut", "stage3_block1_shortcut"} | (
+        {"stage1_block1_shortcut"} if "w" in name else set()
+    )
+    scalars = {f"{block}_branch_scale" for block in blocks} if "nobn" in name else set()
+    assert extra == {f"{block}_add" for block in blocks} | changed | scalars
     assert set(plain_layers) < set(residual_layers)
-    assert not any(residual_layers[name].weights for name in extra)
+    assert sum(count_parameters(residual_layers[name]) for name in extra) == own_weights
     for name, layer in plain_layers.items():
         assert layer.output.shape == residual_layers[name].output.shape
 
@@ -104,12 +208,14 @@ def test_a_block_adds_its_input(make_recipe: MakeRecipe) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_twins_start_from_the_same_weights(precision: str, make_recipe: MakeRecipe) -> None:
+@pytest.mark.parametrize("name", ["14", "8-nobn", "8-maxpool-w2"])
+def test_twins_start_from_the_same_weights(name: str, precision: str, make_recipe: MakeRecipe) -> None:
     recipe = make_recipe(precision=precision)
-    plain, residual = build("plain-14", recipe, seed=3), build("residual-14", recipe, seed=3)
-    assert [weight.path for weight in plain.weights] == [weight.path for weight in residual.weights]
-    for ours, theirs in zip(plain.get_weights(), residual.get_weights(), strict=True):
-        assert ours.tobytes() == theirs.tobytes()
+    plain, residual = build(f"plain-{name}", recipe, seed=3), build(f"residual-{name}", recipe, seed=3)
+    theirs = {weight.path: keras.ops.convert_to_numpy(weight) for weight in residual.weights}
+    assert [path for path in theirs if not path.endswith("_branch_scale/scale")] == [w.path for w in plain.weights]
+    for weight in plain.weights:
+        assert keras.ops.convert_to_numpy(weight).tobytes() == theirs[weight.path].tobytes()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -141,7 +247,15 @@ def test_no_two_layers_start_alike_and_convolutions_start_as_he_et_al_draw_them(
 def test_raw_images_of_any_size_become_finite_float32_logits(
     family: str, shape: tuple[int, int, int], make_recipe: MakeRecipe
 ) -> None:
-    model = build(SMALLEST[family], make_recipe(precision="mixed_bfloat16"), shape)
+    check_logits(build(SMALLEST[family], make_recipe(precision="mixed_bfloat16"), shape), shape)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_images_with_odd_sides_pass_through_every_variant(name: str, make_recipe: MakeRecipe) -> None:
+    check_logits(build(name, make_recipe(precision="mixed_bfloat16"), (7, 9, 3)), (7, 9, 3))
+
+
+def check_logits(model: keras.Model, shape: tuple[int, int, int]) -> None:
     assert model.inputs[0].dtype == "uint8"
     logits = model(noise(3, shape), training=False)
     assert logits.shape == (3, 10)
@@ -149,20 +263,125 @@ def test_raw_images_of_any_size_become_finite_float32_logits(
     assert np.isfinite(keras.ops.convert_to_numpy(logits)).all()
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_variable_gets_a_gradient(family: str, precision: str, make_recipe: MakeRecipe) -> None:
-    model = build(SMALLEST[family], make_recipe(precision=precision))
+def gradients(model: keras.Model) -> dict[str, np.ndarray]:
+    """Return the loss's gradient with respect to every trainable variable, in training mode."""
     with tf.GradientTape() as tape:
         logits = model(noise(32), training=True)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(tf.range(32) % 10, logits))
     variables = model.trainable_variables
-    gradients = tape.gradient(loss, variables)
-    for variable, gradient in zip(variables, gradients, strict=True):
-        assert gradient is not None, variable.path
-        value = keras.ops.convert_to_numpy(gradient)
-        assert np.isfinite(value).all(), variable.path
-        assert np.any(value != 0), variable.path
+    found = tape.gradient(loss, variables)
+    missing = [variable.path for variable, gradient in zip(variables, found, strict=True) if gradient is None]
+    assert missing == []
+    pairs = zip(variables, found, strict=True)
+    return {variable.path: keras.ops.convert_to_numpy(gradient) for variable, gradient in pairs}
+
+
+def open_branches(model: keras.Model) -> None:
+    """Move the scalars of SkipInit away from zero, as the first step does."""
+    for variable in model.trainable_variables:
+        if variable.path.endswith("_branch_scale/scale"):
+            variable.assign(0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        *((name, "float32") for name in VARIANTS),
+        *((name, "mixed_bfloat16") for name in (*SMALLEST.values(), "preact-8-nobn-projection-sd")),
+    ],
+)
+def test_every_variable_gets_a_gradient(name: str, precision: str, make_recipe: MakeRecipe) -> None:
+    model = build(name, make_recipe(precision=precision))
+    open_branches(model)
+    steps = 12 if name.endswith("-sd") else 1  # a dropped branch has none; the last is dropped in half of the steps
+    moved: dict[str, bool] = {}
+    for _ in range(steps):
+        for path, value in gradients(model).items():
+            assert np.isfinite(value).all(), path
+            moved[path] = moved.get(path, False) or bool(np.any(value != 0))
+    assert [path for path, has_moved in moved.items() if not has_moved] == []
+
+
+@pytest.mark.parametrize("family", SHORTCUT_FAMILIES)
+@pytest.mark.parametrize("modifiers", ["nobn", "nobn-projection"])
+def test_without_normalisation_a_branch_starts_at_zero_and_only_its_scalar_has_a_gradient(
+    family: str, modifiers: str, make_recipe: MakeRecipe
+) -> None:
+    """De & Smith 2020: at first a block is its shortcut, so nothing in a branch can move before its scalar has."""
+    model = build(f"{SMALLEST[family]}-{modifiers}", make_recipe())
+    found = gradients(model)
+    within = {path for path in found if "_block" in path and path.split("/")[0][:-1].endswith("_conv")}
+    scalars = {path for path in found if path.endswith("_branch_scale/scale")}
+    assert len(scalars) == 3
+    assert {path for path, value in found.items() if not np.any(value)} == within
+    assert all(float(found[path]) != 0 for path in scalars)
+
+
+def test_a_plain_net_without_normalisation_has_biases_and_nothing_else(make_recipe: MakeRecipe) -> None:
+    plain, plain_nobn = build("plain-8", make_recipe()), build("plain-8-nobn", make_recipe())
+    kinds = {type(layer).__name__ for layer in plain_nobn.layers}
+    assert not any("Normalization" in kind for kind in kinds)
+    assert {type(layer).__name__ for layer in plain.layers} > kinds
+    kernels = {weight.path for weight in plain.weights if weight.path.endswith(("kernel", "logits/bias"))}
+    biases = {path.replace("kernel", "bias") for path in kernels}
+    assert {weight.path for weight in plain_nobn.weights} == kernels | biases
+
+
+@pytest.mark.parametrize("family", ["plain", *SHORTCUT_FAMILIES])
+def test_max_pooling_takes_the_place_of_every_stride(family: str, make_recipe: MakeRecipe) -> None:
+    strided, pooled = build(SMALLEST[family], make_recipe()), build(f"{SMALLEST[family]}-maxpool", make_recipe())
+    layers = {layer.name: layer for layer in pooled.layers}
+    pools = [name for name, layer in layers.items() if isinstance(layer, keras.layers.MaxPooling2D)]
+    assert pools == ["stage2_block1_pool", "stage3_block1_pool"]
+    assert {layer.strides for layer in pooled.layers if isinstance(layer, keras.layers.Conv2D)} == {(1, 1)}
+    assert {layer.stride for layer in pooled.layers if isinstance(layer, PadShortcut)} <= {1}
+    for layer in strided.layers:
+        if "stage" in layer.name and not layer.name.endswith(("_norm1", "_relu1")):  # may stand before the stride
+            assert layers[layer.name].output.shape == layer.output.shape, layer.name
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("residual-20-sd", 9), ("bottleneck-11-sd", 3), ("preact-14-sd", 6)])
+def test_survival_falls_linearly_to_a_half(name: str, blocks: int, make_recipe: MakeRecipe) -> None:
+    model = build(name, make_recipe())
+    survivals = [layer.survival for layer in model.layers if isinstance(layer, StochasticDepth)]
+    # Huang et al. 2016, equation 4: 1 - l / L * (1 - 0.5) for l = 1 … L.
+    assert survivals == pytest.approx([1 - block / blocks / 2 for block in range(1, blocks + 1)])
+    generators = [layer.seed for layer in model.layers if isinstance(layer, StochasticDepth)]
+    assert len(set(generators)) == blocks
+
+
+def test_stochastic_depth_draws_from_the_models_variables(make_recipe: MakeRecipe) -> None:
+    """So that a checkpoint, which holds the model's variables, goes on as if training had not stopped."""
+    model, images = build("residual-14-sd", make_recipe(), seed=3), noise(4)
+
+    def outputs(times: int) -> list[bytes]:
+        return [keras.ops.convert_to_numpy(model(images, training=True)).tobytes() for _ in range(times)]
+
+    outputs(2)
+    state = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+    expected = outputs(6)
+    for variable, value in zip(model.variables, state, strict=True):
+        variable.assign(value)
+    assert outputs(6) == expected
+    assert len(set(expected)) > 1
+    again = build("residual-14-sd", make_recipe(), seed=3)
+    for _ in range(2):
+        again(images, training=True)
+    assert keras.ops.convert_to_numpy(again(images, training=True)).tobytes() == expected[0]
+
+
+def test_a_preactivation_block_adds_what_he_et_al_2016_draw(make_recipe: MakeRecipe) -> None:
+    """The first block's shortcut starts behind its activation, a later one's before it; nothing follows the sum."""
+    model = build("preact-14", make_recipe())
+    names = [f"stage1_block{number}_{part}" for number in (1, 2) for part in ("relu1", "conv2", "add")]
+    probe = keras.Model(model.input, [model.get_layer(name).output for name in ("stem_conv", *names)])
+    values = map(keras.ops.convert_to_numpy, probe(noise(4), training=False))
+    stem, active1, inner1, block1, _, inner2, block2 = values
+    # A new network's moving statistics are 0 and 1, which its batch normalisation divides by sqrt(1 + epsilon).
+    assert np.allclose(active1, np.maximum(stem, 0) / np.sqrt(1 + make_recipe().batch_norm_epsilon), atol=1e-6)
+    assert np.array_equal(block1, inner1 + active1)
+    assert np.array_equal(block2, inner2 + block1)
+    assert (block2 < 0).any()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

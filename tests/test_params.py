@@ -72,14 +72,19 @@ def complain(read: Callable[[Draft], Params], tmp_path: Path) -> Callable[[Draft
 def test_the_repositorys_own_file_is_right(root: Path, params: Params) -> None:
     tree = YAML(typ="safe").load(root / PARAMS)
     assert params.model_dump() == tree
+    assert all(params.recipe("cifar10", name) for name in tree["recipes"])
     assert [spec.name for spec in params.study.specs] == tree["study"]["variants"]
 
 
 def test_every_key_has_a_comment_where_it_first_stands(root: Path, params: Params) -> None:
     draft = Draft((root / PARAMS).read_text(encoding="utf-8"))
-    first = {"study": params.study, **{section: getattr(params, section)["digits"] for section in ("data", "train")}}
+    first = {
+        "study": params.study,
+        "ablation": params.ablation,
+        **{section: getattr(params, section)["digits"] for section in ("data", "train")},
+    }
     keys = [
-        f"{section}.{name}" if section == "study" else f"{section}.digits.{name}"
+        f"{section}.{name}" if section in ("study", "ablation") else f"{section}.digits.{name}"
         for section, values in first.items()
         for name in type(values).model_fields
     ]
@@ -99,7 +104,7 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole comp
     ),
     "unknown section": (
         ("study", "evaluate: {}\nstudy:"),
-        "evaluate: unknown key; allowed here: study, data, train",
+        "evaluate: unknown key; allowed here: study, ablation, data, train, recipes",
         "evaluate",
     ),
     "missing key": (
@@ -189,14 +194,76 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole comp
     ),
     "unknown family": (
         ("study.variants", "variants: [resnet-20]"),
-        "study.variants: 'resnet-20' is no variant; write <family>-<depth> with a family of cnn, plain, residual, "
-        "for instance residual-20",
+        "study.variants: 'resnet-20' is no variant; write <family>-<depth>[-<modifier>…] with a family of cnn, "
+        "plain, residual, preact, bottleneck, for instance residual-20",
+        "study.variants",
+    ),
+    "impossible modifier": (
+        ("study.variants", "variants: [plain-20-projection]"),
+        "study.variants: plain-20-projection: a plain network has no shortcut (-projection); nearest: plain-20 and "
+        "residual-20-projection",
         "study.variants",
     ),
     "variant twice": (
         ("study.variants", "variants: [cnn-4, plain-8, cnn-4]"),
         "study.variants: cnn-4 listed twice; each may stand once",
         "study.variants",
+    ),
+    "unknown key of a recipe": (
+        ("recipes.cosine", "cosine: {shedule: cosine}"),
+        "recipes.cosine.shedule: unknown key; did you mean schedule?",
+        "recipes.cosine",
+    ),
+    "impossible value of a recipe": (
+        ("recipes.cosine", "cosine: {schedule: linear}"),
+        "recipes.cosine.schedule: got 'linear', must be one of constant, step, cosine, onecycle",
+        "recipes.cosine",
+    ),
+    "ill-typed value of a recipe": (
+        ("recipes.low-lr", 'low-lr: {learning_rate: "0.0001"}'),
+        "recipes.low-lr.learning_rate: got '0.0001', must be a number",
+        "recipes.low-lr",
+    ),
+    "recipe without a difference": (
+        ("recipes.l2", "l2: {}"),
+        "recipes.l2: got a section, must be a section with at least one key",
+        "recipes.l2",
+    ),
+    "recipe that is no section": (
+        ("recipes.l2", "l2: 0.0001"),
+        "recipes.l2: got 0.0001, must be a section",
+        "recipes.l2",
+    ),
+    "a recipe with the name of the data set's own": (
+        ("recipes.l2", "base: {weight_decay: 0.0001}"),
+        "recipes.base: a recipe's name is made of lower-case letters, digits and single hyphens; base is taken",
+        "recipes.base",
+    ),
+    "ablation by an unknown recipe": (
+        ("ablation.recipes", "recipes: [warm]"),
+        "ablation.recipes.0: warm is not among recipes: no-flip, horizontal-only, vertical-only, both-flips, low-lr, "
+        "cosine, onecycle, l2, fast-averages, slow-averages, he2015",
+        "ablation.recipes",
+    ),
+    "ablation that changes nothing": (  # digits' own schedule is cosine
+        ("ablation.recipes", "recipes: [low-lr, cosine]"),
+        "ablation.recipes.1: cosine changes nothing of train.digits",
+        "ablation.recipes",
+    ),
+    "ablation of a network that the study lacks": (
+        ("ablation.variants", "variants: [residual-14]"),
+        "ablation.variants.0: residual-14 is not in study.variants, so nothing is there to compare it with",
+        "ablation.variants",
+    ),
+    "ablation on data that the study lacks": (
+        ("ablation.dataset", "dataset: mnist"),
+        "ablation.dataset: mnist is not in study.datasets; take one of digits, cifar10",
+        "ablation.dataset",
+    ),
+    "ablation twice": (
+        ("ablation.recipes", "recipes: [low-lr, low-lr]"),
+        "ablation.recipes: low-lr listed twice; each may stand once",
+        "ablation.recipes",
     ),
     "empty list": (
         ("study.seeds", "seeds: []"),
@@ -275,6 +342,7 @@ def test_a_mistyped_key_is_told_as_unknown_and_missing(draft: Draft, complain: C
 
 def test_a_dataset_without_any_section_misses_both(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:
     draft.replace("study.datasets", "datasets: [mnist]")
+    draft.replace("ablation.recipes", "recipes: []")
     assert [line.partition(";")[0] for line in complain(draft)] == [
         "study.datasets.0: mnist has no section data.mnist",
         "study.datasets.0: mnist has no section train.mnist",
@@ -308,7 +376,7 @@ def test_what_is_no_yaml_is_told_with_its_line(
 def test_a_file_without_sections_names_them(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
-    with pytest.raises(ParamsError, match=r"params.yaml: expected the sections study, data, train"):
+    with pytest.raises(ParamsError, match=r"params.yaml: expected the sections study, ablation, data, train, recipes"):
         read_params(path)
 
 
@@ -355,3 +423,44 @@ def test_an_undescribed_dataset_is_told_when_asked_for(params: Params) -> None:
             ParamsError, match=rf"{section}\.mnist: missing; described are digits, cifar10 \(params\.yaml\)"
         ):
             ask("mnist")
+
+
+def test_a_recipes_name_has_no_dot_because_dvc_would_divide_it(
+    draft: Draft, complain: Callable[[Draft], list[str]]
+) -> None:
+    place = draft.line("recipes.l2")
+    draft.replace("recipes.l2", "momentum-0.9: {batch_norm_momentum: 0.9}")
+    assert complain(draft) == [
+        "recipes.momentum-0.9: a recipe's name is made of lower-case letters, digits and single hyphens; base is taken "
+        f"(params.yaml, line {place})"
+    ]
+
+
+def test_a_recipe_is_the_data_sets_own_but_for_what_it_names(params: Params) -> None:
+    own, other = params.recipe("cifar10"), params.recipe("cifar10", "he2015")
+    named = params.recipes["he2015"]
+    assert {key: value for key, value in other.model_dump().items() if key in named} == named
+    assert other.model_dump(exclude=set(named)) == own.model_dump(exclude=set(named))
+    # He et al. 2015, section 4.2.
+    assert (other.optimizer, other.learning_rate, other.weight_decay, other.batch_size) == ("sgd", 0.1, 1e-4, 128)
+    assert (other.schedule, other.crop_padding, other.horizontal_flip, other.vertical_flip) == ("step", 4, True, False)
+
+
+def test_an_unknown_recipe_is_told_when_asked_for(params: Params) -> None:
+    with pytest.raises(ParamsError, match=r"recipes\.warm: missing; described are no-flip, .*he2015 \(params\.yaml\)"):
+        params.recipe("digits", "warm")
+
+
+def test_without_recipes_there_is_no_ablation_whatever_else_it_says(
+    draft: Draft, read: Callable[[Draft], Params]
+) -> None:
+    draft.replace("ablation.recipes", "recipes: []")
+    draft.replace("ablation.variants", "variants: [preact-110]")
+    params = read(draft)
+    assert params.keys("digits") == params.study.keys("digits")
+
+
+def test_ablations_are_trained_on_one_data_set_with_the_studys_seeds(params: Params) -> None:
+    stages = [key.stage for key in params.keys("digits") if key.is_ablation]
+    assert stages == [f"ablate@{recipe}-residual-8-{seed}" for recipe in params.ablation.recipes for seed in (0, 1, 2)]
+    assert not any(key.is_ablation for key in params.keys("cifar10"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from resblock.serving.pictures import PictureError, looks_inverted, read_picture
 GREY, COLOUR = (8, 8, 1), (32, 32, 3)
 
 
-def saved(folder: Path, picture: Image.Image, name: str = "picture.png", **options: object) -> Path:
+def saved(folder: Path, picture: Image.Image, name: str = "picture.png", **options: Any) -> Path:
     picture.save(folder / name, **options)
     return folder / name
 

@@ -120,14 +120,36 @@ def test_any_figures_come_back_to_the_last_bit(tmp_path: Path) -> None:
     assert read_curve(tmp_path) == curve
 
 
-def test_the_manifest_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+def test_the_manifest_takes_its_place_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    place = Path.replace
 
-    monkeypatch.setattr("resblock.training.run.write_json", fail)
+    def record(partial: Path, path: Path) -> Path:
+        order.append(path.name)
+        return place(partial, path)
+
+    monkeypatch.setattr("pathlib.Path.replace", record)
+    write_run(tmp_path, RUN)
+    assert order == [WEIGHTS, CURVE, METRICS, MANIFEST]
+
+
+@pytest.mark.parametrize("room_for", [0, 1, 2, 3])
+def test_a_full_disk_leaves_the_former_run_whole(
+    room_for: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path, RUN)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    synced: list[int] = []
+
+    def sync(handle: int) -> None:
+        if len(synced) == room_for:
+            raise OSError(28, "No space left on device")
+        synced.append(handle)
+
+    monkeypatch.setattr("os.fsync", sync)
     with pytest.raises(OSError, match="No space"):
-        write_run(tmp_path, RUN)
-    assert not (tmp_path / MANIFEST).exists()
+        write_run(tmp_path, Run({**RUN.manifest, "key": "another"}, "diverged", RUN.curve, RUN.weights))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_costs_come_back(tmp_path: Path) -> None:

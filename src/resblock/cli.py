@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +18,21 @@ from resblock.errors import UserError
 if TYPE_CHECKING:
     from resblock.spec import ModelSpec
 
-INTERRUPTED = 130  # 128 + SIGINT, by convention
+# What a person can do about an OSError, where its own words do not say.
+REMEDIES = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some of your quota and run the same command again",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
+}
+SAME_WISH = 2.0  # seconds: a terminal and a parent process may both pass on one Ctrl-C
+
+
+class _Interrupted(SystemExit):
+    """SIGINT or SIGTERM came; the exit code is 128 plus the signal's number, by convention."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number).name
 
 
 class _Group(click.Group):
@@ -32,15 +49,31 @@ class _Group(click.Group):
         except OSError as error:
             if error.errno is None:
                 raise
-            click.echo(f"resblock: {error.strerror}: {error.filename or ''}".rstrip(": "), err=True)
+            place = f"{error.filename}: " if error.filename else ""
+            remedy = f"; {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
+            click.echo(f"resblock: {place}{error.strerror}{remedy}", err=True)
             ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo("resblock: interrupted", err=True)
-            ctx.exit(INTERRUPTED)
+        except _Interrupted as end:
+            click.echo(f"resblock: ended by {end.signal}", err=True)
+            raise
 
 
-def _terminated(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
+def _end_on_signals() -> None:
+    """Let SIGINT and SIGTERM unwind the stack, which closes what is open; a second one, later, ends at once."""
+    first: list[float] = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        first.append(time.monotonic())
+        if len(first) == 1:
+            raise _Interrupted(number)
+        if first[-1] - first[0] > SAME_WISH:
+            os._exit(128 + number)
+
+    def ignore(*_: Any) -> None:
+        """Do what a background job was told to do; unlike SIG_IGN, this is not inherited by processes it must end."""
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ignore if signal.getsignal(number) is signal.SIG_IGN else end)
 
 
 def _parse(variant: str) -> ModelSpec:
@@ -61,12 +94,13 @@ def main() -> None:
     The stages below are what `dvc repro` calls; params.yaml says what they do.
     \b
       resblock check                     is params.yaml right?
+      resblock variants                  which networks can be compared?
       resblock run digits                the whole study on the bundled digits
       dvc repro report@cifar10           the whole study on CIFAR-10
       resblock sync                      show in MLflow what the files say
       resblock ui                        compare the runs in MLflow
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    _end_on_signals()
 
 
 @main.command()
@@ -80,14 +114,37 @@ def check() -> None:
     from resblock.data.table import find_dataset
     from resblock.params import read_params
 
-    study = read_params(paths.PARAMS).study
+    params = read_params(paths.PARAMS)
+    study, ablation = params.study, params.ablation
     for dataset in study.datasets:
         find_dataset(dataset)
-    trainings = len(study.datasets) * len(study.variants) * len(study.seeds)
+    trainings = sum(len(params.keys(dataset)) for dataset in study.datasets)
     click.echo(f"{paths.PARAMS} is right: {trainings} trainings")
     click.echo(f"  data sets  {', '.join(study.datasets)}")
     click.echo(f"  networks   {', '.join(study.variants)}")
     click.echo(f"  seeds      {', '.join(str(seed) for seed in study.seeds)}")
+    if ablation.recipes:
+        click.echo(f"  recipes    {', '.join(ablation.recipes)}: on {ablation.dataset}, {', '.join(ablation.variants)}")
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+def variants(names: tuple[str, ...]) -> None:
+    r"""List families, depths and modifiers of networks, or what the networks NAMES cost.
+
+    \b
+    Example: resblock variants residual-20 plain-20-nobn bottleneck-164
+    """
+    from resblock import paths
+    from resblock.catalogue import costs, grammar
+    from resblock.params import read_params
+
+    if not names:
+        click.echo("\n".join(grammar()))
+        return
+    recipe = next(iter(read_params(paths.PARAMS).train.values()))
+    for line in costs([_parse(name) for name in names], recipe):
+        click.echo(line)
 
 
 @main.command()
@@ -122,10 +179,12 @@ def preprocess(dataset: str) -> None:
 @click.argument("dataset")
 @click.argument("variant")
 @click.argument("seed", type=click.IntRange(0, 2**32 - 1))
-def train(dataset: str, variant: str, seed: int) -> None:
-    r"""Train VARIANT on DATASET from SEED, by the data set's recipe.
+@click.option("--recipe", default="base", help="One of params.yaml's recipes; default: the data set's own.")
+def train(dataset: str, variant: str, seed: int, recipe: str) -> None:
+    r"""Train VARIANT on DATASET from SEED, by the data set's recipe or one that differs from it.
 
-    VARIANT is <family>-<depth>, for instance residual-20. A training that was killed goes on from its last epoch.
+    VARIANT is <family>-<depth>[-<modifier>…], for instance residual-20 (all: resblock variants). A training that was
+    killed goes on from its last epoch.
 
     \b
     Example: resblock train digits residual-20 0
@@ -133,20 +192,41 @@ def train(dataset: str, variant: str, seed: int) -> None:
     from resblock.spec import RunKey
     from resblock.stages import train
 
-    train.run(RunKey(dataset, _parse(variant), seed))
+    train.run(RunKey(dataset, _parse(variant), seed, recipe))
 
 
 @main.command()
 @click.argument("dataset")
-def evaluate(dataset: str) -> None:
+def recipe(dataset: str) -> None:
+    r"""Print how networks are trained on DATASET, as JSON for `python -m resblock.training`.
+
+    That command needs nothing but Keras, JAX and NumPy: docs/gpu.md.
+
+    \b
+    Example: resblock recipe cifar10 > recipe.json
+    """
+    from resblock import paths
+    from resblock.params import read_params
+
+    click.echo(read_params(paths.PARAMS).recipe(dataset).model_dump_json(indent=2))
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--recipe", default="base", help="Score the ablation by this recipe instead of the study.")
+def evaluate(dataset: str, recipe: str) -> None:
     r"""Score every training of the study on DATASET; those not there yet are listed as missing.
 
     \b
     Example: resblock evaluate digits
     """
-    from resblock.stages import evaluate
+    from resblock.spec import BASE
+    from resblock.stages import evaluate, evaluate_recipe
 
-    evaluate.run(dataset)
+    if recipe == BASE:
+        evaluate.run(dataset)
+    else:
+        evaluate_recipe.run(dataset, recipe)
 
 
 @main.command()
@@ -238,8 +318,9 @@ def sync(datasets: tuple[str, ...], check: bool) -> None:
 @click.option("--dataset", help="Show this data set's training runs; default: the first of the study that has runs.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to listen on.")
+@click.option("--allowed-hosts", default="", help="Names by which browsers may ask for it, separated by commas.")
 @click.option("--open/--no-open", "browse", default=False, help="Open the page in a browser.")
-def ui(dataset: str | None, host: str, port: int, browse: bool) -> None:
+def ui(dataset: str | None, host: str, port: int, allowed_hosts: str, browse: bool) -> None:
     r"""Start the MLflow UI and print the address that shows the training runs with charts.
 
     \b
@@ -247,4 +328,4 @@ def ui(dataset: str | None, host: str, port: int, browse: bool) -> None:
     """
     from resblock.tracking.ui import serve
 
-    serve(dataset, host, port, browse=browse)
+    serve(dataset, host, port, allowed_hosts=[name for name in allowed_hosts.split(",") if name], browse=browse)

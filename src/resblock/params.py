@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from resblock.errors import UserError
 from resblock.paths import PARAMS
-from resblock.spec import ModelSpec, RunKey
+from resblock.spec import BASE, ModelSpec, RunKey
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -32,38 +33,39 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
-AnySection = TypeVar("AnySection", bound=_Section)
+Entry = TypeVar("Entry")
+
+
+def _variants_exist(variants: list[str]) -> list[str]:
+    reasons: list[str] = []
+    for variant in variants:
+        try:
+            ModelSpec.parse(variant)
+        except ValueError as error:
+            reasons.append(str(error))
+    if reasons:
+        raise PydanticCustomError("variant", "{reasons}", {"reasons": "; ".join(reasons)})
+    return variants
+
+
+def _without_repeats(values: list[Any]) -> list[Any]:
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise PydanticCustomError("repeat", "{names} listed twice; each may stand once", {"names": ", ".join(repeated)})
+    return values
+
+
+Once = AfterValidator(_without_repeats)
+Variants = Annotated[list[str], Field(min_length=1), AfterValidator(_variants_exist), Once]
+Seeds = Annotated[list[Seed], Field(min_length=1), Once]
 
 
 class Study(_Section):
     """What is compared: the axes of the train stage."""
 
-    datasets: list[str] = Field(min_length=1)
-    variants: list[str] = Field(min_length=1)
-    seeds: list[Seed] = Field(min_length=1)
-
-    @field_validator("variants", mode="after")
-    @classmethod
-    def _variants_exist(cls, variants: list[str]) -> list[str]:
-        reasons: list[str] = []
-        for variant in variants:
-            try:
-                ModelSpec.parse(variant)
-            except ValueError as error:
-                reasons.append(str(error))
-        if reasons:
-            raise PydanticCustomError("variant", "{reasons}", {"reasons": "; ".join(reasons)})
-        return variants
-
-    @field_validator("datasets", "variants", "seeds", mode="after")
-    @classmethod
-    def _without_repeats(cls, values: list[Any], info: ValidationInfo) -> list[Any]:
-        repeated = sorted({str(value) for value in values if values.count(value) > 1})
-        if repeated:
-            raise PydanticCustomError(
-                "repeat", "{names} listed twice; each may stand once", {"names": ", ".join(repeated)}
-            )
-        return values
+    datasets: Annotated[list[str], Field(min_length=1), Once]
+    variants: Variants
+    seeds: Seeds
 
     @property
     def specs(self) -> list[ModelSpec]:
@@ -73,6 +75,18 @@ class Study(_Section):
     def keys(self, dataset: str) -> list[RunKey]:
         """Return every training of the study on `dataset`, by variant and then seed, in the order of the file."""
         return [RunKey(dataset, spec, seed) for spec in self.specs for seed in self.seeds]
+
+
+class Ablation(_Section):
+    """Which other recipes are trained, and on what: axes of the ablate stage, beside the study's seeds."""
+
+    dataset: str
+    recipes: Annotated[list[str], Once]
+    variants: Variants
+
+    def recipes_on(self, dataset: str) -> list[str]:
+        """Return the recipes that are trained on `dataset`, in the order of the file."""
+        return self.recipes if dataset == self.dataset else []
 
 
 class Preparation(_Section):
@@ -104,44 +118,107 @@ class Recipe(_Section):
     threads: int = Field(ge=0)
 
 
+def _check_name(name: str) -> str:
+    """Refuse what is no part of a DVC stage's name, or a dot, by which DVC would divide the name."""
+    if name == BASE or not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
+        problem = "a recipe's name is made of lower-case letters, digits and single hyphens; {base} is taken"
+        raise PydanticCustomError("name", problem, {"base": BASE})  # pyright: ignore[reportArgumentType]
+    return name
+
+
+def _check_difference(difference: dict[str, Any]) -> dict[str, Any]:
+    """Hold a part of a recipe to the rules of the whole."""
+    try:
+        Recipe.model_validate(difference)
+    except ValidationError as error:
+        problems = [
+            InitErrorDetails(
+                type=problem["type"], loc=problem["loc"], input=problem["input"], ctx=problem.get("ctx", {})
+            )
+            for problem in error.errors()
+            if problem["type"] != "missing"
+        ]
+        if problems:
+            raise ValidationError.from_exception_data("Recipe", problems) from None
+    return difference
+
+
+RecipeName = Annotated[str, AfterValidator(_check_name)]
+Difference = Annotated[dict[str, Any], Field(min_length=1), AfterValidator(_check_difference)]
+
+
 class Params(_Section):
     """The whole of params.yaml."""
 
     study: Study
+    ablation: Ablation
     data: dict[str, Preparation]
     train: dict[str, Recipe]
+    recipes: dict[RecipeName, Difference]
 
     def preparation(self, dataset: str) -> Preparation:
         """Return how `dataset` is split. Raises ParamsError where the file does not say."""
         return _entry(self.data, "data", dataset)
 
-    def recipe(self, dataset: str) -> Recipe:
-        """Return how networks are trained on `dataset`. Raises ParamsError where the file does not say."""
-        return _entry(self.train, "train", dataset)
+    def recipe(self, dataset: str, name: str = BASE) -> Recipe:
+        """Return how networks are trained on `dataset`, by its own recipe or by one that differs from it.
+
+        Raises ParamsError where the file does not say.
+        """
+        own = _entry(self.train, "train", dataset)
+        if name == BASE:
+            return own
+        return Recipe.model_validate({**own.model_dump(), **_entry(self.recipes, "recipes", name)})
+
+    def ablation_keys(self, dataset: str, recipe: str) -> list[RunKey]:
+        """Return every training on `dataset` by another `recipe`, by variant and then seed."""
+        specs = [ModelSpec.parse(variant) for variant in self.ablation.variants]
+        return [RunKey(dataset, spec, seed, recipe) for spec in specs for seed in self.study.seeds]
+
+    def keys(self, dataset: str) -> list[RunKey]:
+        """Return every training on `dataset`, by its own recipe and by others."""
+        recipes = self.ablation.recipes_on(dataset)
+        return self.study.keys(dataset) + [key for name in recipes for key in self.ablation_keys(dataset, name)]
 
     @model_validator(mode="after")
-    def _every_dataset_is_described(self) -> Self:
-        errors = [
-            InitErrorDetails(
-                type=PydanticCustomError(
-                    "undescribed",
-                    "{dataset} has no section {section}.{dataset}; described are {known}",
-                    {
-                        "dataset": dataset,
-                        "section": section,
-                        "known": ", ".join(getattr(self, section)) or "none",
-                    },
-                ),
-                loc=("study", "datasets", index),
-                input=dataset,
-            )
-            for index, dataset in enumerate(self.study.datasets)
-            for section in ("data", "train")
-            if dataset not in getattr(self, section)
-        ]
+    def _every_name_is_explained(self) -> Self:
+        errors = [*self._undescribed_datasets(), *self._unfounded_ablations()]
         if errors:
             raise ValidationError.from_exception_data("Params", errors)
         return self
+
+    def _undescribed_datasets(self) -> Iterator[InitErrorDetails]:
+        for index, dataset in enumerate(self.study.datasets):
+            for section in ("data", "train"):
+                if dataset not in getattr(self, section):
+                    known = ", ".join(getattr(self, section)) or "none"
+                    words = f"{dataset} has no section {section}.{dataset}; described are {known}"
+                    yield _problem(words, ("study", "datasets", index), dataset)
+
+    def _unfounded_ablations(self) -> Iterator[InitErrorDetails]:
+        """Find what an ablation cannot be made from: it needs the study's training beside each of its own."""
+        ablation, study = self.ablation, self.study
+        if not ablation.recipes:
+            return
+        if ablation.dataset not in study.datasets:
+            words = f"{ablation.dataset} is not in study.datasets; take one of {', '.join(study.datasets)}"
+            yield _problem(words, ("ablation", "dataset"), ablation.dataset)
+        for index, variant in enumerate(ablation.variants):
+            if variant not in study.variants:
+                words = f"{variant} is not in study.variants, so nothing is there to compare it with"
+                yield _problem(words, ("ablation", "variants", index), variant)
+        own = self.train.get(ablation.dataset)
+        for index, name in enumerate(ablation.recipes):
+            place = ("ablation", "recipes", index)
+            if name not in self.recipes:
+                yield _problem(f"{name} is not among recipes: {', '.join(self.recipes) or 'none'}", place, name)
+            elif own and self.recipe(ablation.dataset, name) == own:
+                yield _problem(f"{name} changes nothing of train.{ablation.dataset}", place, name)
+
+
+def _problem(words: str, location: tuple[str | int, ...], value: Any) -> InitErrorDetails:
+    problem = PydanticCustomError("reference", "{words}", {"words": words})
+    return InitErrorDetails(type=problem, loc=location, input=value)
 
 
 def read_params(path: Path) -> Params:
@@ -173,12 +250,12 @@ def read_params(path: Path) -> Params:
         raise ParamsError("\n".join(lines)) from None
 
 
-def _entry(sections: Mapping[str, AnySection], name: str, dataset: str) -> AnySection:
+def _entry(sections: Mapping[str, Entry], section: str, name: str) -> Entry:
     try:
-        return sections[dataset]
+        return sections[name]
     except KeyError:
         raise ParamsError(
-            f"{name}.{dataset}: missing; described are {', '.join(sections) or 'none'} ({PARAMS})"
+            f"{section}.{name}: missing; described are {', '.join(sections) or 'none'} ({PARAMS})"
         ) from None
 
 
@@ -216,7 +293,7 @@ def _merge_unions(problems: Iterable[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def _describe(problem: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+    key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     context = problem.get("ctx", {})
     match problem["type"]:
         case "extra_forbidden":
@@ -226,7 +303,7 @@ def _describe(problem: ErrorDetails) -> str:
             return f"{key}: unknown key; {hint}"
         case "missing":
             return f"{key}: missing; it must be set"
-        case "variant" | "repeat" | "undescribed":
+        case "variant" | "repeat" | "name" | "reference":
             return f"{key}: {problem['msg']}"
         case _:
             return f"{key}: got {_show(problem['input'])}, must be {_expectation(problem, context)}"
@@ -245,7 +322,9 @@ def _expectation(problem: ErrorDetails, context: Mapping[str, Any]) -> str:
         "dict_type": "a section",
         "model_type": "a section",
         "model_attributes_type": "a section",
-        "too_short": "a list with at least one entry",
+        "too_short": "a section with at least one key"
+        if context.get("field_type") == "Dictionary"
+        else "a list with at least one entry",
         "greater_than": f"greater than {context.get('gt')}",
         "greater_than_equal": f"at least {context.get('ge')}",
         "less_than": f"less than {context.get('lt')}",
@@ -267,7 +346,13 @@ def _show(value: Any) -> str:
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {"study": Study, "data": Preparation, "train": Recipe}
+    sections: dict[str, type[BaseModel]] = {
+        "study": Study,
+        "ablation": Ablation,
+        "data": Preparation,
+        "train": Recipe,
+        "recipes": Recipe,
+    }
     section = Params if len(location) == 1 else sections[str(location[0])]
     return section_keys(section)
 

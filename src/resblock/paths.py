@@ -26,9 +26,15 @@ def runs(dataset: str) -> Path:
     return Path("runs") / dataset
 
 
+def ablations(dataset: str) -> Path:
+    """Folder of all trainings on a data set by other recipes than its own."""
+    return Path("ablations") / dataset
+
+
 def run(key: RunKey) -> Path:
     """Folder of one training's results, equal in every repeat."""
-    return runs(key.dataset) / key.spec.name / f"seed-{key.seed}"
+    recipe = ablations(key.dataset) / key.recipe if key.is_ablation else runs(key.dataset)
+    return recipe / key.spec.name / f"seed-{key.seed}"
 
 
 def costs(dataset: str) -> Path:
@@ -38,12 +44,18 @@ def costs(dataset: str) -> Path:
 
 def cost(key: RunKey) -> Path:
     """File of one training's cost."""
-    return costs(key.dataset) / key.spec.name / f"seed-{key.seed}.json"
+    recipe = Path("costs/ablations") / key.dataset / key.recipe if key.is_ablation else costs(key.dataset)
+    return recipe / key.spec.name / f"seed-{key.seed}.json"
 
 
 def evaluation(dataset: str) -> Path:
     """Folder of scores and predictions."""
     return Path("evaluation") / dataset
+
+
+def ablation(dataset: str, recipe: str) -> Path:
+    """Folder of what an evaluation found of the trainings by one other recipe."""
+    return evaluation(dataset) / "ablations" / recipe
 
 
 def report(dataset: str) -> Path:

@@ -1,19 +1,22 @@
 """The study through DVC, independent trainings side by side.
 
 DVC runs one stage at a time, but several DVC processes may run different stages of one project; each takes the lock
-only to look and to write down its result.
+only to look and to write down its result. They end with this process.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
+from typing import Self
 
 from resblock import paths
 from resblock.data.table import find_dataset
@@ -21,6 +24,8 @@ from resblock.errors import UserError
 from resblock.params import Params, ParamsError, read_params
 from resblock.stages.invocation import invocation
 from resblock.training.backend import available_cores
+
+PATIENCE = 60  # seconds for a stage to end: its MLflow server may not answer
 
 
 def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
@@ -35,11 +40,15 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
         if dataset not in params.study.datasets:
             raise ParamsError(f"{dataset}: not in study.datasets ({paths.PARAMS}); add it there first")
     chosen = list(datasets or params.study.datasets)
-    with invocation(chosen, params) as caused:
-        dvc = _Dvc(caused.environment)
+    with invocation(chosen, params) as caused, _Dvc(caused.environment) as dvc:
         for dataset in chosen:
             dvc.repro(f"preprocess@{dataset}")
-            _train(dvc, dataset, params, jobs or _default_jobs(params, dataset))
+            workers = jobs or _default_jobs(params, dataset)
+            # The longest first, so that none trails alone at the end.
+            trainings = sorted(params.keys(dataset), key=lambda key: -key.spec.depth)
+            _side_by_side(dvc, f"{dataset}, trainings", [key.stage for key in trainings], workers)
+            scorings = [f"evaluate_recipe@{recipe}" for recipe in params.ablation.recipes_on(dataset)]
+            _side_by_side(dvc, f"{dataset}, evaluations", [f"evaluate@{dataset}", *scorings], workers)
             dvc.repro(f"report@{dataset}")
     print()
     for dataset in chosen:
@@ -47,11 +56,21 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
     print("its runs in MLflow, compared: make ui")
 
 
-@dataclass(frozen=True)
 class _Dvc:
-    """DVC, told to run stages in one environment."""
+    """DVC's processes in one environment, started in any thread; a block that fails ends all that they started."""
 
-    environment: Mapping[str, str]
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._running: set[subprocess.Popen[str]] = set()
+        self._closed = False
+        self._change = Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure:
+            self.end()
 
     def repro(self, target: str) -> None:
         """Bring one target up to date; its stages' words are shown as they come."""
@@ -72,26 +91,52 @@ class _Dvc:
         changed = json.loads(status.stdout or "{}")
         return [stage for stage in stages if stage in changed]
 
+    def end(self) -> None:
+        """Start no more, and end what runs as Ctrl-C would: DVC waits for its stage and gives back its locks."""
+        with self._change:
+            self._closed = True
+            running = set(self._running)
+        for process in running:
+            _signal(process, signal.SIGINT)
+        for process in running:
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                _signal(process, signal.SIGKILL)
+
     def _call(
         self, *arguments: str, stdout: int | None = None, stderr: int | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run DVC so that the stages' `resblock` is this interpreter's, activated environment or not."""
         here = str(Path(sys.executable).parent)
-        return subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "dvc", *arguments],
-            env={**self.environment, "PATH": os.pathsep.join((here, self.environment["PATH"]))},
-            text=True,
-            stdout=stdout,
-            stderr=stderr,
-            check=False,
-        )
+        with self._change:
+            if self._closed:
+                return subprocess.CompletedProcess(arguments, returncode=1, stdout="")
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "dvc", *arguments],
+                env={**self._environment, "PATH": os.pathsep.join((here, self._environment["PATH"]))},
+                text=True,
+                stdout=stdout,
+                stderr=stderr,
+                process_group=0,  # a Ctrl-C reaches it, its stage and no other once: from `end`
+            )
+            self._running.add(process)
+        said, _ = process.communicate()
+        with self._change:
+            self._running.discard(process)
+        return subprocess.CompletedProcess(arguments, process.returncode, said)
 
 
-def _train(dvc: _Dvc, dataset: str, params: Params, jobs: int) -> None:
-    """Run the trainings on `dataset` that DVC finds stale, the longest first so that none trails alone at the end."""
-    stages = [key.stage for key in sorted(params.study.keys(dataset), key=lambda key: -key.spec.depth)]
+def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal to a process and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _side_by_side(dvc: _Dvc, what: str, stages: Sequence[str], jobs: int) -> None:
+    """Run those of `stages` that DVC finds stale, which need nothing of one another, in their order."""
     stale = dvc.stale(stages)
-    print(f"{dataset}: {len(stale)} of {len(stages)} trainings to run, {min(jobs, len(stale))} at a time", flush=True)
+    print(f"{what}: {len(stale)} of {len(stages)} to run, {min(jobs, len(stale))} at a time", flush=True)
     failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {pool.submit(dvc.repro_alone, stage): stage for stage in stale}
@@ -103,13 +148,11 @@ def _train(dvc: _Dvc, dataset: str, params: Params, jobs: int) -> None:
                     print(f"[{count}/{len(stale)}] {stage}  {line}", flush=True)
                 if not ended_well:
                     failed.append(stage)
-        except BaseException:  # interrupted: those under way end by the same signal, the others do not begin
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:
+            dvc.end()  # else the pool would wait for what runs and waits
             raise
     if failed:
-        raise UserError(
-            f"{len(failed)} of {len(stale)} trainings failed: {', '.join(failed)}; their messages stand above"
-        )
+        raise UserError(f"{len(failed)} of {len(stale)} failed: {', '.join(failed)}; their messages stand above")
 
 
 def _default_jobs(params: Params, dataset: str) -> int:

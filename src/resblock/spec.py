@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
-Family = Literal["cnn", "plain", "residual"]
+Family = Literal["cnn", "plain", "residual", "preact", "bottleneck"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+Modifier = Literal["nobn", "projection", "allprojection", "maxpool", "sd"]
 
 STAGES = 3  # resolutions: full, half, quarter (He et al. 2015, section 4.2)
+ORDER = ("nobn", "projection", "allprojection", "maxpool", "w", "sd")  # of a name's parts behind the depth
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,9 @@ class DepthRule:
         return n if rest == 0 and n >= 1 else None
 
     def nearest(self, depth: int) -> tuple[int, ...]:
-        """Return the possible depths around `depth`, the smaller first."""
+        """Return the possible depths around `depth`, the smaller first; `depth` alone where it is possible."""
+        if self.blocks(depth):
+            return (depth,)
         n = max(1, (depth - self.offset) // self.step)
         below, above = self.step * n + self.offset, self.step * (n + 1) + self.offset
         return (below, above) if depth > below else (below,)
@@ -34,82 +40,209 @@ class DepthRule:
         return f"{self.step}n+{self.offset}"
 
 
-DEPTH_RULES: dict[Family, DepthRule] = {
-    "cnn": DepthRule(step=STAGES, offset=1),  # n convolutions a stage, one dense layer
-    "plain": DepthRule(step=2 * STAGES, offset=2),  # He et al. 2015: n blocks of two convolutions a stage
-    "residual": DepthRule(step=2 * STAGES, offset=2),
+@dataclass(frozen=True)
+class FamilyRule:
+    """What a family is, and the depths it has."""
+
+    about: str
+    depths: DepthRule
+
+
+@dataclass(frozen=True)
+class ModifierRule:
+    """What a modifier changes, and the families in which it changes something."""
+
+    about: str
+    families: tuple[Family, ...]
+    otherwise: str  # why it fits no other family, after "a <family> network"
+
+
+FAMILY_RULES: dict[Family, FamilyRule] = {
+    # n convolutions a stage, one dense layer
+    "cnn": FamilyRule("convolutions and 2x2 max pooling, the paper's baseline", DepthRule(STAGES, 1)),
+    # He et al. 2015: n blocks of two convolutions a stage, besides the stem and the dense layer
+    "plain": FamilyRule("the residual network without the addition", DepthRule(2 * STAGES, 2)),
+    "residual": FamilyRule("He et al. 2015, parameter-free shortcuts (option A)", DepthRule(2 * STAGES, 2)),
+    "preact": FamilyRule("He et al. 2016, full pre-activation", DepthRule(2 * STAGES, 2)),
+    "bottleneck": FamilyRule("He et al. 2016, pre-activation bottlenecks", DepthRule(3 * STAGES, 2)),
 }
+
+SHORTCUT_FAMILIES: tuple[Family, ...] = ("residual", "preact", "bottleneck")
+STAGED_FAMILIES: tuple[Family, ...] = ("plain", *SHORTCUT_FAMILIES)
+
+MODIFIER_RULES: dict[Modifier, ModifierRule] = {
+    "nobn": ModifierRule(
+        "no batch normalisation; a residual branch starts at zero (SkipInit, De & Smith 2020)",
+        STAGED_FAMILIES,
+        "has no batch normalisation to leave out",
+    ),
+    "projection": ModifierRule(
+        "a 1x1 convolution as shortcut where the shape changes (option B)", SHORTCUT_FAMILIES, "has no shortcut"
+    ),
+    "allprojection": ModifierRule(
+        "a 1x1 convolution as every shortcut (option C)", SHORTCUT_FAMILIES, "has no shortcut"
+    ),
+    "maxpool": ModifierRule("2x2 max pooling between stages instead of strides", STAGED_FAMILIES, "pools already"),
+    "sd": ModifierRule(
+        "stochastic depth, survival falling to 0.5 (Huang et al. 2016)",
+        SHORTCUT_FAMILIES,
+        "has no residual branch to drop",
+    ),
+}
+WIDTH_ABOUT = "twice the filters in every stage; any whole number from 2 (Zagoruyko & Komodakis 2016)"
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network of the study: a family and the number of its weight layers on the longest path.
+    """A network of the study: a family, the number of its weight layers on the longest path, and what is modified.
 
-    Raises ValueError at birth for a depth the family does not have, naming the nearest ones.
+    Raises ValueError at birth for a depth or a modifier the family does not have, naming the nearest possible networks.
     """
 
     family: Family
     depth: int
+    modifiers: frozenset[Modifier] = frozenset()
+    width: int = 1  # factor on the filters of every stage
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise ValueError(f"unknown family {self.family!r}; families are {', '.join(FAMILIES)}")
-        rule = DEPTH_RULES[self.family]
-        if rule.blocks(self.depth) is None:
-            nearest = " and ".join(f"{self.family}-{depth}" for depth in rule.nearest(self.depth))
-            raise ValueError(f"{self.name}: depth must be {rule}, n >= 1; nearest: {nearest}")
+        reasons = self._impossibilities()
+        if reasons:
+            nearest = " and ".join(spec.name for spec in self._nearest())
+            raise ValueError(f"{self.name}: {'; '.join(reasons)}; nearest: {nearest}")
 
     @classmethod
     def parse(cls, name: str) -> ModelSpec:
-        """Return the spec that `name` stands for, for instance ``residual-20``."""
-        family, separator, depth = name.partition("-")
-        if family not in FAMILIES or not separator or not depth.isascii() or not depth.isdigit():
+        """Return the spec that `name` stands for, for instance ``residual-20`` or ``plain-56-nobn``."""
+        family, _, rest = name.partition("-")
+        depth, *parts = rest.split("-")
+        if family not in FAMILIES or not re.fullmatch("[0-9]+", depth):
             raise ValueError(
-                f"{name!r} is no variant; write <family>-<depth> with a family of {', '.join(FAMILIES)}, "
-                "for instance residual-20"
+                f"{name!r} is no variant; write <family>-<depth>[-<modifier>…] with a family of "
+                f"{', '.join(FAMILIES)}, for instance residual-20"
             )
-        if depth != str(int(depth)):  # one network, one name: 020 would share the files of 20
-            raise ValueError(f"{name}: write {family}-{int(depth)}")
-        return cls(family, int(depth))
+        widths = [part for part in parts if re.fullmatch("w[0-9]+", part)]
+        modifiers = [part for part in parts if part not in widths]
+        for part in modifiers:
+            if part not in MODIFIER_RULES:
+                raise ValueError(f"{name}: {_unknown(part)}")
+        if len(widths) > 1:
+            raise ValueError(f"{name}: {' and '.join(widths)} exclude each other; choose one")
+        width = int(widths[0][1:]) if widths else 1
+        spec = cls(family, int(depth), frozenset(cast("list[Modifier]", modifiers)), width)
+        if name != spec.name:  # one network, one name: 020 would share the files of 20
+            raise ValueError(f"{name}: write {spec.name}")
+        return spec
 
     @property
     def name(self) -> str:
         """The variant's one name; `parse` is its inverse."""
-        return f"{self.family}-{self.depth}"
+        parts: dict[str, str] = {modifier: modifier for modifier in self.modifiers}
+        if self.width != 1:
+            parts["w"] = f"w{self.width}"
+        return "-".join((self.family, str(self.depth), *(parts[part] for part in ORDER if part in parts)))
 
     @cached_property
     def blocks(self) -> int:
         """Blocks (convolutions, for `cnn`) in each of the three stages."""
-        blocks = DEPTH_RULES[self.family].blocks(self.depth)
+        blocks = FAMILY_RULES[self.family].depths.blocks(self.depth)
         assert blocks is not None  # held by __post_init__
         return blocks
 
     @property
+    def normalized(self) -> bool:
+        """Whether the network has batch normalisation."""
+        return self.family != "cnn" and "nobn" not in self.modifiers
+
+    @property
     def twin(self) -> ModelSpec | None:
-        """The network that differs in the shortcut alone: plain and residual are each other's."""
-        other: dict[Family, Family] = {"plain": "residual", "residual": "plain"}
-        return ModelSpec(other[self.family], self.depth) if self.family in other else None
+        """The network that differs in the shortcut alone: plain and residual are each other's.
+
+        None where the other lacks a modifier: a plain net has no shortcut to project. A pre-activation network less
+        its addition is a plain net in another order, and no family of its own.
+        """
+        others: dict[Family, Family] = {"plain": "residual", "residual": "plain"}
+        other = others.get(self.family)
+        if other is None or not all(other in MODIFIER_RULES[modifier].families for modifier in self.modifiers):
+            return None
+        return ModelSpec(other, self.depth, self.modifiers, self.width)
 
     def __str__(self) -> str:
         return self.name
 
+    def _impossibilities(self) -> list[str]:
+        """Say why there is no such network; nothing where there is."""
+        reasons = [
+            f"a {self.family} network {MODIFIER_RULES[modifier].otherwise} (-{modifier})"
+            for modifier in self._misfits(self.family)
+        ]
+        if len(self._projections) > 1:
+            reasons.append(f"{' and '.join(self._projections)} exclude each other")
+        if self.width < 1:
+            reasons.append("width must be a whole number from 1")
+        rule = FAMILY_RULES[self.family].depths
+        if rule.blocks(self.depth) is None:
+            reasons.append(f"depth must be {rule}, n >= 1")
+        return reasons
+
+    def _nearest(self) -> list[ModelSpec]:
+        """Return the possible networks around: less what does not fit, or the first family where it does."""
+        families: list[Family] = [self.family]
+        if self._misfits(self.family):
+            families.append(next(family for family in FAMILIES if not self._misfits(family)))
+        kept = [self.modifiers - {other} for other in reversed(self._projections)]
+        return [
+            ModelSpec(family, depth, modifiers, max(1, self.width))
+            for family in families
+            for modifiers in dict.fromkeys(
+                each - set(self._misfits(family)) for each in (kept if len(kept) > 1 else [self.modifiers])
+            )
+            for depth in FAMILY_RULES[family].depths.nearest(self.depth)
+        ]
+
+    def _misfits(self, family: Family) -> list[Modifier]:
+        """Return the modifiers that change nothing in `family`."""
+        return [m for m, rule in MODIFIER_RULES.items() if m in self.modifiers and family not in rule.families]
+
+    @property
+    def _projections(self) -> list[Modifier]:
+        options: tuple[Modifier, ...] = ("projection", "allprojection")
+        return [modifier for modifier in options if modifier in self.modifiers]
+
+
+def _unknown(part: str) -> str:
+    known = [part if part != "w" else "w2" for part in ORDER]
+    near = difflib.get_close_matches(part, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown modifier {part!r}{hint}; modifiers are {', '.join(known)} (or any width from 2)"
+
+
+BASE = "base"  # the name of a data set's own recipe among those that differ from it
+
 
 @dataclass(frozen=True)
 class RunKey:
-    """One training: a data set, a network and a seed (32 bits, unsigned)."""
+    """One training: a data set, a network, a seed (32 bits, unsigned), and what differs from the data set's recipe."""
 
     dataset: str
     spec: ModelSpec
     seed: int
+    recipe: str = BASE
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: got {self.seed}, must lie in [0, 2^32)")
 
     @property
+    def is_ablation(self) -> bool:
+        """Whether it is trained by another recipe than the data set's own."""
+        return self.recipe != BASE
+
+    @property
     def stage(self) -> str:
-        """The name DVC gives this training, for instance ``train@cifar10-residual-20-0``."""
-        return f"train@{self}"
+        """The name DVC gives this training: ``train@cifar10-residual-20-0`` or ``ablate@no-flip-residual-20-0``."""
+        return f"{'ablate' if self.is_ablation else 'train'}@{self}"
 
     def __str__(self) -> str:
-        return f"{self.dataset}-{self.spec}-{self.seed}"
+        return f"{self.recipe if self.is_ablation else self.dataset}-{self.spec}-{self.seed}"

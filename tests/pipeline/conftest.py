@@ -15,13 +15,18 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RESULTS = {"dvc.lock", "runs", "costs", "reports", "evaluation", "data"}
+RESULTS = {"dvc.lock", "runs", "ablations", "costs", "reports", "evaluation", "data"}
 
 STUDY = """\
 study:
   datasets: [digits]
   variants: [cnn-4, plain-8, residual-8]
   seeds: [0, 1]
+
+ablation:
+  dataset: digits
+  recipes: [low-lr]
+  variants: [residual-8]
 """
 EPOCHS = 2
 
@@ -98,6 +103,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture
 def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
     """A copy of the finished study that a test may change."""
-    root = tmp_path / "project"
-    shutil.copytree(finished.root, root, symlinks=True)
+    return copy_workspace(finished, tmp_path / "project")
+
+
+def copy_workspace(workspace: Workspace, root: Path) -> Workspace:
+    """Copy a project with all that was run in it to `root`."""
+    shutil.copytree(workspace.root, root, symlinks=True)
     return Workspace(root)

@@ -14,6 +14,9 @@ from tests.pipeline.conftest import EPOCHS, Workspace
 
 TRAININGS = {f"train@digits-{variant}-{seed}" for variant in ("cnn-4", "plain-8", "residual-8") for seed in (0, 1)}
 AFTERWARDS = {"evaluate@digits", "report@digits"}
+ABLATIONS = {f"ablate@low-lr-residual-8-{seed}" for seed in (0, 1)}
+ABLATIONS_AFTERWARDS = {"evaluate_recipe@low-lr", "report@digits"}
+EVERYTHING = TRAININGS | AFTERWARDS | ABLATIONS | ABLATIONS_AFTERWARDS
 
 
 def test_the_study_leaves_every_file(finished: Workspace) -> None:
@@ -28,12 +31,48 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
     assert (root / "reports/digits/index.html").is_file()
     assert {path.name for path in (root / "reports/digits/figures").iterdir()} == {
         "accuracy.png",
+        "calibration.png",
         "confusion.png",
         "depth.png",
+        "efficiency.png",
         "gap.png",
         "loss.png",
+        "mistakes.png",
+        "rebound.png",
+        "robustness.png",
+    }
+    assert (root / "reports/digits/summary.md").is_file()
+    assert {path.name for path in (root / "evaluation/digits").iterdir()} == {
+        "agreement.csv",
+        "calibration.csv",
+        "confusion.csv",
+        "mistakes.npz",
+        "pairs.csv",
+        "predictions",
+        "reliability.csv",
+        "robustness.csv",
+        "scores.csv",
     }
     assert not list((root / ".checkpoints").glob("*"))
+
+
+def test_an_ablation_leaves_the_files_of_a_training_and_stands_in_the_report(finished: Workspace) -> None:
+    root = finished.root
+    for seed in (0, 1):
+        folder = root / f"ablations/digits/low-lr/residual-8/seed-{seed}"
+        assert {path.name for path in folder.iterdir()} == {"weights.npz", "curve.csv", "metrics.json", "run.json"}
+        assert (root / f"costs/ablations/digits/low-lr/residual-8/seed-{seed}.json").is_file()
+        manifest = json.loads((folder / "run.json").read_text())
+        assert (manifest["stage"], manifest["recipe_name"]) == (f"ablate@low-lr-residual-8-{seed}", "low-lr")
+        own = json.loads((root / f"runs/digits/residual-8/seed-{seed}/run.json").read_text())
+        assert manifest["recipe"] == {**own["recipe"], "learning_rate": 0.0001}
+    scores = pd.read_csv(root / "evaluation/digits/ablations/low-lr/scores.csv")
+    assert list(scores["recipe"]) == ["low-lr", "low-lr"]
+    base = pd.read_csv(root / "evaluation/digits/scores.csv").query("variant == 'residual-8'")
+    differences = pd.read_csv(root / "reports/digits/data/recipes.csv").query("metric == 'test_accuracy'")
+    expected = scores["test_accuracy"].to_numpy() - base["test_accuracy"].to_numpy()
+    assert list(differences["difference"]) == list(expected)
+    assert "learning_rate: 0.001 → 0.0001" in (root / "reports/digits/index.html").read_text()
 
 
 def test_a_finished_study_runs_nothing_again(finished: Workspace) -> None:
@@ -52,7 +91,30 @@ def test_metrics_and_plots_say_something(finished: Workspace, workspace: Workspa
 
 def test_an_edited_learning_rate_makes_stale_the_trainings_and_what_follows(workspace: Workspace) -> None:
     workspace.edit("params.yaml", "learning_rate: 0.001       #", "learning_rate: 0.002       #")
-    assert workspace.would_run() == TRAININGS | AFTERWARDS
+    assert workspace.would_run() == EVERYTHING
+
+
+def test_an_edited_recipe_makes_stale_its_own_trainings_and_what_follows(workspace: Workspace) -> None:
+    workspace.edit("params.yaml", "low-lr: {learning_rate: 0.0001}", "low-lr: {learning_rate: 0.0002}")
+    assert workspace.would_run() == ABLATIONS | ABLATIONS_AFTERWARDS
+
+
+def test_a_recipe_that_is_not_trained_makes_nothing_stale(workspace: Workspace) -> None:
+    workspace.edit("params.yaml", "l2: {weight_decay: 0.0001}", "l2: {weight_decay: 0.0002}")
+    assert workspace.would_run() == set()
+
+
+def test_adding_a_recipe_trains_and_scores_only_by_it(workspace: Workspace) -> None:
+    workspace.edit("params.yaml", "recipes: [low-lr]", "recipes: [low-lr, horizontal-only]")
+    added = {f"ablate@horizontal-only-residual-8-{seed}" for seed in (0, 1)}
+    assert workspace.would_run() == added | {"evaluate_recipe@horizontal-only", "report@digits"}
+
+
+def test_a_study_without_ablations_has_none(workspace: Workspace) -> None:
+    workspace.edit("params.yaml", "recipes: [low-lr]", "recipes: []")
+    assert workspace.would_run() == {"report@digits"}
+    workspace.run("dvc", "repro", "report@digits")
+    assert "What the recipe does" not in (workspace.root / "reports/digits/index.html").read_text()
 
 
 def test_the_recipe_of_another_data_set_makes_nothing_stale(workspace: Workspace) -> None:
@@ -73,7 +135,7 @@ def test_removing_a_variant_retrains_nothing(workspace: Workspace) -> None:
 
 def test_another_split_makes_stale_the_cut_and_all_that_follows(workspace: Workspace) -> None:
     workspace.edit("params.yaml", "test_fraction: 0.2", "test_fraction: 0.3")
-    assert workspace.would_run() == {"preprocess@digits"} | TRAININGS | AFTERWARDS
+    assert workspace.would_run() == {"preprocess@digits"} | EVERYTHING
 
 
 def test_code_that_watches_retrains_nothing(workspace: Workspace) -> None:
@@ -102,7 +164,7 @@ def test_an_edit_taken_back_brings_the_results_back_without_training(workspace: 
 def test_an_edited_block_retrains_everything(workspace: Workspace) -> None:
     path = workspace.root / "src/resblock/model/network.py"
     path.write_text(path.read_text() + "\n# edited\n")
-    assert workspace.would_run() == TRAININGS | AFTERWARDS
+    assert workspace.would_run() == EVERYTHING
 
 
 def test_compiled_code_makes_nothing_stale(workspace: Workspace) -> None:
@@ -125,7 +187,7 @@ def lasting(lock: dict[str, Any]) -> dict[tuple[str, str], Any]:
         (name, file["path"]): file
         for name, stage in lock.items()
         for file in (*stage["outs"], *stage.get("deps", []))
-        if not file["path"].startswith("costs/") and not file["path"].endswith("index.html")
+        if not file["path"].startswith("costs/") and not file["path"].endswith(("index.html", "/timing"))
     }
 
 

@@ -4,46 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
+from resblock import paths
 from resblock.data.splits import DatasetDescription, Split, SplitName
-from resblock.evaluation.score import Confusion, Score
+from resblock.evaluation.corruption import Corrupted, Robustness
+from resblock.evaluation.results import Assessment, Logits
+from resblock.evaluation.score import Score, empty_score
 from resblock.files import read_arrays, write_arrays
 from resblock.params import Recipe
-from resblock.spec import ModelSpec
+from resblock.spec import ModelSpec, RunKey
 from resblock.training.fit import trained_network
 from resblock.training.inference import accuracy, cross_entropy, predict, reestimated, reestimation_images
-from resblock.training.run import Run
-
-Logits = Mapping[str, np.ndarray]  # "<split>" and "<split>_reestimated" to float32 (n, class)
+from resblock.training.run import MANIFEST, Run, read_run
 
 
-def evaluate(run: Run, splits: Mapping[SplitName, Split], dataset: DatasetDescription) -> tuple[Score, Logits]:
-    """Return the score of a finished `run` and its logits on each of `splits`, by both kinds of statistics."""
+def assess(
+    key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription, corrupted: Corrupted | None = None
+) -> Assessment:
+    """Evaluate the training of `key` if it is there and finished; otherwise its score says what befell it."""
+    folder = paths.run(key)
+    if not (folder / MANIFEST).is_file():
+        return Assessment(empty_score(key.spec, key.seed, "missing"), {})
+    run = read_run(folder)
+    if run.status != "finished":
+        return Assessment(empty_score(key.spec, key.seed, run.status), {})
+    return evaluate(run, splits, dataset, corrupted)
+
+
+def evaluate(
+    run: Run, splits: Mapping[SplitName, Split], dataset: DatasetDescription, corrupted: Corrupted | None
+) -> Assessment:
+    """Return a finished `run`'s score, its logits on `splits` by both kinds of statistics, and its robustness.
+
+    Without `corrupted` images robustness is left out.
+    """
     spec, seed = ModelSpec.parse(run.manifest["variant"]), int(run.manifest["seed"])
     recipe = Recipe.model_validate(run.manifest["recipe"])
     model = trained_network(run, dataset)
     logits: dict[str, np.ndarray] = {name: predict(model, split.images) for name, split in splits.items()}
     with reestimated(model, reestimation_images(splits["train"], recipe.reestimate_images, seed), seed):
         logits |= {f"{name}_reestimated": predict(model, split.images) for name, split in splits.items()}
+        robustness = _robustness(model, corrupted, spec, seed) if corrupted else []
     keras.backend.clear_session()  # each network would stay in memory otherwise
     figures: dict[str, Any] = {}
     for name, split in splits.items():
         for suffix in ("", "_reestimated"):
             figures[f"{name}_loss{suffix}"] = cross_entropy(logits[name + suffix], split.labels)
             figures[f"{name}_accuracy{suffix}"] = accuracy(logits[name + suffix], split.labels)
-    return Score(spec.name, spec.family, spec.depth, seed, "finished", **figures), logits
+    score = Score(spec.name, spec.family, spec.depth, seed, "finished", **figures)
+    return Assessment(score, logits, robustness)
 
 
-def confusion(score: Score, logits: Logits, test: Split, classes: int) -> Confusion:
-    """Count which classes of the test split `score`'s network takes for which, with its statistics as trained."""
-    predicted = logits["test"].argmax(axis=-1)
-    counts = confusion_matrix(test.labels, predicted, labels=range(classes))
-    return Confusion(score.variant, score.seed, cast(np.ndarray, counts))
+def _robustness(model: keras.Model, corrupted: Corrupted, spec: ModelSpec, seed: int) -> list[Robustness]:
+    versions, each, *shape = corrupted.images.shape
+    logits = predict(model, corrupted.images.reshape(versions * each, *shape))
+    return corrupted.score(spec.name, seed, logits.reshape(versions, each, -1))
 
 
 def write_predictions(path: Path, logits: Logits) -> None:

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
+from resblock.evaluation.rows import read_rows, write_rows
 from resblock.files import write_text
 from resblock.spec import ModelSpec
 
@@ -18,6 +20,8 @@ SCORES, CONFUSION = "scores.csv", "confusion.csv"
 PREDICTIONS = "predictions"
 
 Status = Literal["finished", "diverged", "missing"]
+Statistics = Literal["trained", "reestimated"]  # of batch normalisation
+STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,11 @@ class Score:
         return {name: tree[name] for name in METRICS} if self.status == "finished" else {}
 
 
+def with_statistics(name: str, statistics: Statistics) -> str:
+    """Return the name under which a figure of a split, or its logits, stand: ``test`` or ``test_reestimated``."""
+    return name if statistics == "trained" else f"{name}_reestimated"
+
+
 METRICS = tuple(field.name for field in fields(Score) if field.name.endswith(("loss", "accuracy", "reestimated")))
 
 
@@ -68,15 +77,12 @@ def empty_score(spec: ModelSpec, seed: int, status: Status) -> Score:
 
 def write_scores(folder: Path, scores: Sequence[Score]) -> None:
     """Write one row per training."""
-    frame = pd.DataFrame([asdict(score) for score in scores], columns=[field.name for field in fields(Score)])
-    write_text(folder / SCORES, frame.to_csv(index=False, lineterminator="\n"))
+    write_rows(folder / SCORES, Score, scores)
 
 
 def read_scores(folder: Path) -> list[Score]:
     """Read what `write_scores` wrote."""
-    frame = pd.read_csv(folder / SCORES)
-    rows = cast(list[dict[str, Any]], frame.to_dict("records"))
-    return [Score(**row) for row in rows]
+    return read_rows(folder / SCORES, Score)
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,12 @@ class Confusion:
     def per_class_accuracy(self) -> np.ndarray:
         """Share of each class's images that were recognised, float (class,)."""
         return np.diag(self.counts) / self.counts.sum(axis=1)
+
+
+def confuse(variant: str, seed: int, labels: np.ndarray, predicted: np.ndarray, classes: int) -> Confusion:
+    """Count which classes are taken for which, from labels and predicted classes, int (n,)."""
+    counts = confusion_matrix(labels, predicted, labels=range(classes))
+    return Confusion(variant, seed, cast(np.ndarray, counts))
 
 
 def write_confusions(folder: Path, confusions: Iterable[Confusion], classes: Sequence[str]) -> None:

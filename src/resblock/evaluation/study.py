@@ -1,48 +1,19 @@
-"""Scores to statements: a mean with its interval for each network, a paired gap for each depth."""
+"""Scores to statements: a mean with its interval for each network, a paired gap for each pair of twins."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
+from resblock.evaluation.interval import Interval, t_interval
 from resblock.evaluation.score import Score
 from resblock.spec import ModelSpec
 
-CONFIDENCE = 0.95
 HEADLINES = ("train_accuracy", "validation_accuracy", "test_accuracy")
 
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds and Student's t-interval around it; NaN bounds where fewer than two seeds finished."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def half_width(self) -> float:
-        """Half the interval's length."""
-        return (self.high - self.low) / 2
-
-
-def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Return the mean of `values` with its two-sided t-interval (normal errors, unknown variance)."""
-    n = len(values)
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    mean = float(np.mean(values))
-    if n == 1:
-        return Interval(mean, math.nan, math.nan, 1)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
-    return Interval(mean, mean - half, mean + half, n)
+Measure = Mapping[ModelSpec, Mapping[int, float]]  # one number for each network and seed that has it
 
 
 @dataclass(frozen=True)
@@ -74,11 +45,21 @@ class Summary:
 
 @dataclass(frozen=True)
 class Gap:
-    """Residual minus plain at one depth, paired by seed: twins share initial weights and batches."""
+    """Residual minus plain for one pair of twins, paired by seed: twins share initial weights and batches."""
 
-    depth: int
+    residual: ModelSpec
     metric: str
     differences: dict[int, float]  # seed to difference
+
+    @property
+    def depth(self) -> int:
+        """The depth that the twins share."""
+        return self.residual.depth
+
+    @property
+    def label(self) -> str:
+        """What tells this pair from the others: the name without the family, for instance ``20``."""
+        return self.residual.name.partition("-")[2]
 
     @property
     def interval(self) -> Interval:
@@ -102,21 +83,30 @@ class Study:
             for name in names
         ]
 
+    def measure(self, metric: str) -> Measure:
+        """Return `metric` of every network and seed that finished."""
+        return {
+            summary.spec: {score.seed: score.metrics[metric] for score in summary.finished}
+            for summary in self.summaries
+            if summary.finished
+        }
+
+    @property
+    def twins(self) -> list[tuple[ModelSpec, ModelSpec]]:
+        """Every residual network whose plain twin is in the study too, with that twin, the shallowest first."""
+        specs = {summary.spec for summary in self.summaries}
+        twins = {spec.name: spec.twin for spec in specs if spec.family != "plain"}
+        pairs = [(spec, twin) for spec in specs for twin in [twins.get(spec.name)] if twin in specs]
+        there = [(spec, twin) for spec, twin in pairs if twin and twin.family == "plain"]
+        return sorted(there, key=lambda pair: (pair[0].depth, pair[0].name))
+
     def gaps(self, metric: str) -> list[Gap]:
-        """Return the residual-minus-plain gap at each depth that has both twins, over seeds that finished both."""
-        by_spec = {summary.spec: summary for summary in self.summaries}
+        """Return the residual-minus-plain gap of each pair of twins, over seeds that finished both."""
+        values = self.measure(metric)
         gaps: list[Gap] = []
-        for spec, residual in sorted(by_spec.items(), key=lambda item: item[0].depth):
-            twin = spec.twin
-            if spec.family != "residual" or twin not in by_spec:
-                continue
-            plain = {score.seed: score.metrics[metric] for score in by_spec[twin].finished}
-            differences = {
-                score.seed: score.metrics[metric] - plain[score.seed]
-                for score in residual.finished
-                if score.seed in plain
-            }
-            gaps.append(Gap(spec.depth, metric, differences))
+        for residual, plain in self.twins:
+            ours, theirs = values.get(residual, {}), values.get(plain, {})
+            gaps.append(Gap(residual, metric, {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}))
         return gaps
 
     def metrics(self) -> dict[str, Any]:
@@ -130,5 +120,5 @@ class Study:
         }
         return {
             **means,
-            "residual_minus_plain": {str(gap.depth): gap.interval.mean for gap in self.gaps("test_accuracy")},
+            "residual_minus_plain": {gap.label: gap.interval.mean for gap in self.gaps("test_accuracy")},
         }

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from resblock.files import write_bytes
+from resblock.spec import ModelSpec
 
 # Okabe & Ito's palette: told apart by the colour-blind; markers and dashes tell them apart in grey.
-COLORS = {"cnn": "#009E73", "plain": "#D55E00", "residual": "#0072B2"}
-MARKERS = {"cnn": "s", "plain": "o", "residual": "^"}
-DASHES = {"cnn": (0, (1, 1)), "plain": (0, (4, 2)), "residual": "solid"}
+COLORS = {"cnn": "#009E73", "plain": "#D55E00", "residual": "#0072B2", "preact": "#CC79A7", "bottleneck": "#E69F00"}
+MARKERS = {"cnn": "s", "plain": "o", "residual": "^", "preact": "D", "bottleneck": "v"}
+DASHES = {
+    "cnn": (0, (1, 1)),
+    "plain": (0, (4, 2)),
+    "residual": "solid",
+    "preact": (0, (5, 1, 1, 1)),
+    "bottleneck": (0, (3, 1, 1, 1, 1, 1)),
+}
+INK, SOFT = "#222222", "#666666"
+SPACE = 0.6  # layers between the marks of different series at one depth
 
 SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with Matplotlib: the same letters everywhere
@@ -33,6 +43,45 @@ SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "path",
     "figure.dpi": 150,
 }
+
+
+def series(spec: ModelSpec) -> str:
+    """Return what networks that differ in depth alone share, for instance ``residual`` or ``plain-nobn``."""
+    family, _, rest = spec.name.partition("-")
+    return "-".join(filter(None, (family, rest.partition("-")[2])))
+
+
+def series_of(specs: Iterable[ModelSpec]) -> dict[str, ModelSpec]:
+    """Return each series once, with the first of its networks."""
+    found: dict[str, ModelSpec] = {}
+    for spec in specs:
+        found.setdefault(series(spec), spec)
+    return found
+
+
+def look(spec: ModelSpec) -> dict[str, Any]:
+    """Return a network's colour and marker; one that is modified has the family's marker, hollow."""
+    family = spec.name.partition("-")[0]
+    marks = {"color": COLORS[family], "marker": MARKERS[family]}
+    return marks if series(spec) == family else {**marks, "markerfacecolor": "white"}
+
+
+def dash(spec: ModelSpec) -> Any:
+    """Return the line style of a network's family."""
+    return DASHES[spec.name.partition("-")[0]]
+
+
+def dodges(names: Iterable[str]) -> dict[str, float]:
+    """Return for each series how far, in layers, its marks stand aside, so that bars of twins hide none."""
+    ordered = list(names)
+    return {name: SPACE * (place - (len(ordered) - 1) / 2) for place, name in enumerate(ordered)}
+
+
+def legend_below(figure: Figure, axis: Axes, title: str = "") -> None:
+    """Put `axis`' legend under the whole figure."""
+    handles, labels = axis.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), 6), title=title or None)
 
 
 @contextmanager

@@ -1,117 +1,59 @@
-"""The numbers behind the pictures, as frames: written as CSV next to them and shown on the page."""
+"""How numbers are written: means with half-widths, differences with intervals, p-values, counts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
-from resblock.evaluation.score import Confusion
-from resblock.evaluation.study import HEADLINES, Interval, Study
-from resblock.spec import ModelSpec
-from resblock.training.run import Cost
+from resblock.evaluation.interval import Interval
 
-Costs = Mapping[ModelSpec, Mapping[int, Cost]]
+NONE = "–"
 
 
 def percent(interval: Interval) -> str:
     """Return a mean with its half-width in per cent, for instance ``91.3 ± 0.4``; a dash where there is none."""
+    return number(interval, scale=100)
+
+
+def number(interval: Interval, scale: float = 1, digits: int = 1) -> str:
+    """Return a mean with its half-width, for instance ``91.3 ± 0.4``; a dash where there is none."""
     if math.isnan(interval.mean):
-        return "–"
+        return NONE
     if math.isnan(interval.half_width):
-        return f"{100 * interval.mean:.1f}"
-    return f"{100 * interval.mean:.1f} ± {100 * interval.half_width:.1f}"
+        return f"{scale * interval.mean:.{digits}f}"
+    return f"{scale * interval.mean:.{digits}f} ± {scale * interval.half_width:.{digits}f}"
 
 
 def points(interval: Interval) -> str:
     """Return a difference with its interval in percentage points, for instance ``+1.2 [0.3, 2.1]``."""
+    return difference(interval, scale=100, digits=1)
+
+
+def difference(interval: Interval, scale: float, digits: int) -> str:
+    """Return a difference with its interval, signed, for instance ``+1.2 [+0.3, +2.1]``; a dash where there is none."""
     if math.isnan(interval.mean):
-        return "–"
-    if math.isnan(interval.half_width):
-        return f"{100 * interval.mean:+.1f}"
-    return f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+        return NONE
+    mean, low, high = (f"{scale * value:+.{digits}f}" for value in (interval.mean, interval.low, interval.high))
+    return mean if math.isnan(interval.low) else f"{mean} [{low}, {high}]"
 
 
-def network_table(study: Study, costs: Costs) -> pd.DataFrame:
-    """Return a row per network: accuracies in per cent with half-widths, every seed's test accuracy, and the cost."""
-    rows: list[dict[str, object]] = []
-    for summary in study.summaries:
-        known = list(costs.get(summary.spec, {}).values())
-        row: dict[str, object] = {
-            "network": summary.spec.name,
-            "parameters": f"{known[0].parameters:,}" if known else "–",
-            "multiply-adds": f"{known[0].multiply_adds / 1e6:.1f} M" if known else "–",
-        }
-        for metric in HEADLINES:
-            row[metric.removesuffix("_accuracy")] = percent(summary.interval(metric))
-        row["test, re-estimated"] = percent(summary.interval("test_accuracy_reestimated"))
-        row["test, every seed"] = ", ".join(f"{100 * value:.1f}" for value in summary.values("test_accuracy")) or "–"
-        row["images/s"] = f"{pd.Series([cost.images_per_second for cost in known]).median():,.0f}" if known else "–"
-        row["remarks"] = summary.trouble
-        rows.append(row)
-    frame = pd.DataFrame(rows)
-    return frame if frame["remarks"].any() else frame.drop(columns="remarks")
+def p_value(p: float) -> str:
+    """Return a p-value to two digits, ``< 0.001`` below that; a dash where there is none."""
+    if math.isnan(p):
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 
-def gap_table(study: Study) -> pd.DataFrame:
-    """Return a row per depth: the paired residual-minus-plain gap in points on each split and by both statistics."""
-    metrics = {
-        "train": "train_accuracy",
-        "test": "test_accuracy",
-        "train, re-estimated": "train_accuracy_reestimated",
-        "test, re-estimated": "test_accuracy_reestimated",
-    }
-    gaps = {label: study.gaps(metric) for label, metric in metrics.items()}
-    return pd.DataFrame(
-        [
-            {"depth": gap.depth, "seeds": len(gap.differences)}
-            | {label: points(gaps[label][index].interval) for label in metrics}
-            for index, gap in enumerate(gaps["test"])
-        ]
-    )
+def bounds(prefix: str, interval: Interval) -> dict[str, float]:
+    """Return an interval's bounds as columns."""
+    return {f"{prefix}_low": interval.low, f"{prefix}_high": interval.high}
 
 
-def depth_data(study: Study) -> pd.DataFrame:
-    """Return the points and intervals of depth against accuracy."""
-    rows = [
-        {
-            "variant": summary.spec.name,
-            "family": summary.spec.family,
-            "depth": summary.spec.depth,
-            "metric": metric,
-            "mean": interval.mean,
-            "low": interval.low,
-            "high": interval.high,
-            "seeds": interval.n,
-        }
-        for summary in study.summaries
-        for split in ("train", "validation", "test")
-        for metric in (f"{split}_accuracy", f"{split}_accuracy_reestimated")
-        for interval in [summary.interval(metric)]
-    ]
-    return pd.DataFrame(rows)
-
-
-def gap_data(study: Study, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the residual-minus-plain gap of every seed."""
-    rows = [
-        {"depth": gap.depth, "metric": metric, "seed": seed, "residual_minus_plain": difference}
-        for metric in metrics
-        for gap in study.gaps(metric)
-        for seed, difference in gap.differences.items()
-    ]
-    return pd.DataFrame(rows, columns=["depth", "metric", "seed", "residual_minus_plain"])
-
-
-def class_table(confusions: Sequence[Confusion], classes: Sequence[str]) -> pd.DataFrame:
-    """Return each network's accuracy per class in per cent, the mean over seeds."""
-    variants = list(dict.fromkeys(confusion.variant for confusion in confusions))
-    rows: list[dict[str, object]] = []
-    for variant in variants:
-        mine = [confusion.per_class_accuracy for confusion in confusions if confusion.variant == variant]
-        shares = sum(mine[1:], mine[0]) / len(mine)
-        row: dict[str, object] = {"network": variant}
-        row |= {name: f"{100 * share:.1f}" for name, share in zip(classes, shares, strict=True)}
-        rows.append(row)
-    return pd.DataFrame(rows)
+def markdown(frame: pd.DataFrame, left: Sequence[str] = ()) -> str:
+    """Return a frame of text as a Markdown table; columns but the first and those in `left` are set to the right."""
+    columns = [str(column) for column in frame.columns]
+    rule = ["---" if index == 0 or column in left else "--:" for index, column in enumerate(columns)]
+    rows = [[str(cell).replace("|", "\\|") for cell in row] for row in frame.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, rule, *rows)) + "\n"

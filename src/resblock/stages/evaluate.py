@@ -1,12 +1,15 @@
-"""Stage ``evaluate``: every run of the study on train, validation and test images."""
+"""Stage ``evaluate``: every training of the study on train, validation and test images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from resblock import paths
 from resblock.data.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_split
-from resblock.evaluation.score import PREDICTIONS, Confusion, Score, empty_score, write_confusions, write_scores
+from resblock.evaluation.corruption import Corrupted, corrupt
+from resblock.evaluation.results import Assessment, gather, write_results
+from resblock.evaluation.score import PREDICTIONS, Score
 from resblock.files import write_json
 from resblock.params import read_params
 from resblock.spec import RunKey
@@ -15,8 +18,9 @@ from resblock.stages.models import register
 from resblock.stages.results import result_of, trained
 from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import tracked
+from resblock.tracking.stage import StageRun
 from resblock.training.backend import prepare_backend
-from resblock.training.run import MANIFEST, read_run
+from resblock.training.run import MANIFEST
 
 
 def run(dataset_name: str) -> None:
@@ -25,35 +29,43 @@ def run(dataset_name: str) -> None:
     study, folder = params.study, paths.evaluation(dataset_name)
     dataset = read_description(paths.splits(dataset_name))
     splits: dict[SplitName, Split] = {name: read_split(paths.splits(dataset_name), name) for name in SPLIT_NAMES}
+    corrupted = corrupt(splits["test"])
     threads = prepare_backend(params.recipe(dataset_name).threads)
     manifest = manifests.of_evaluate(dataset_name, study, data_digest=dataset.digest, threads=threads)
     with tracked(manifest) as tracker:
-        scored = [_score(key, splits, dataset) for key in study.keys(dataset_name)]
-        scores = [score for score, _ in scored]
-        write_scores(folder, scores)
-        write_confusions(folder, [confusion for _, confusion in scored if confusion], dataset.classes)
+        assessed = [_assess(key, splits, dataset, corrupted) for key in study.keys(dataset_name)]
+        results = gather(dataset_name, assessed, splits, len(dataset.classes))
+        write_results(folder, results, dataset.classes)
         write_json(paths.manifest("evaluate", dataset_name), manifest)
-        tracker.complete(result_of(manifest))
-        for key in study.keys(dataset_name):  # their runs get their test figures
-            if (paths.run(key) / MANIFEST).is_file():
-                tracker.show(trained(key))
+        tracker.complete(lambda: result_of(manifest))
+        show(study.keys(dataset_name), results.scores, tracker)
         register(tracker, dataset_name)
+
+
+def _assess(
+    key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription, corrupted: Corrupted
+) -> Assessment:
+    """Look at one training and keep its predictions."""
+    from resblock.evaluation.evaluate import assess, write_predictions  # Keras, quiet by now
+
+    assessment = assess(key, splits, dataset, corrupted)
+    if assessment.logits:
+        target = paths.evaluation(key.dataset) / PREDICTIONS / key.spec.name
+        write_predictions(target / f"seed-{key.seed}.npz", assessment.logits)
+    tell(key, assessment.score)
+    return assessment
+
+
+def tell(key: RunKey, score: Score) -> None:
+    """Print the test accuracy of a training that finished, by both kinds of statistics."""
+    if score.status == "finished":
+        say(f"{key}: test accuracy {score.test_accuracy:.4f} ({score.test_accuracy_reestimated:.4f} re-estimated)")
+
+
+def show(keys: Sequence[RunKey], scores: Sequence[Score], tracker: StageRun) -> None:
+    """Give the runs of trainings their test figures, and say how many trainings are not there."""
+    for key in keys:
+        if (paths.run(key) / MANIFEST).is_file():
+            tracker.show(partial(trained, key))
     if missing := sum(score.status == "missing" for score in scores):
         warn(f"{missing} of {len(scores)} trainings are not there; their rows say so")
-
-
-def _score(
-    key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription
-) -> tuple[Score, Confusion | None]:
-    """Score one training and keep its predictions."""
-    from resblock.evaluation.evaluate import confusion, evaluate, write_predictions  # Keras, quiet by now
-
-    if not (paths.run(key) / MANIFEST).is_file():
-        return empty_score(key.spec, key.seed, "missing"), None
-    result = read_run(paths.run(key))
-    if result.status != "finished":
-        return empty_score(key.spec, key.seed, result.status), None
-    score, logits = evaluate(result, splits, dataset)
-    write_predictions(paths.evaluation(key.dataset) / PREDICTIONS / key.spec.name / f"seed-{key.seed}.npz", logits)
-    say(f"{key}: test accuracy {score.test_accuracy:.4f} ({score.test_accuracy_reestimated:.4f} re-estimated)")
-    return score, confusion(score, logits, splits["test"], len(dataset.classes))

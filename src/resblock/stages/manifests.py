@@ -22,8 +22,10 @@ ROOMS: Mapping[str, Sequence[str]] = {
     "download": ("data", "files.py"),
     "preprocess": ("data", "files.py"),
     "train": training.ROOMS,
+    "ablate": training.ROOMS,
     "evaluate": ("data/splits.py", "evaluation", "files.py", "model", "seeds.py", "spec.py", "training"),
-    "report": ("data/splits.py", "evaluation", "files.py", "report", "spec.py", "training/run.py"),
+    "evaluate_recipe": ("data/splits.py", "evaluation", "files.py", "model", "seeds.py", "spec.py", "training"),
+    "report": ("data/splits.py", "evaluation", "files.py", "report", "seeds.py", "spec.py", "training/run.py"),
 }
 TEMPLATES = ("report/page.html", "report/page.css")  # what the report's room holds besides Python
 
@@ -69,9 +71,24 @@ def of_evaluate(dataset: str, study: Study, *, data_digest: str, threads: int) -
     )
 
 
-def of_report(dataset: str, study: Study, *, data_digest: str) -> dict[str, Any]:
+def of_evaluate_recipe(trainings: Sequence[RunKey], *, data_digest: str, threads: int) -> dict[str, Any]:
+    """Return the manifest of the scores of an ablation's trainings by one recipe, each named by its key."""
+    (dataset,), (recipe,) = {key.dataset for key in trainings}, {key.recipe for key in trainings}
+    content: dict[str, Any] = {
+        "recipe_name": recipe,
+        "variants": list(dict.fromkeys(key.spec.name for key in trainings)),
+        "seeds": list(dict.fromkeys(key.seed for key in trainings)),
+        "data": data_digest,
+        "threads": threads,
+        "runs": run_keys(trainings),
+    }
+    return _sealed("evaluate_recipe", dataset, content, axes=recipe)
+
+
+def of_report(dataset: str, study: Study, recipes: Sequence[str], *, data_digest: str) -> dict[str, Any]:
     """Return the manifest of a report: of what its scores and its curves come from. Costs vary and decide no key."""
     scores = paths.manifest("evaluate", dataset)
+    ablations = {name: paths.ablation(dataset, name) / MANIFEST for name in recipes}
     return _sealed(
         "report",
         dataset,
@@ -79,6 +96,7 @@ def of_report(dataset: str, study: Study, *, data_digest: str) -> dict[str, Any]
             **study.model_dump(include={"variants", "seeds"}),
             "data": data_digest,
             "evaluation": read_json(scores)["key"] if scores.is_file() else None,
+            "ablations": {name: read_json(path)["key"] if path.is_file() else None for name, path in ablations.items()},
             "runs": run_keys(study.keys(dataset)),
         },
     )
@@ -95,6 +113,6 @@ def training_name(key: RunKey) -> str:
     return f"{key.spec.name}/seed-{key.seed}"
 
 
-def _sealed(stage: str, dataset: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    manifest = {"stage": f"{stage}@{dataset}", "dataset": dataset, **content, "code": code_digest(stage)}
+def _sealed(stage: str, dataset: str, content: Mapping[str, Any], axes: str = "") -> dict[str, Any]:
+    manifest = {"stage": f"{stage}@{axes or dataset}", "dataset": dataset, **content, "code": code_digest(stage)}
     return {**manifest, "key": digest_tree(manifest)}

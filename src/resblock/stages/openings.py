@@ -19,7 +19,12 @@ NOTES = {
         "rate {recipe[learning_rate]} ({recipe[schedule]}), batches of {recipe[batch_size]}. Test figures come from "
         "`evaluate@{dataset}`. To make it again: `dvc repro {stage}`"
     ),
+    "ablate": (
+        "`{variant}` trained on `{dataset}` from seed {seed} by the recipe `{recipe_name}`, which differs from the "
+        "data set's own. Test figures come from `evaluate_recipe@{recipe_name}`. To make it again: `dvc repro {stage}`"
+    ),
     "evaluate": "Every training of the study on `{dataset}`, scored on train, validation and test images: `scores.csv`",
+    "evaluate_recipe": "Every training by the recipe `{recipe_name}` on `{dataset}`, scored: `scores.csv`",
     "report": "The study on `{dataset}` as one page: `index.html` among the artifacts.",
 }
 TRAINED_BY = (
@@ -31,7 +36,10 @@ TRAINED_BY = (
     "threads",
 )  # of a training's manifest; the recipe besides
 CONTEXTS: Mapping[str, Context] = {"train": "training", "validation": "validation", "test": "test"}
-READ_BY: Mapping[str, tuple[str, ...]] = {"train": ("train", "validation"), "evaluate": ("train", "validation", "test")}
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("train", "ablate"), ("train", "validation")),
+    **dict.fromkeys(("evaluate", "evaluate_recipe"), ("train", "validation", "test")),
+}
 
 
 def opening_of(manifest: Mapping[str, Any]) -> Result:
@@ -40,7 +48,8 @@ def opening_of(manifest: Mapping[str, Any]) -> Result:
     tags = {"resblock.code": manifest["code"]}
     if "data" in manifest:
         tags["resblock.data"] = manifest["data"]
-    if stage == "train":
+    if stage in ("train", "ablate"):
+        tags["resblock.recipe"] = manifest["recipe_name"]
         tags["mlflow.runColor"] = COLORS[manifest["family"]]
     return Result(
         name=manifest["stage"],
@@ -55,8 +64,9 @@ def opening_of(manifest: Mapping[str, Any]) -> Result:
 
 
 def _params(stage: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    if stage == "train":
-        return {**{name: manifest[name] for name in TRAINED_BY}, **manifest["recipe"]}
+    if stage in ("train", "ablate"):
+        chosen = {name: manifest[name] for name in TRAINED_BY}
+        return {**chosen, "recipe": manifest["recipe_name"], **manifest["recipe"]}
     if stage == "download":
         return {"source": manifest["source"]}
     if stage == "preprocess":
@@ -66,8 +76,12 @@ def _params(stage: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _inputs(stage: str, manifest: Mapping[str, Any]) -> tuple[DataInput, ...]:
     """Return the splits that a stage reads, provided that those described here are the ones it was made from."""
-    file = paths.manifest("preprocess", manifest["dataset"])
-    described = read_json(file) if stage in READ_BY and file.is_file() else {}
+    if stage not in READ_BY:
+        return ()
+    try:
+        described = read_json(paths.manifest("preprocess", manifest["dataset"]))
+    except (OSError, ValueError):  # absent or damaged: a stage runs without, and sync names what is damaged
+        return ()
     if described.get("data") != manifest.get("data"):
         return ()
     return tuple(
@@ -82,5 +96,5 @@ def _inputs(stage: str, manifest: Mapping[str, Any]) -> tuple[DataInput, ...]:
                 "image_shape": described["image_shape"],
             },
         )
-        for split in READ_BY.get(stage, ())
+        for split in READ_BY[stage]
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resblock import paths
+from resblock.evaluation.ablation import read_ablation
 from resblock.evaluation.score import SCORES, read_scores
 from resblock.files import read_json
 from resblock.report.figures import run_curves
@@ -27,14 +28,16 @@ PICTURE, COST = "curve.png", "cost.json"
 
 def datasets_with_results() -> list[str]:
     """Return every data set that has results here."""
-    places = (Path("data/lineage"), Path("runs"), Path("evaluation"), Path("reports"))
+    places = (Path("data/lineage"), Path("runs"), Path("ablations"), Path("evaluation"), Path("reports"))
     return sorted({folder.name for place in places if place.is_dir() for folder in place.iterdir() if folder.is_dir()})
 
 
 def results_of(dataset: str) -> Iterator[tuple[Path, Result | Exception]]:
     """Yield each result on `dataset` that lies here with its manifest; an exception where its files are damaged."""
     trainings = sorted(paths.runs(dataset).glob(f"*/seed-*/{MANIFEST}"))
+    trainings += sorted(paths.ablations(dataset).glob(f"*/*/seed-*/{MANIFEST}"))
     others = [paths.manifest(stage, dataset) for stage in ("download", "preprocess", "evaluate", "report")]
+    others += sorted(paths.evaluation(dataset).glob(f"ablations/*/{MANIFEST}"))
     for path in (*others, *trainings):
         if path.is_file():
             try:
@@ -46,11 +49,18 @@ def results_of(dataset: str) -> Iterator[tuple[Path, Result | Exception]]:
 def result_of(manifest: Mapping[str, Any]) -> Result:
     """Return the result that `manifest` belongs to, with what its files hold."""
     stage = str(manifest["stage"]).partition("@")[0]
-    if stage == "train":
-        return trained(RunKey(manifest["dataset"], ModelSpec.parse(manifest["variant"]), manifest["seed"]))
-    described = {"download": _downloaded, "preprocess": _preprocessed, "evaluate": _evaluated, "report": _reported}
+    if stage in ("train", "ablate"):
+        spec = ModelSpec.parse(manifest["variant"])
+        return trained(RunKey(manifest["dataset"], spec, manifest["seed"], manifest["recipe_name"]))
+    described = {
+        "download": _downloaded,
+        "preprocess": _preprocessed,
+        "evaluate": _evaluated,
+        "evaluate_recipe": _evaluated,
+        "report": _reported,
+    }
     metrics, artifacts = described[stage](manifest)
-    file = paths.manifest(stage, manifest["dataset"])
+    file = _scores(manifest) / MANIFEST if "recipe_name" in manifest else paths.manifest(stage, manifest["dataset"])
     return replace(opening_of(manifest), metrics=metrics, artifacts=artifacts, started=file.stat().st_mtime)
 
 
@@ -89,10 +99,12 @@ def trained(key: RunKey) -> Result:
 
 def _test_figures(key: RunKey, result: str) -> dict[str, float]:
     """Return the figures on test images, unless another result of the same training was scored."""
-    file = paths.manifest("evaluate", key.dataset)
+    folder = paths.ablation(key.dataset, key.recipe) if key.is_ablation else paths.evaluation(key.dataset)
+    file = folder / MANIFEST
     if not file.is_file() or read_json(file)["runs"].get(training_name(key)) != result:
         return {}
-    (score,) = (s for s in read_scores(paths.evaluation(key.dataset)) if (s.spec, s.seed) == (key.spec, key.seed))
+    scores = read_ablation(folder, key.dataset).study.scores if key.is_ablation else read_scores(folder)
+    (score,) = (score for score in scores if (score.spec, score.seed) == (key.spec, key.seed))
     return {name: value for name, value in score.metrics.items() if name.startswith("test")}
 
 
@@ -108,7 +120,13 @@ def _preprocessed(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tup
 
 def _evaluated(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
     there = sum(key is not None for key in manifest["runs"].values())
-    return {"trainings": there}, _copies(paths.evaluation(manifest["dataset"]), SCORES, MANIFEST)
+    return {"trainings": there}, _copies(_scores(manifest), SCORES, MANIFEST)
+
+
+def _scores(manifest: Mapping[str, Any]) -> Path:
+    """Return the folder of the scores that `manifest` speaks of."""
+    dataset, recipe = manifest["dataset"], manifest.get("recipe_name")
+    return paths.ablation(dataset, recipe) if recipe else paths.evaluation(dataset)
 
 
 def _reported(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:

@@ -1,4 +1,4 @@
-"""Stage ``train``: one network, one seed."""
+"""Stages ``train`` and ``ablate``: one network, one seed, by the data set's recipe or by one that differs from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resblock.stages.results import trained
 from resblock.stages.terminal import epoch_line, say, step_bar, warn
 from resblock.stages.tracked import tracked
 from resblock.tracking.stage import StageRun
-from resblock.training.backend import prepare_backend
+from resblock.training.backend import emulates_bfloat16, prepare_backend
 from resblock.training.checkpoint import Checkpoint
 from resblock.training.run import EpochRow, write_cost, write_run
 
@@ -23,17 +23,25 @@ if TYPE_CHECKING:
 
 
 def run(key: RunKey) -> None:
-    """Train the network of `key` by its data set's recipe."""
-    recipe = read_params(paths.PARAMS).recipe(key.dataset)
+    """Train the network of `key` by its recipe."""
+    recipe = read_params(paths.PARAMS).recipe(key.dataset, key.recipe)
     dataset = read_description(paths.splits(key.dataset))
     train, validation = (read_split(paths.splits(key.dataset), name) for name in ("train", "validation"))
     threads = prepare_backend(recipe.threads)
+    if recipe.precision == "mixed_bfloat16" and emulates_bfloat16():
+        warn(f"train.{key.dataset}.precision: this processor emulates bfloat16; float32 would be faster (params.yaml)")
     from resblock.training.fit import backend_versions, fit  # Keras, now quiet
     from resblock.training.manifest import make_manifest
 
-    manifest = make_manifest(key, recipe, data_digest=dataset.digest, threads=threads, versions=backend_versions())
+    manifest = make_manifest(
+        key, recipe.model_dump(), data_digest=dataset.digest, threads=threads, versions=backend_versions()
+    )
     checkpoint = Checkpoint(paths.CHECKPOINTS, manifest["key"])
-    with tracked(manifest, watch_machine=True) as tracker, step_bar(str(key)) as move:
+    with (
+        checkpoint.held(str(key), warn),
+        tracked(manifest, watch_machine=True) as tracker,
+        step_bar(str(key)) as move,
+    ):
         result, cost = fit(
             key,
             train,
@@ -47,10 +55,9 @@ def run(key: RunKey) -> None:
         )
         write_run(paths.run(key), result)
         write_cost(paths.cost(key), cost)
-        checkpoint.remove()
         if result.status == "diverged":
             warn(f"{key}: diverged in epoch {len(result.curve)}; recorded as such")
-        tracker.complete(trained(key))
+        tracker.complete(lambda: trained(key))
         log_training(tracker, key)
 
 

@@ -24,6 +24,8 @@ SQLITE = "sqlite:///"
 
 # A server that does not answer must not hold up a training: MLflow's own defaults wait for many minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+# Of a run on a server, MLflow prints the address of a page that shows nothing of the study.
+QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 LOCK_PATIENCE = 60  # seconds; the lock on making the store is held for two or three
 PAGE = 1000  # runs asked for at once
 
@@ -50,11 +52,11 @@ def open_store() -> mlflow.MlflowClient:
     MLflow leaves an SQLite file broken when several processes are the first to use it (its tables are made twice), so
     each passes through one lock.
     """
-    for name, value in PATIENCE.items():
+    for name, value in {**PATIENCE, **QUIET}.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for noisy in ("mlflow", "alembic", "urllib3"):  # a failure reaches the caller, and is said once and in words
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     uri = tracking_uri()
     with _made_once():
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)  # makes the tables

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from resblock.model.kernels import on_tensorflow
+
 if TYPE_CHECKING:
     from resblock.params import Recipe
 
@@ -19,9 +21,12 @@ ONECYCLE_START = 1 / 25  # of the peak; likewise
 def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     """Return the recipe's optimiser for a training of `steps` steps. Its state is built by its user."""
     rate: Any = learning_rate(recipe, steps)  # Keras' stubs want a float, Keras takes a schedule as well
+    kinds: Any = keras.optimizers
+    if on_tensorflow():
+        from resblock.training import tensorflow_optimizers as kinds
     if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(rate)
-    return keras.optimizers.SGD(rate, momentum=MOMENTUM, nesterov=recipe.schedule == "onecycle")
+        return kinds.Adam(rate)
+    return kinds.SGD(rate, momentum=MOMENTUM, nesterov=recipe.schedule == "onecycle")
 
 
 def learning_rate(recipe: Recipe, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:

@@ -1,14 +1,20 @@
-"""Keras' batch normalisation through TensorFlow's fused kernel."""
+"""Keras' batch normalisation and ReLU through the TensorFlow operations that cost the least memory traffic.
+
+A training step of these small images waits for memory more than for arithmetic.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+Gradient = Callable[[Any], Any]
 
-class FusedBatchNormalization(keras.layers.BatchNormalization):
+
+class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over channels, computed by ``FusedBatchNormV3``.
 
     Inputs and outputs: float (batch, height, width, channel), any precision the kernel takes; statistics are float32.
@@ -37,3 +43,22 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving.value * self.momentum + batch * (1 - self.momentum))
         return outputs
+
+
+class ReLU(keras.layers.ReLU):
+    """`keras.layers.ReLU` of default options, faster under bfloat16 behind a sum.
+
+    TensorFlow's bfloat16 ReLU works through one number at a time. A bfloat16 is positive exactly if its bits, read as a
+    signed integer, are: the vectorised int16 maximum gives the same bits.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        # Behind a batch norm or a bias TensorFlow merges the standard operation into what comes before it.
+        follows_sum = getattr(getattr(inputs, "op", None), "type", "") == "AddV2"
+        return _bfloat16_relu(inputs) if follows_sum and inputs.dtype == tf.bfloat16 else tf.nn.relu(inputs)
+
+
+@tf.custom_gradient
+def _bfloat16_relu(x: Any) -> tuple[Any, Gradient]:
+    outputs = tf.bitcast(tf.maximum(tf.bitcast(x, tf.int16), tf.constant(0, tf.int16)), tf.bfloat16)
+    return outputs, lambda upstream: tf.raw_ops.ReluGrad(gradients=upstream, features=outputs)

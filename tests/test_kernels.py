@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resblock.model.normalization import batch_normalization
+from resblock.model.kernels import batch_normalization
 from resblock.seeds import generator
 
 pytestmark = pytest.mark.usefixtures("backend")

@@ -1,0 +1,115 @@
+"""Whether a network is right as often as it says: expected calibration error, reliability, temperature scaling.
+
+After Guo et al. 2017, "On Calibration of Modern Neural Networks", sections 2 and 4.2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import optimize
+from scipy.special import log_softmax, softmax
+
+from resblock.data.splits import Split
+from resblock.evaluation.score import Statistics
+
+BINS = 15  # of equal width, as in Guo et al.
+# Where every validation image is right, cross-entropy falls for ever as the temperature goes to zero: hence bounds.
+COLDEST, HOTTEST = 0.05, 20.0
+
+Scaling = Literal["raw", "scaled"]  # logits as they are, or divided by the fitted temperature
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One network's calibration on the test images, before and after temperature scaling."""
+
+    variant: str
+    seed: int
+    statistics: Statistics
+    temperature: float  # fitted on validation logits; above 1 the network was too sure
+    ece: float
+    ece_scaled: float
+    loss: float  # mean cross-entropy in nats
+    loss_scaled: float
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The test images whose confidence falls in one bin, ((bin - 1) / BINS, bin / BINS]."""
+
+    variant: str
+    seed: int
+    statistics: Statistics
+    scaling: Scaling
+    bin: int  # from 1
+    images: int
+    confidence: float  # mean of the largest probability; NaN in an empty bin
+    accuracy: float  # share of the bin's images that are right
+
+
+def calibrate(
+    variant: str, seed: int, statistics: Statistics, *, validation: Split, test: Split, logits: tuple[np.ndarray, ...]
+) -> tuple[Calibration, list[ReliabilityBin]]:
+    """Fit a temperature on validation and look at calibration on test; `logits` are those of the two, float (n, class).
+
+    The temperature moves no argmax: accuracy is the same before and after.
+    """
+    on_validation, on_test = logits
+    temperature = fit_temperature(on_validation, validation.labels)
+    figures: dict[str, float] = {}
+    bins: list[ReliabilityBin] = []
+    scalings: tuple[tuple[Scaling, np.ndarray], ...] = (("raw", on_test), ("scaled", on_test / temperature))
+    for scaling, values in scalings:
+        suffix = "" if scaling == "raw" else "_scaled"
+        images, confidences, accuracies = reliability(values, test.labels)
+        figures["ece" + suffix] = expected_calibration_error(images, confidences, accuracies)
+        figures["loss" + suffix] = _cross_entropy(values, test.labels)
+        bins += [
+            ReliabilityBin(variant, seed, statistics, scaling, number, int(count), float(confidence), float(accuracy))
+            for number, (count, confidence, accuracy) in enumerate(
+                zip(images, confidences, accuracies, strict=True), start=1
+            )
+        ]
+    return Calibration(variant, seed, statistics, temperature, **figures), bins
+
+
+def reliability(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return images, mean confidence and accuracy in each of BINS bins, float (bin,), of logits, float (n, class)."""
+    probabilities = softmax(logits.astype(np.float64), axis=-1)  # (image, class)
+    confidence = probabilities.max(axis=-1)
+    right = logits.argmax(axis=-1) == labels
+    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    images = np.bincount(place, minlength=BINS)
+    sums = [np.bincount(place, weights=values, minlength=BINS) for values in (confidence, right)]
+    with np.errstate(invalid="ignore"):  # an empty bin has no mean
+        return images, sums[0] / images, sums[1] / images
+
+
+def expected_calibration_error(images: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> float:
+    """Return the mean distance of confidence and accuracy over bins, weighted by their images (Guo et al., eq. 3)."""
+    there = images > 0
+    return float(np.sum(images[there] * np.abs(confidence[there] - accuracy[there])) / images.sum())
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the temperature in [COLDEST, HOTTEST] that minimises cross-entropy of logits, float (n, class).
+
+    Cross-entropy is convex in 1 / temperature, so the one minimum is found.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return _cross_entropy(logits / math.exp(log_temperature), labels)
+
+    found = optimize.minimize_scalar(
+        loss, bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded", options={"xatol": 1e-6}
+    )
+    return math.exp(float(found.x))
+
+
+def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    # As training.inference has it, without the Keras that comes with that: a report reads these rows and needs none.
+    return float(-log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels].mean())

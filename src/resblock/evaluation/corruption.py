@@ -1,0 +1,130 @@
+"""Test images made worse in five ways at five severities.
+
+These are our own small corruptions, seeded, and mild enough to mean something on 8x8 digits too. They are in the spirit
+of Hendrycks & Dietterich 2019, but they are not CIFAR-10-C, and numbers of the two must not be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from resblock.data.splits import Split
+from resblock.seeds import generator
+
+SEVERITIES = (1, 2, 3, 4, 5)
+IMAGES = 1_000  # of the test split, chosen by seed: 25 corruptions of all of CIFAR-10 would cost as much as epochs
+SEED = 0
+
+# By severity. Levels are fractions of the full range of a pixel.
+NOISE = (0.02, 0.04, 0.08, 0.12, 0.18)  # standard deviation
+BLUR = (0.4, 0.55, 0.7, 0.85, 1.0)  # standard deviation in pixels: what a 3x3 kernel sees, whatever the image's size
+CONTRAST = (0.7, 0.5, 0.35, 0.2, 0.1)  # share of each pixel's distance from the image's mean that stays
+BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)  # added
+PIXELATE = (0.75, 0.6, 0.5, 0.4, 0.25)  # share of the height and width that stays
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """One training's accuracy on images of one corruption and severity, batch-norm statistics re-estimated."""
+
+    variant: str
+    seed: int
+    corruption: str  # or "none", at severity 0: the same images untouched
+    severity: int
+    images: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """The same test images in every corruption and severity, the untouched ones first."""
+
+    names: tuple[tuple[str, int], ...]  # (corruption, severity), each for `labels` many images
+    images: np.ndarray  # uint8 (corruption and severity, n, height, width, channel)
+    labels: np.ndarray  # int (n,)
+
+    def score(self, variant: str, seed: int, logits: np.ndarray) -> list[Robustness]:
+        """Return a row per corruption and severity from logits, float (corruption and severity, n, class)."""
+        shares = (logits.argmax(axis=-1) == self.labels).mean(axis=-1)
+        return [
+            Robustness(variant, seed, name, severity, len(self.labels), float(share))
+            for (name, severity), share in zip(self.names, shares, strict=True)
+        ]
+
+
+def corrupt(test: Split, limit: int = IMAGES) -> Corrupted:
+    """Return at most `limit` images of `test`, chosen by seed, in every corruption and severity."""
+    chosen = test.take(np.sort(generator(SEED, "robustness").permutation(len(test.labels))[:limit]))
+    names, versions = [("none", 0)], [chosen.images]
+    for name, change in CORRUPTIONS.items():
+        for severity in SEVERITIES:
+            names.append((name, severity))
+            versions.append(apply(name, severity, chosen.images, change))
+    return Corrupted(tuple(names), np.stack(versions), chosen.labels)
+
+
+def apply(name: str, severity: int, images: np.ndarray, change: Change | None = None) -> np.ndarray:
+    """Return `images`, uint8 (n, height, width, channel), after one corruption at a severity of 1 to 5."""
+    random = generator(SEED, "corruption", name, severity)
+    changed = (change or CORRUPTIONS[name])(images / 255, severity - 1, random)
+    return np.rint(255 * np.clip(changed, 0, 1)).astype(np.uint8)
+
+
+# Each takes float images in [0, 1], (n, height, width, channel), and the severity's place, from 0.
+Change = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+
+
+def _noise(images: np.ndarray, place: int, random: np.random.Generator) -> np.ndarray:
+    return images + NOISE[place] * random.standard_normal(images.shape)
+
+
+def _blur(images: np.ndarray, place: int, random: np.random.Generator) -> np.ndarray:
+    return ndimage.gaussian_filter(images, (0, BLUR[place], BLUR[place], 0), mode="nearest")
+
+
+def _contrast(images: np.ndarray, place: int, random: np.random.Generator) -> np.ndarray:
+    mean = images.mean(axis=(1, 2, 3), keepdims=True)
+    return mean + CONTRAST[place] * (images - mean)
+
+
+def _brightness(images: np.ndarray, place: int, random: np.random.Generator) -> np.ndarray:
+    return images + BRIGHTNESS[place]
+
+
+def _pixelate(images: np.ndarray, place: int, random: np.random.Generator) -> np.ndarray:
+    _, height, width, _ = images.shape
+    rows, columns = (_coarsen(size, max(1, round(PIXELATE[place] * size))) for size in (height, width))
+    return np.einsum("yh,xw,nhwc->nyxc", rows, columns, images)
+
+
+def _coarsen(size: int, blocks: int) -> np.ndarray:
+    """Return the matrix, float (size, size), that averages a line of pixels over `blocks` equal parts and back.
+
+    A pixel that an edge cuts takes its share of both parts, so that 8 pixels in 5 parts are coarser, not shifted.
+    """
+    edges = np.linspace(0, size, blocks + 1)
+    starts = np.arange(size)
+    overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)
+    shares = np.maximum(overlap, 0)  # (block, pixel): how much of the pixel lies in the block
+    return shares.T @ shares * blocks / size
+
+
+CORRUPTIONS: dict[str, Change] = {
+    "noise": _noise,
+    "blur": _blur,
+    "contrast": _contrast,
+    "brightness": _brightness,
+    "pixelate": _pixelate,
+}
+
+
+def mean_by_severity(rows: Sequence[Robustness]) -> dict[tuple[str, int, int], float]:
+    """Return accuracy by (variant, seed, severity), the mean over corruptions; severity 0 is the untouched images."""
+    groups: dict[tuple[str, int, int], list[float]] = {}
+    for row in rows:
+        groups.setdefault((row.variant, row.seed, row.severity), []).append(row.accuracy)
+    return {key: float(np.mean(values)) for key, values in groups.items()}

@@ -1,0 +1,141 @@
+"""How sure a number is: intervals, p-values, their adjustment, and what so many seeds could have seen at all.
+
+Everything here takes plain numbers; what they mean is said in `study` and `comparison`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy import optimize, stats
+
+CONFIDENCE = 0.95
+ALPHA = 1 - CONFIDENCE
+POWER = 0.8  # the usual choice (Cohen 1988, section 2.4)
+RESAMPLES = 9_999
+MOST_SEEDS = 1_000  # beyond that, "more seeds" is no advice
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds and an interval around it; NaN bounds where fewer than two seeds finished."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval's length."""
+        return (self.high - self.low) / 2
+
+
+def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the mean of `values` with its two-sided t-interval (normal errors, unknown variance)."""
+    n = len(values)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    mean = float(np.mean(values))
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, 1)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def bootstrap_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the mean of `values` with its percentile bootstrap interval: whole seeds are drawn again, with repeats.
+
+    It assumes no distribution, but never reaches past the values seen, and of normal data it covers the mean with a
+    probability of about 2 F(z sqrt((n - 1) / n)) - 1, F Student's distribution with n - 1 degrees of freedom: for a
+    nominal 95 %, 75 at n = 3, 91 at 10, 94 at 40. So no verdict rests on it; where it and the t-interval part, the
+    seeds are skew.
+    """
+    n = len(values)
+    if n < 2:
+        return t_interval(values)
+    resampled = stats.bootstrap(
+        (np.asarray(values, np.float64),),
+        np.mean,
+        confidence_level=confidence,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    low, high = resampled.confidence_interval
+    return Interval(float(np.mean(values)), float(low), float(high), n)
+
+
+def t_p_value(differences: Sequence[float]) -> float:
+    """Return the two-sided p-value of a paired t-test that the mean difference is zero; NaN below two pairs."""
+    n = len(differences)
+    if n < 2:
+        return math.nan
+    spread = float(np.std(differences, ddof=1))
+    mean = float(np.mean(differences))
+    if spread == 0:  # every seed says the same
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stats.t.sf(abs(mean) / (spread / math.sqrt(n)), n - 1))
+
+
+def mcnemar_p_value(only_first: int, only_second: int) -> float:
+    """Return McNemar's exact two-sided p-value for two classifiers on the same images.
+
+    Only images that one got right and the other wrong count; if neither is better, each falls either way with
+    probability 1/2 (McNemar 1947; the exact form is the sign test on the discordant pairs).
+    """
+    discordant = only_first + only_second
+    return float(stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's adjusted p-values (Holm 1979): below alpha, with all errors of the family held to alpha together.
+
+    The k-th smallest of m is multiplied by m - k + 1, then made no smaller than those before it. A NaN (a comparison
+    that could not be made) stays one and does not count in m.
+    """
+    known = [index for index, p in enumerate(p_values) if not math.isnan(p)]
+    adjusted = [math.nan] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(known, key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, (len(known) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def smallest_detectable(spread: float, n: int, alpha: float = ALPHA) -> float:
+    """Return the smallest true mean difference that a paired t-test at n pairs finds with probability POWER.
+
+    `spread` is the standard deviation of the paired differences, and the result has its unit. The test is two-sided at
+    `alpha`; the statistic follows the noncentral t distribution (Cohen 1988, section 2.3). NaN below two pairs.
+    """
+    return spread * _detectable_in_spreads(n, alpha) if n >= 2 else math.nan
+
+
+def seeds_needed(spread: float, difference: float, alpha: float = ALPHA) -> int | None:
+    """Return how many pairs a t-test needs to find `difference` with probability POWER; None above MOST_SEEDS."""
+    wanted = abs(difference)
+    if math.isnan(spread) or math.isnan(wanted) or smallest_detectable(spread, MOST_SEEDS, alpha) > wanted:
+        return None
+    low, high = 1, MOST_SEEDS  # too few, enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = smallest_detectable(spread, middle, alpha) <= wanted
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+@cache
+def _detectable_in_spreads(n: int, alpha: float) -> float:
+    degrees, critical = n - 1, float(stats.t.ppf(1 - alpha / 2, n - 1))
+
+    def lacking(effect: float) -> float:
+        # The other tail, significant with the wrong sign, holds less than 1e-4 where the power is 0.8.
+        return float(stats.nct.sf(critical, degrees, effect * math.sqrt(n))) - POWER
+
+    # A test at two pairs is so weak that its detectable effect grows as 1 / alpha.
+    return float(optimize.brentq(lacking, 0.01, 2 / alpha))

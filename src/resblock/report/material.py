@@ -1,0 +1,120 @@
+"""What a report is made from, and what its sections are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from resblock import paths
+from resblock.data.splits import DatasetDescription, read_description
+from resblock.evaluation.ablation import read_ablation
+from resblock.evaluation.efficiency import Costs, Curves
+from resblock.evaluation.rebound import Rebound, find_rebounds
+from resblock.evaluation.results import Results, read_results
+from resblock.evaluation.study import Measure, Study
+from resblock.evaluation.verdicts import Evidence, Trained
+from resblock.files import read_json
+from resblock.spec import ModelSpec, RunKey
+from resblock.training.run import MANIFEST, Cost, EpochRow, read_cost, read_curve
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a report is made from. Only the study's scores have rows for what is missing or diverged."""
+
+    dataset: DatasetDescription
+    results: Results
+    curves: Curves
+    costs: Costs
+    recipes: Sequence[Mapping[str, Any]]  # of the runs that are there, each different one once
+    keys: Mapping[str, str] = field(default_factory=dict[str, str])  # the training's name to its run key
+    ablations: Mapping[str, Trained] = field(default_factory=dict[str, Trained])
+    probes: Mapping[str, Measure] = field(default_factory=dict[str, Measure])
+
+    @cached_property
+    def study(self) -> Study:
+        """The scores, and what follows from them."""
+        return Study(self.dataset.name, tuple(self.results.scores))
+
+    @cached_property
+    def rebounds(self) -> list[Rebound]:
+        """The rebound of every training that is there."""
+        return find_rebounds(self.curves)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the verdicts may rest on. Runs by several recipes make none of them the base of a comparison."""
+        recipe = self.recipes[0] if len(self.recipes) == 1 else {}
+        multiply_adds = {
+            spec.name: cost.multiply_adds for spec, seeds in self.costs.items() for cost in list(seeds.values())[:1]
+        }
+        return Evidence(Trained(recipe, self.study, self.rebounds), self.ablations, self.probes, multiply_adds)
+
+
+def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[str] = ()) -> Material:
+    """Gather what is there of trainings and of ablations by other `recipes`.
+
+    A training that is missing leaves no gap but in the scores, which say so.
+    """
+    there = [key for key in keys if (paths.run(key) / MANIFEST).is_file()]
+    manifests = {key: read_json(paths.run(key) / MANIFEST) for key in there}
+    seen = [manifest["recipe"] for manifest in manifests.values()]
+    curves: dict[ModelSpec, dict[int, Sequence[EpochRow]]] = {}
+    costs: dict[ModelSpec, dict[int, Cost]] = {}
+    for key in there:
+        curves.setdefault(key.spec, {})[key.seed] = read_curve(paths.run(key))
+        if paths.cost(key).is_file():
+            costs.setdefault(key.spec, {})[key.seed] = read_cost(paths.cost(key))
+    dataset = read_description(paths.splits(dataset_name))
+    return Material(
+        dataset=dataset,
+        results=read_results(paths.evaluation(dataset_name), dataset.classes),
+        curves=curves,
+        costs=costs,
+        recipes=[recipe for index, recipe in enumerate(seen) if recipe not in seen[:index]],
+        keys={key.stage: str(manifest["key"]) for key, manifest in manifests.items()},
+        ablations={
+            name: read_ablation(folder, dataset_name)
+            for name in recipes
+            for folder in [paths.ablation(dataset_name, name)]
+            if folder.is_dir()
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its words and the numbers it shows."""
+
+    name: str
+    caption: str
+    figure: Figure
+    data: pd.DataFrame
+    timed: bool = False  # shows what a clock measured, so that a repeat draws another one
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as a reader sees it, and the numbers behind it."""
+
+    name: str
+    caption: str
+    frame: pd.DataFrame  # text
+    data: pd.DataFrame | None = None  # numbers; None where a picture's data holds them
+    timed: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question and what answers it."""
+
+    name: str
+    title: str
+    words: str
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()

@@ -1,0 +1,66 @@
+"""A report as files: the page, a summary for pull requests, every figure and its numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from resblock.files import write_json, write_text
+from resblock.report import words
+from resblock.report.material import Material, Section
+from resblock.report.page import compose, data_file, figure_file, render
+from resblock.report.style import save_figure
+from resblock.report.tables import markdown
+
+PAGE, SUMMARY, METRICS, VERDICTS = "index.html", "summary.md", "metrics.json", "data/verdicts.csv"
+
+
+def publish(folder: Path, material: Material) -> list[Section]:
+    """Write the whole report into `folder`; return its sections.
+
+    All but the page and the folder ``timing`` is the same in every repeat on one machine.
+    """
+    sections = compose(material)
+    write_text(folder / PAGE, render(material, sections))
+    write_text(folder / SUMMARY, summarise(material, sections))
+    _write_csv(folder / VERDICTS, words.verdict_frame(words.verdicts_on(material)))
+    (folder / "figures").mkdir(parents=True, exist_ok=True)  # DVC wants every out there, in an empty study too
+    (folder / "timing").mkdir(exist_ok=True)
+    for section in sections:
+        for picture in section.pictures:
+            save_figure(picture.figure, folder / figure_file(picture))
+            _write_csv(folder / data_file(picture), picture.data)
+        for table in section.tables:
+            _write_csv(folder / data_file(table), table.frame if table.data is None else table.data)
+    write_json(folder / METRICS, material.study.metrics())
+    return sections
+
+
+def summarise(material: Material, sections: list[Section]) -> str:
+    """Return the report in Markdown, short enough for a pull request: abstract, verdicts, networks and gaps."""
+    verdicts = words.verdicts_on(material)
+    parts = [f"# resblock: {material.dataset.name}\n", " ".join(words.abstract(material, verdicts)) + "\n"]
+    if trouble := words.trouble(material.study):
+        parts.append(f"**Not all of the study is here:** {trouble}.\n")
+    shown = pd.DataFrame(
+        [
+            {
+                "claim": f"{verdict.claim.statement} ({verdict.claim.source})",
+                "measured": verdict.claim.measured,
+                "figure [95 % interval]": words.figure_of(verdict),
+                "verdict": "; ".join(filter(None, (f"**{verdict.outcome}**", verdict.advice))),
+            }
+            for verdict in verdicts
+        ]
+    )
+    parts += ["## Verdicts\n", markdown(shown, left=("measured", "verdict"))]
+    tables = {table.name: table for section in sections for table in section.tables}
+    for name, title in (("networks", "Networks"), ("gaps-trained", "Residual minus plain")):
+        if name in tables:
+            parts += [f"## {title}\n", f"{tables[name].caption}\n", markdown(tables[name].frame)]
+    return "\n".join(parts)
+
+
+def _write_csv(path: Path, frame: pd.DataFrame) -> None:
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"))

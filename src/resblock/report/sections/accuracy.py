@@ -1,0 +1,119 @@
+"""How accurate each network is, and how accuracy changes with depth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from resblock.evaluation.interval import CONFIDENCE
+from resblock.evaluation.study import HEADLINES, Study
+from resblock.report.material import Material, Picture, Section, Table
+from resblock.report.style import dash, dodges, house_style, legend_below, look, new_figure, series, series_of
+from resblock.report.tables import NONE, percent
+
+
+def section(material: Material) -> Section | None:
+    """Show depth against accuracy and the table of networks."""
+    study = material.study
+    finished = any(summary.finished for summary in study.summaries)
+    caption = (
+        "Small marks are seeds, large ones their mean, bars its 95 % t-interval. Left: test images, right: training "
+        "images without augmentation. Below, batch-norm statistics re-estimated on training images, the weights "
+        "untouched."
+    )
+    pictures = [Picture("depth", caption, draw(study), _data(study))] if finished else []
+    words = (
+        "Accuracy at the last epoch: nothing was chosen by test images, and every seed is shown. Intervals are "
+        "Student's, of the mean over seeds."
+    )
+    note = "Accuracy in per cent, mean over seeds ± half of the 95 % t-interval."
+    return Section(
+        "depth", "Depth against accuracy", words, pictures, [Table("networks", note, _networks(material), _data(study))]
+    )
+
+
+def draw(study: Study) -> Figure:
+    """Draw accuracy over depth on test and training images: every seed, the mean, and its t-interval."""
+    with house_style():
+        figure = new_figure(9, 6.4)
+        axes = figure.subplots(2, 2, sharex=True, sharey="row")
+        for row, (suffix, statistics) in enumerate(
+            (("", "batch-norm statistics as trained"), ("_reestimated", "statistics re-estimated"))
+        ):
+            for column, split in enumerate(("test", "train")):
+                axis = axes[row, column]
+                _panel(axis, study, f"{split}_accuracy{suffix}")
+                axis.set_title(f"{split} images, {statistics}")
+        for axis in axes[1]:
+            axis.set_xlabel("depth (weight layers)")
+        for axis in axes[:, 0]:
+            axis.set_ylabel("accuracy")
+        legend_below(figure, axes[0, 0], f"points: seeds; bars: {100 * CONFIDENCE:.0f} % t-interval of the mean")
+    return figure
+
+
+def _panel(axis: Axes, study: Study, metric: str) -> None:
+    there = [summary for summary in study.summaries if summary.finished]
+    families = series_of(summary.spec for summary in there)
+    aside = dodges(families)
+    for name, first in families.items():
+        members = sorted((s for s in there if series(s.spec) == name), key=lambda s: s.spec.depth)
+        depths = [summary.spec.depth + aside[name] for summary in members]
+        for depth, summary in zip(depths, members, strict=True):
+            values = summary.values(metric)
+            axis.plot([depth] * len(values), values, linestyle="none", alpha=0.35, markersize=4, **look(first))
+        intervals = [summary.interval(metric) for summary in members]
+        axis.errorbar(
+            depths,
+            [interval.mean for interval in intervals],
+            yerr=np.nan_to_num([interval.half_width for interval in intervals]),
+            linestyle=dash(first),
+            capsize=3,
+            markersize=6,
+            label=name,
+            **look(first),
+        )
+    axis.set_xticks(sorted({summary.spec.depth for summary in study.summaries}))
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+
+
+def _networks(material: Material) -> pd.DataFrame:
+    rows: list[dict[str, object]] = []
+    for summary in material.study.summaries:
+        known = list(material.costs.get(summary.spec, {}).values())
+        row: dict[str, object] = {
+            "network": summary.spec.name,
+            "parameters": f"{known[0].parameters:,}" if known else NONE,
+            "multiply-adds": f"{known[0].multiply_adds / 1e6:.1f} M" if known else NONE,
+        }
+        for metric in HEADLINES:
+            row[metric.removesuffix("_accuracy")] = percent(summary.interval(metric))
+        row["test, re-estimated"] = percent(summary.interval("test_accuracy_reestimated"))
+        row["test, every seed"] = ", ".join(f"{100 * value:.1f}" for value in summary.values("test_accuracy")) or NONE
+        row["remarks"] = summary.trouble
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    return frame if frame["remarks"].any() else frame.drop(columns="remarks")
+
+
+def _data(study: Study) -> pd.DataFrame:
+    rows = [
+        {
+            "variant": summary.spec.name,
+            "family": summary.spec.family,
+            "depth": summary.spec.depth,
+            "metric": metric,
+            "mean": interval.mean,
+            "low": interval.low,
+            "high": interval.high,
+            "seeds": interval.n,
+        }
+        for summary in study.summaries
+        for split in ("train", "validation", "test")
+        for metric in (f"{split}_accuracy", f"{split}_accuracy_reestimated")
+        for interval in [summary.interval(metric)]
+    ]
+    return pd.DataFrame(rows)

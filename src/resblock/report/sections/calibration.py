@@ -1,0 +1,116 @@
+"""Whether networks are right as often as they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from resblock.evaluation.calibration import BINS, Calibration, ReliabilityBin
+from resblock.evaluation.interval import t_interval
+from resblock.evaluation.rows import rows_frame
+from resblock.report.material import Material, Picture, Section, Table
+from resblock.report.style import INK, SOFT, house_style, look, new_figure
+from resblock.report.tables import number
+from resblock.spec import ModelSpec
+
+WORDS = (
+    f"Expected calibration error over {BINS} bins of equal width (Guo et al. 2017): the mean distance between how sure "
+    "a network is of its answer and how often that answer is right. One temperature per training, fitted on validation "
+    "images, divides its logits; it moves no answer. Above 1 the network was too sure of itself, below 1 not enough."
+)
+
+
+def section(material: Material) -> Section | None:
+    """Show reliability diagrams and calibration errors before and after temperature scaling."""
+    rows = [row for row in material.results.calibrations if row.statistics == "trained"]
+    bins = [row for row in material.results.reliability if row.statistics == "trained"]
+    if not rows:
+        return None
+    caption = (
+        "Accuracy against confidence on test images, all seeds together; each mark's area grows with its share of the "
+        "images. On the diagonal a network is right as often as it says. Filled: as trained; hollow: after temperature "
+        "scaling."
+    )
+    note = "Means over seeds ± half of the 95 % t-interval, on test images, statistics as trained."
+    return Section(
+        "calibration",
+        "Calibration",
+        WORDS,
+        [Picture("calibration", caption, draw(bins), rows_frame(ReliabilityBin, bins))],
+        [Table("calibration-table", note, _table(rows), rows_frame(Calibration, material.results.calibrations))],
+    )
+
+
+def draw(bins: Sequence[ReliabilityBin]) -> Figure:
+    """Draw one reliability diagram per network."""
+    variants = list(dict.fromkeys(row.variant for row in bins))
+    across = min(len(variants), 4)
+    down = -(-len(variants) // across)
+    with house_style():
+        figure = new_figure(2.3 * across + 0.5, 2.3 * down + 0.4)
+        axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+        for axis, variant in zip(axes.flat, variants, strict=False):
+            axis.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8)
+            style = look(ModelSpec.parse(variant))
+            for scaling, fill in (("raw", style["color"]), ("scaled", "none")):
+                mine = [row for row in bins if (row.variant, row.scaling) == (variant, scaling)]
+                images, confidence, accuracy = _pool(mine)
+                sizes = 4 + 120 * np.sqrt(images / images.sum())
+                edge = style["color"] if scaling == "raw" else INK
+                axis.scatter(
+                    confidence,
+                    accuracy,
+                    s=sizes,
+                    facecolors=fill,
+                    edgecolors=edge,
+                    marker=style["marker"],
+                    linewidths=0.8,
+                    clip_on=False,
+                )
+            axis.set_title(variant)
+            axis.set_aspect("equal")
+            axis.set_xlim(-0.03, 1.03)
+            axis.set_ylim(-0.03, 1.03)
+            for side in (axis.xaxis, axis.yaxis):
+                side.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        for axis in list(axes.flat)[len(variants) :]:
+            axis.set_visible(False)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("accuracy")
+        for axis in list(axes.flat)[max(0, len(variants) - across) : len(variants)]:
+            axis.set_xlabel("confidence")
+            axis.tick_params(labelbottom=True)
+    return figure
+
+
+def _pool(rows: Sequence[ReliabilityBin]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return images, confidence and accuracy of the bins of all seeds together, without the empty ones."""
+    frame = rows_frame(ReliabilityBin, [row for row in rows if row.images])
+    sums = frame.assign(confidence=frame.confidence * frame.images, accuracy=frame.accuracy * frame.images)
+    total = sums.groupby("bin")[["images", "confidence", "accuracy"]].sum()
+    images = total["images"].to_numpy(float)
+    return images, total["confidence"].to_numpy() / images, total["accuracy"].to_numpy() / images
+
+
+def _table(rows: Sequence[Calibration]) -> pd.DataFrame:
+    columns = {
+        "ECE, %": ("ece", 100, 1),
+        "ECE scaled, %": ("ece_scaled", 100, 1),
+        "temperature": ("temperature", 1, 2),
+        "loss": ("loss", 1, 3),
+        "loss scaled": ("loss_scaled", 1, 3),
+    }
+    return pd.DataFrame(
+        [
+            {"network": variant}
+            | {
+                label: number(t_interval([getattr(row, name) for row in rows if row.variant == variant]), scale, digits)
+                for label, (name, scale, digits) in columns.items()
+            }
+            for variant in dict.fromkeys(row.variant for row in rows)
+        ]
+    )

@@ -1,0 +1,151 @@
+"""What the addition buys: twins against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from resblock.evaluation.comparison import Comparison, adjusted_image_p_values, compare
+from resblock.evaluation.score import STATISTICS
+from resblock.evaluation.study import Gap, Study
+from resblock.report.material import Material, Picture, Section, Table
+from resblock.report.style import INK, house_style, look, new_figure
+from resblock.report.tables import NONE, bounds, p_value, points
+
+METRICS = ("train_accuracy", "test_accuracy", "test_accuracy_reestimated")
+WORDS = {"trained": "as trained", "reestimated": "re-estimated"}
+
+
+def section(material: Material) -> Section | None:
+    """Show the paired gap of every pair of twins, and what may be said of it."""
+    study = material.study
+    if not any(gap.differences for gap in study.gaps("test_accuracy")):
+        return None
+    caption = (
+        "Accuracy of the residual network minus that of its plain twin, paired by seed, with the paired 95 % "
+        "t-interval. Above zero the shortcut helps."
+    )
+    words = (
+        "Twins share initial weights and batches and differ in the addition alone, so each seed is a pair. The "
+        "t-interval assumes normal differences; the bootstrap resamples seeds and assumes nothing, but is too narrow "
+        "for few of them. Holm's adjustment holds the errors of one family together: every pair of twins, on train "
+        "and on test, by one kind of statistics. The decision rests on the adjusted p-value of the "
+        "paired t-test; the seeds to tell are those that would find a gap as large as the one seen four times in five."
+    )
+    tables = [
+        Table(f"gaps-{statistics}", f"Gaps in percentage points, statistics {WORDS[statistics]}.", *_gaps(comparisons))
+        for statistics in STATISTICS
+        for comparisons in [compare(study, statistics)]
+    ]
+    if material.results.pairs:
+        tables.append(Table("pairs", _PAIRS_CAPTION, *_pairs(material)))
+    picture = Picture("gap", caption, draw(study), _data(study))
+    return Section("gap", "What the addition buys", words, [picture], tables)
+
+
+def draw(study: Study) -> Figure:
+    """Draw the paired residual-minus-plain gap over depth, one panel per metric."""
+    with house_style():
+        figure = new_figure(3.2 * len(METRICS) + 0.4, 3.2)
+        axes = figure.subplots(1, len(METRICS), sharey=True, squeeze=False)[0]
+        for axis, metric in zip(axes, METRICS, strict=True):
+            _panel(axis, study.gaps(metric))
+            axis.set_title(metric.replace("_reestimated", ", re-estimated").replace("_", " "))
+            axis.set_xlabel("depth (weight layers)")
+        axes[0].set_ylabel("residual − plain (points)")
+    return figure
+
+
+def _panel(axis: Axes, gaps: Sequence[Gap]) -> None:
+    axis.axhline(0, color=INK, linewidth=0.8)
+    for gap in gaps:
+        points_ = [100 * difference for difference in gap.differences.values()]
+        axis.plot([gap.depth] * len(points_), points_, linestyle="none", alpha=0.35, markersize=4, **look(gap.residual))
+        interval = gap.interval
+        half = float(np.nan_to_num(interval.half_width))
+        axis.errorbar([gap.depth], [100 * interval.mean], yerr=[100 * half], capsize=3, **look(gap.residual))
+    axis.set_xticks(sorted({gap.depth for gap in gaps}))
+
+
+def _gaps(comparisons: Sequence[Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    shown = [
+        {
+            "twins": comparison.gap.label,
+            "images": comparison.gap.metric.partition("_")[0],
+            "seeds": str(len(comparison.gap.differences)),
+            "gap [95 % t-interval]": points(comparison.gap.interval),
+            "bootstrap": points(comparison.bootstrap).partition(" ")[2] or NONE,
+            "p": p_value(comparison.p_value),
+            "p, Holm": p_value(comparison.adjusted_p_value),
+            "detectable": f"{100 * comparison.detectable:.1f}" if comparison.detectable > 0 else NONE,
+            "decision": comparison.decision,
+            "seeds to tell": _seeds_needed(comparison),
+        }
+        for comparison in comparisons
+    ]
+    data = [
+        {
+            "twins": comparison.gap.label,
+            "metric": comparison.gap.metric,
+            "seeds": len(comparison.gap.differences),
+            "mean": comparison.gap.interval.mean,
+            **bounds("t", comparison.gap.interval),
+            **bounds("bootstrap", comparison.bootstrap),
+            "p": comparison.p_value,
+            "p_holm": comparison.adjusted_p_value,
+            "detectable": comparison.detectable,
+            "seeds_needed": comparison.seeds_needed,
+            "decision": comparison.decision,
+        }
+        for comparison in comparisons
+    ]
+    return pd.DataFrame(shown), pd.DataFrame(data)
+
+
+def _seeds_needed(comparison: Comparison) -> str:
+    if comparison.decision != "undecided":
+        return NONE
+    if comparison.gap.interval.n < 2:
+        return "2 at least"
+    needed = comparison.seeds_needed
+    return NONE if needed is None else f"about {max(needed, comparison.gap.interval.n + 1)}"
+
+
+_PAIRS_CAPTION = (
+    "Test images that one twin got right and the other wrong, statistics as trained, with McNemar's exact p-value, "
+    "adjusted by Holm over all rows. It tells two trained networks apart, not two ways to train."
+)
+
+
+def _pairs(material: Material) -> tuple[pd.DataFrame, pd.DataFrame]:
+    pairs = [pair for pair in material.results.pairs if pair.statistics == "trained"]
+    adjusted = adjusted_image_p_values(pairs)
+    shown = [
+        {
+            "twins": f"{pair.residual} / {pair.plain}",
+            "seed": str(pair.seed),
+            "both right": str(pair.both_right),
+            "only residual": str(pair.only_residual),
+            "only plain": str(pair.only_plain),
+            "both wrong": str(pair.both_wrong),
+            "p": p_value(pair.p_value),
+            "p, Holm": p_value(p),
+        }
+        for pair, p in zip(pairs, adjusted, strict=True)
+    ]
+    data = pd.DataFrame(pairs).assign(p=[pair.p_value for pair in pairs], p_holm=adjusted)
+    return pd.DataFrame(shown), data
+
+
+def _data(study: Study) -> pd.DataFrame:
+    rows = [
+        {"twins": gap.label, "metric": metric, "seed": seed, "residual_minus_plain": difference}
+        for metric in METRICS
+        for gap in study.gaps(metric)
+        for seed, difference in gap.differences.items()
+    ]
+    return pd.DataFrame(rows)

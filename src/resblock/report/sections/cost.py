@@ -1,0 +1,174 @@
+"""What accuracy costs: parameters, multiply-adds, and the clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+
+from resblock.evaluation.efficiency import Point, pareto_front, seconds_to, target_accuracy
+from resblock.evaluation.interval import Interval, t_interval
+from resblock.report.material import Material, Picture, Section, Table
+from resblock.report.style import SOFT, house_style, look, new_figure
+from resblock.report.tables import NONE, percent
+from resblock.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class _Priced:
+    spec: ModelSpec
+    accuracy: Interval  # on test images, statistics as trained
+    parameters: float
+    multiply_adds: float
+    images_per_second: float  # median over seeds
+    seconds: float  # to the target, mean over the seeds that got there; NaN where none did
+    arrived: int
+    seeds: int
+
+
+def section(material: Material) -> Section | None:
+    """Show accuracy against each cost, and the networks that no other beats."""
+    target = target_accuracy(material.curves)
+    priced = [_price(material, spec, target) for spec in material.costs if _accuracy(material, spec).n]
+    if not priced:
+        return None
+    caption = (
+        "Test accuracy, mean over seeds with its 95 % t-interval, against the network's size and the work of one "
+        "image's forward pass. The line joins the networks that no cheaper one beats."
+    )
+    clock = (
+        "The same against speed in training, and against the wall clock until validation accuracy (statistics "
+        f"re-estimated) first reached {100 * target:.1f} %, which is 95 % of the best network's final one. Networks "
+        "that never got there are left out. Times are of the machine named below, which may have done other work."
+    )
+    pictures = [
+        Picture("efficiency", caption, _draw(priced, _SIZES), _data(priced, ("parameters", "multiply_adds"))),
+        Picture("speed", clock, _draw(priced, _CLOCK), _data(priced, ("images_per_second", "seconds")), timed=True),
+    ]
+    note = f"Seconds to {100 * target:.1f} % validation accuracy: mean over the seeds that reached it."
+    tables = [Table("cost-table", note, _table(priced), timed=True)]
+    return Section("cost", "What accuracy costs", "", pictures, tables)
+
+
+def _accuracy(material: Material, spec: ModelSpec) -> Interval:
+    values = [s.interval("test_accuracy") for s in material.study.summaries if s.spec == spec]
+    return values[0] if values else t_interval([])
+
+
+def _price(material: Material, spec: ModelSpec, target: float) -> _Priced:
+    costs, curves = material.costs[spec], material.curves.get(spec, {})
+    times = [seconds_to(target, curves.get(seed, ()), cost) for seed, cost in costs.items()]
+    arrived = [seconds for seconds in times if not math.isnan(seconds)]
+    some = next(iter(costs.values()))
+    return _Priced(
+        spec,
+        _accuracy(material, spec),
+        some.parameters,
+        some.multiply_adds,
+        median(cost.images_per_second for cost in costs.values()),
+        float(np.mean(arrived)) if arrived else math.nan,
+        len(arrived),
+        len(times),
+    )
+
+
+# Column to label, unit in stored units, and whether less is cheaper.
+_SIZES: Mapping[str, tuple[str, float, bool]] = {
+    "parameters": ("parameters, thousands", 1e3, True),
+    "multiply_adds": ("multiply-adds of one image, millions", 1e6, True),
+}
+_CLOCK: Mapping[str, tuple[str, float, bool]] = {
+    "images_per_second": ("training images per second", 1, False),
+    "seconds": ("seconds to the target accuracy", 1, True),
+}
+
+
+def _draw(priced: Sequence[_Priced], costs: Mapping[str, tuple[str, float, bool]]) -> Figure:
+    with house_style():
+        figure = new_figure(9, 3.6)
+        axes = figure.subplots(1, 2, sharey=True)
+        for axis, (name, (label, unit, cheap_is_low)) in zip(axes, costs.items(), strict=True):
+            _panel(axis, priced, name, unit, cheap_is_low)
+            axis.set_xlabel(label + ("" if cheap_is_low else " (fast to the left)"))
+            if not cheap_is_low:
+                axis.invert_xaxis()
+        axes[0].set_ylabel("test accuracy")
+        axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    return figure
+
+
+def _panel(axis: Axes, priced: Sequence[_Priced], name: str, unit: float, cheap_is_low: bool) -> None:
+    there = [network for network in priced if not math.isnan(getattr(network, name))]
+    points = [Point(network.spec.name, getattr(network, name) / unit, network.accuracy.mean) for network in there]
+    front = pareto_front(points, cheap_is_low=cheap_is_low)
+    axis.plot([p.cost for p in front], [p.accuracy for p in front], color=SOFT, linewidth=1, zorder=1)
+    for network, point in zip(there, points, strict=True):
+        half = np.nan_to_num(network.accuracy.half_width)
+        axis.errorbar(
+            point.cost, point.accuracy, yerr=half, capsize=3, markersize=6, linestyle="none", **look(network.spec)
+        )
+        # Twins' names stand one above, one below; a small network's, at the left end, to its left.
+        aside, above = (-6 if network.spec.family == "cnn" else 6), network.spec.family != "plain"
+        axis.annotate(
+            point.name,
+            (point.cost, point.accuracy),
+            xytext=(aside, 4 if above else -4),
+            textcoords="offset points",
+            fontsize=7,
+            ha="right" if aside < 0 else "left",
+            va="bottom" if above else "top",
+        )
+    axis.set_xscale("log")
+    axis.margins(x=0.18)
+    values = [point.cost for point in points]
+    if values and max(values) < 30 * min(values):  # few decades: plain numbers read better than powers of ten
+        axis.set_xticks(_ticks(min(values), max(values)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times powers of ten from below `low` to above `high`."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [
+        step * 10.0**decade for decade in decades for step in (1, 2, 5) if low / 2 <= step * 10.0**decade <= 2 * high
+    ]
+
+
+def _data(priced: Sequence[_Priced], costs: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "variant": network.spec.name,
+                **{name: getattr(network, name) for name in costs},
+                "test_accuracy": network.accuracy.mean,
+                "low": network.accuracy.low,
+                "high": network.accuracy.high,
+            }
+            for network in priced
+        ]
+    )
+
+
+def _table(priced: Sequence[_Priced]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "network": network.spec.name,
+                "parameters": f"{network.parameters:,}",
+                "multiply-adds": f"{network.multiply_adds / 1e6:.1f} M",
+                "images/s": f"{network.images_per_second:,.0f}",
+                "seconds to target": NONE if math.isnan(network.seconds) else f"{network.seconds:,.1f}",
+                "reached by": f"{network.arrived} of {network.seeds}",
+                "test accuracy": percent(network.accuracy),
+            }
+            for network in priced
+        ]
+    )

@@ -1,0 +1,40 @@
+"""Accuracy and loss over epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from resblock.report.figures import ACCURACIES, LOSSES, learning_curves
+from resblock.report.material import Material, Picture, Section
+from resblock.training.run import curve_frame
+
+CAPTION = (
+    "Training figures are averages over an epoch on augmented images, while the weights move. A validation curve that "
+    "jumps in the middle row and not in the lower one shows statistics that lag behind."
+)
+
+
+def accuracy(material: Material) -> Section | None:
+    """Show accuracy in training and validation, by both kinds of statistics."""
+    return _section(material, "accuracy", "Accuracy over epochs", ACCURACIES)
+
+
+def loss(material: Material) -> Section | None:
+    """Show loss in training and validation, by both kinds of statistics."""
+    return _section(material, "loss", "Loss over epochs", LOSSES)
+
+
+def _section(material: Material, name: str, title: str, columns: Mapping[str, str]) -> Section | None:
+    curves = {spec: {seed: c for seed, c in seeds.items() if c} for spec, seeds in material.curves.items()}
+    curves = {spec: seeds for spec, seeds in curves.items() if seeds}
+    if not curves:
+        return None
+    rows = [
+        curve_frame(curve)[["epoch", *columns]].assign(variant=spec.name, seed=seed)
+        for spec, seeds in curves.items()
+        for seed, curve in seeds.items()
+    ]
+    data = pd.concat(rows)[["variant", "seed", "epoch", *columns]]
+    return Section(name, title, "", [Picture(name, CAPTION, learning_curves(curves, columns), data)])

@@ -1,0 +1,123 @@
+"""Ablations: what is stored comes back, and effects are paired by seed against values worked by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from resblock.data.splits import DatasetDescription
+from resblock.evaluation.ablation import REBOUND, changes, effects, read_ablation, write_ablation
+from resblock.evaluation.claims import CLAIMS
+from resblock.evaluation.rebound import find_rebounds
+from resblock.evaluation.results import Results
+from resblock.evaluation.score import METRICS, Score, empty_score
+from resblock.evaluation.study import Study
+from resblock.evaluation.verdicts import Trained, judge
+from resblock.report.material import Material
+from resblock.report.sections.ablation import section
+from resblock.spec import ModelSpec
+from resblock.training.run import EpochRow
+
+SPEC = ModelSpec.parse("residual-8")
+OWN = {"learning_rate": 0.001, "horizontal_flip": False}
+LOW = {**OWN, "learning_rate": 0.0001}
+
+
+def score(seed: int, accuracy: float, spec: ModelSpec = SPEC) -> Score:
+    figures = {name: accuracy if "accuracy" in name else 1 - accuracy for name in METRICS}
+    return Score(spec.name, spec.family, spec.depth, seed, "finished", **figures)
+
+
+def curve(*validation_losses: float) -> list[EpochRow]:
+    return [EpochRow(n, 0.1, 1 / n, 0.5, loss, 0.5, 1 / n, 0.5) for n, loss in enumerate(validation_losses, start=1)]
+
+
+def test_what_is_stored_of_an_ablation_comes_back(tmp_path: Path) -> None:
+    curves = {SPEC: {0: curve(1.0, 0.5, 0.75), 2: curve(1.0, 0.8)}}
+    scores = [score(0, 0.5), empty_score(SPEC, 1, "missing"), score(2, 0.625)]
+    write_ablation(tmp_path, "low-lr", LOW, scores, curves)
+    trained = read_ablation(tmp_path, "digits")
+    assert trained.recipe == LOW
+    assert trained.rebounds == find_rebounds(curves)
+    assert [row.metrics for row in trained.study.scores] == [row.metrics for row in scores]
+    assert [row.status for row in trained.study.scores] == ["finished", "missing", "finished"]
+    assert (tmp_path / "scores.csv").read_text().splitlines()[1].endswith(",low-lr")
+
+
+def test_effects_are_paired_by_seed_over_seeds_that_finished_both() -> None:
+    base = Trained(OWN, Study("digits", (score(0, 0.5), score(1, 0.75), score(2, 0.25))))
+    theirs = (score(2, 0.375), score(0, 0.625), empty_score(SPEC, 1, "diverged"))
+    (effect,) = effects(base, {"low-lr": Trained(LOW, Study("digits", theirs))}, "test_accuracy")
+    assert effect.differences == {2: 0.125, 0: 0.125}
+    assert (effect.recipe, effect.spec, effect.interval.mean, effect.interval.half_width) == ("low-lr", SPEC, 0.125, 0)
+
+
+def test_a_network_that_the_study_lacks_has_an_effect_without_figures() -> None:
+    other = ModelSpec.parse("residual-14")
+    base = Trained(OWN, Study("digits", (score(0, 0.5),)))
+    (effect,) = effects(base, {"low-lr": Trained(LOW, Study("digits", (score(0, 0.5, other),)))}, "test_accuracy")
+    assert effect.differences == {}
+    assert effect.interval.n == 0
+
+
+def test_the_effect_on_the_rebound_is_that_of_rises_over_falls() -> None:
+    study = Study("digits", (score(0, 0.5),))
+    # Falls by 0.5 and rises by 0.25: a half. Falls by 0.2 and never rises: nothing.
+    base = Trained(OWN, study, find_rebounds({SPEC: {0: curve(1.0, 0.5, 0.75)}}))
+    steady = Trained(LOW, study, find_rebounds({SPEC: {0: curve(1.0, 0.8)}}))
+    (effect,) = effects(base, {"low-lr": steady}, REBOUND)
+    assert effect.differences == {0: pytest.approx(-0.5)}
+
+
+def test_changes_name_what_differs_and_nothing_else() -> None:
+    assert changes(OWN, LOW) == {"learning_rate": (0.001, 0.0001)}
+    assert changes(OWN, OWN) == {}
+
+
+@pytest.fixture
+def material() -> Material:
+    curves = {SPEC: {seed: curve(1.0, 0.5, 0.75) for seed in (0, 1)}}
+    steady = find_rebounds({SPEC: {seed: curve(1.0, 0.8) for seed in (0, 1)}})
+    own, theirs = ((score(0, 0.5 + more), score(1, 0.75 + more)) for more in (0, 0.125))
+    return Material(
+        dataset=DatasetDescription("pets", ("cat", "dog"), (8, 8, 3), {"train": 9}, {}, "a box"),
+        results=Results(scores=own),
+        curves=curves,
+        costs={},
+        recipes=[OWN],
+        ablations={
+            "low-lr": Trained(LOW, Study("pets", theirs), steady),
+            "flipped": Trained({**OWN, "horizontal_flip": True}, Study("pets", (empty_score(SPEC, 0, "diverged"),))),
+        },
+    )
+
+
+def test_the_report_says_what_each_recipe_changes_and_what_befell_it(material: Material) -> None:
+    found = section(material)
+    assert found is not None
+    (table,), (picture,) = found.tables, found.pictures
+    shown = table.frame.set_index("recipe")
+    assert list(shown["what differs"]) == ["learning_rate: 0.001 → 0.0001", "horizontal_flip: false → true"]
+    assert list(shown["test"]) == ["+12.5 [+12.5, +12.5]", "–"]
+    assert list(shown["rebound (rises / falls)"]) == ["-50.0 [-50.0, -50.0]", "–"]
+    assert list(shown["seeds"]) == ["2", "0"]
+    assert list(shown["remarks"]) == ["–", "1 diverged"]
+    data = picture.data.query("metric == 'test_accuracy'")
+    assert list(zip(data["recipe"], data["seed"], data["difference"], strict=True)) == [
+        ("low-lr", 0, 0.125),
+        ("low-lr", 1, 0.125),
+    ]
+
+
+def test_a_report_without_ablations_has_no_section_on_them(material: Material) -> None:
+    assert section(replace(material, ablations={})) is None
+
+
+def test_the_verdicts_rest_on_ablations(material: Material) -> None:
+    """A lower rate halves the rebound of both seeds by the same amount: the paper's claim on it is supported."""
+    verdict = next(judge(claim, material.evidence) for claim in CLAIMS if claim.name == "rebound-rate")
+    assert verdict.outcome == "supported"
+    assert verdict.contrast is not None
+    assert verdict.contrast.compared == "base − low-lr, rises / falls"
