@@ -119,7 +119,7 @@ def model_package(key: RunKey) -> ModelPackage | None:
         image_shape=dataset.image_shape,
         example=read_split(splits, "validation").images[:EXAMPLES],
         description=(
-            f"{key.spec} trained on {key.dataset} from seed {key.seed} by the recipe {key.recipe}. Images in, class and "
+            f"{key.spec} trained on {key.dataset} from seed {key.seed}, recipe {key.recipe}. Images in, class and "
             "probability out; batch-norm statistics as trained."
         ),
         metadata={
