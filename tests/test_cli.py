@@ -44,6 +44,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "report",
+    "predict",
     "run",
     "sync",
     "ui",

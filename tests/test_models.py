@@ -19,6 +19,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.models import Model
 from PIL import Image
 
+from resblock import paths
 from resblock.cli import main
 from resblock.data.splits import read_split
 from resblock.errors import UserError
@@ -261,6 +262,19 @@ def test_without_weights_there_is_no_model_and_sync_says_so(
     )
     assert models() == []
     assert sync.run([], check=True)
+
+
+def test_a_training_by_another_recipe_has_a_model_of_its_own(without_store: Path) -> None:
+    spec = ModelSpec.parse("residual-8")
+    ablated = RunKey("digits", spec, 0, "low-lr")
+    shutil.copytree(paths.run(RunKey("digits", spec, 0)), paths.run(ablated))
+    told = {"stage": ablated.stage, "recipe_name": "low-lr", "key": "0" * 64}
+    file = paths.run(ablated) / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **told}))
+    sync.run([])
+    assert {model.name for model in models()} == TRAININGS | {"low-lr-residual-8-0"}
+    assert model_of(ablated).tags["resblock.key"] == "0" * 64
+    assert model_of(ablated).params["recipe"] == "low-lr"
 
 
 def test_files_that_give_no_model_give_no_package(without_store: Path) -> None:

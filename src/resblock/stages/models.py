@@ -57,10 +57,7 @@ def sync_models(dataset: str, results: Sequence[Result], outcome: Outcome, *, ch
     Adds to what `outcome` tells, and returns how many have no model because their weights or splits are not here.
     """
     finished = [result for result in results if result.tags.get("resblock.status") == "finished"]
-    keys = {
-        result.name: RunKey(dataset, ModelSpec.parse(result.params["variant"]), result.params["seed"])
-        for result in finished
-    }
+    keys = {result.name: _key(result) for result in finished}
     runs = {name: run_id for name, run_id in outcome.runs.items() if name in keys}
     if not runs:
         return 0
@@ -72,6 +69,12 @@ def sync_models(dataset: str, results: Sequence[Result], outcome: Outcome, *, ch
     )
     outcome.changes += changes
     return len(impossible)
+
+
+def _key(result: Result) -> RunKey:
+    """Return which training `result` is of."""
+    chosen = result.params
+    return RunKey(result.dataset, ModelSpec.parse(chosen["variant"]), chosen["seed"], chosen["recipe"])
 
 
 def _champion(dataset: str) -> Registration | None:
@@ -115,12 +118,15 @@ def model_package(key: RunKey) -> ModelPackage | None:
         constraints=constraints(manifest["versions"]),
         image_shape=dataset.image_shape,
         example=read_split(splits, "validation").images[:EXAMPLES],
-        description=f"{key.spec} trained on {key.dataset} from seed {key.seed}. Images in, class and probability out; "
-        "batch-norm statistics as trained.",
+        description=(
+            f"{key.spec} trained on {key.dataset} from seed {key.seed}, recipe {key.recipe}. Images in, class and "
+            "probability out; batch-norm statistics as trained."
+        ),
         metadata={
             "dataset": key.dataset,
             "variant": key.spec.name,
             "seed": key.seed,
+            "recipe": key.recipe,
             "classes": list(dataset.classes),
             "data": dataset.digest,
         },
