@@ -2,10 +2,10 @@
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro ui check format test readme bench lock clean
+.PHONY: help setup demo repro ui check format test slow server-test bench readme lock clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: ## Make .venv, pinned and compiled
 	@scripts/set-up
@@ -30,6 +30,12 @@ format: setup ## Format the code
 
 test: check ## Run every check and test that CI runs
 	pytest
+
+slow: setup ## Run the slow tests too: many kills, full disks (half an hour)
+	pytest -m slow
+
+server-test: setup ## Test a team's server: MLflow, PostgreSQL and S3 as real processes
+	pytest -m server
 
 readme: setup ## Write the tables and pictures of README.md from the results
 	python scripts/readme.py

@@ -32,7 +32,7 @@ def main() -> None:
 
     def train() -> float:
         began = time.perf_counter()
-        engine.collect([engine.step(next(batches)) for _ in range(task.steps)])
+        engine.train([next(batches) for _ in range(task.steps)], lambda _: None)
         return time.perf_counter() - began
 
     train()

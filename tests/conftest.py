@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from resblock import paths
 from resblock.data.download import fetch
-from resblock.data.splits import Split, SplitName
+from resblock.data.splits import Split, SplitName, write_splits
 from resblock.data.table import find_dataset, prepare
 from resblock.params import Params, Preparation, Recipe, read_params
 from resblock.paths import PARAMS
+from resblock.spec import ModelSpec, RunKey
 from resblock.training.backend import prepare_backend
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,3 +83,26 @@ def few_digits(digits: dict[SplitName, Split]) -> dict[SplitName, Split]:
     """Real digits for the shortest trainings: 250 to train on, so that the last of four batches of 64 is smaller."""
     sizes: dict[SplitName, int] = {"train": 250, "validation": 100, "test": 100}
     return {name: Split(split.images[: sizes[name]], split.labels[: sizes[name]]) for name, split in digits.items()}
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory: pytest.TempPathFactory, digits: dict[SplitName, Split], backend: int) -> Path:
+    """A project whose study, three networks after one epoch on real digits, went through the stages in this process.
+
+    Its MLflow store holds their runs, their models and the champion. Tests read it and leave it as it is.
+    """
+    from resblock.stages import evaluate, train
+
+    root = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(root):
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+            patch.delenv(name, raising=False)
+        text = (ROOT / PARAMS).read_text()
+        text = re.sub(r"variants: .*", "variants: [cnn-4, residual-8]", re.sub(r"seeds: .*", "seeds: [0, 1]", text))
+        PARAMS.write_text(re.sub(r"epochs: 20  .*", "epochs: 1", text))
+        classes = find_dataset("digits").classes
+        write_splits(paths.splits("digits"), digits, name="digits", classes=classes, source="scikit-learn")
+        for variant, seed in (("cnn-4", 0), ("cnn-4", 1), ("residual-8", 0)):
+            train.run(RunKey("digits", ModelSpec.parse(variant), seed))
+        evaluate.run("digits")
+    return root

@@ -11,8 +11,8 @@ from scipy.special import softmax
 from sklearn.metrics import accuracy_score, log_loss
 
 from resblock.data.splits import Split, SplitName
+from resblock.model.kernels import batch_normalization
 from resblock.model.network import build_model
-from resblock.model.normalization import batch_normalization
 from resblock.params import Recipe
 from resblock.seeds import generator
 from resblock.spec import ModelSpec

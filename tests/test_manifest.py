@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.sync import write_training
+from ruamel.yaml import YAML
 
 import resblock
-from resblock.files import digest_tree
-from resblock.params import Recipe
+from resblock import paths
+from resblock.data.table import find_dataset
+from resblock.files import digest_tree, write_json
+from resblock.params import Params, Recipe
 from resblock.spec import ModelSpec, RunKey
+from resblock.stages import manifests
 from resblock.training import manifest
 from resblock.training.manifest import make_manifest
 
@@ -21,7 +26,7 @@ CHOICES: dict[str, Any] = {"data_digest": "d", "threads": 1, "versions": {"keras
 
 @pytest.fixture
 def base(make_recipe: Callable[..., Recipe]) -> dict[str, Any]:
-    return make_manifest(KEY, make_recipe(), **CHOICES)
+    return make_manifest(KEY, make_recipe().model_dump(), **CHOICES)
 
 
 def test_the_key_is_the_digest_of_everything_else(base: dict[str, Any]) -> None:
@@ -31,7 +36,7 @@ def test_the_key_is_the_digest_of_everything_else(base: dict[str, Any]) -> None:
 
 
 def test_equal_choices_give_equal_keys(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
-    assert make_manifest(KEY, make_recipe(), **CHOICES) == base
+    assert make_manifest(KEY, make_recipe().model_dump(), **CHOICES) == base
 
 
 @pytest.mark.parametrize(
@@ -45,7 +50,7 @@ def test_equal_choices_give_equal_keys(base: dict[str, Any], make_recipe: Callab
     ids=str,
 )
 def test_another_run_has_another_key(key: RunKey, base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
-    assert make_manifest(key, make_recipe(), **CHOICES)["key"] != base["key"]
+    assert make_manifest(key, make_recipe().model_dump(), **CHOICES)["key"] != base["key"]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +61,7 @@ def test_another_run_has_another_key(key: RunKey, base: dict[str, Any], make_rec
 def test_other_circumstances_have_another_key(
     choice: dict[str, Any], base: dict[str, Any], make_recipe: Callable[..., Recipe]
 ) -> None:
-    assert make_manifest(KEY, make_recipe(), **{**CHOICES, **choice})["key"] != base["key"]
+    assert make_manifest(KEY, make_recipe().model_dump(), **{**CHOICES, **choice})["key"] != base["key"]
 
 
 def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
@@ -70,8 +75,58 @@ def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_rec
     for name, value in make_recipe().model_dump().items():
         if name not in others:
             others[name] = not value if isinstance(value, bool) else value + 1
-        assert make_manifest(KEY, make_recipe(**{name: others[name]}), **CHOICES)["key"] != base["key"], name
+        changed = make_manifest(KEY, make_recipe(**{name: others[name]}).model_dump(), **CHOICES)
+        assert changed["key"] != base["key"], name
 
 
 def test_the_code_that_decides_a_result_is_there() -> None:
     assert all((Path(resblock.__file__).parent / room).exists() for room in manifest.ROOMS)
+
+
+@pytest.mark.parametrize("stage", ["download", "preprocess", "evaluate", "report"])
+def test_a_manifest_names_the_code_that_dvc_watches(stage: str, root: Path) -> None:
+    deps = YAML(typ="safe").load((root / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    watched = {dep.removeprefix("src/resblock/") for dep in deps if dep.startswith("src/")}
+    assert set(manifests.ROOMS[stage]) == watched
+
+
+def test_other_preparations_and_sources_have_other_keys(params: Params) -> None:
+    digits, cifar10 = find_dataset("digits"), find_dataset("cifar10")
+    chosen = params.preparation("digits")
+    keys = [
+        manifests.of_download(digits)["key"],
+        manifests.of_download(cifar10)["key"],
+        manifests.of_preprocess(digits, chosen)["key"],
+        manifests.of_preprocess(digits, chosen.model_copy(update={"split_seed": 1}))["key"],
+    ]
+    assert len(set(keys)) == len(keys)
+    assert manifests.of_preprocess(digits, chosen)["key"] == keys[2]
+
+
+def test_scores_and_reports_have_other_keys_when_a_training_has(
+    params: Params, make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = params.study.model_copy(update={"variants": ["plain-8"], "seeds": [0]})
+
+    def keys() -> tuple[str, str]:
+        scores = manifests.of_evaluate("digits", study, data_digest="d", threads=1)
+        write_json(paths.manifest("evaluate", "digits"), scores)
+        return scores["key"], manifests.of_report("digits", study, [], data_digest="d")["key"]
+
+    seen = [keys()]
+    for rate in (0.1, 0.2):
+        write_training(KEY, make_recipe(learning_rate=rate), epochs=1)
+        seen.append(keys())
+    assert len({key for pair in seen for key in pair}) == 6
+    assert keys() == seen[-1]
+
+
+def test_a_changed_cost_changes_no_key(
+    params: Params, make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_training(KEY, make_recipe(), epochs=1)
+    before = manifests.of_report("digits", params.study, [], data_digest="d")
+    paths.cost(KEY).write_text("{}")
+    assert manifests.of_report("digits", params.study, [], data_digest="d") == before

@@ -52,7 +52,7 @@ def main() -> None:
     batches = batch_indices(task, len(split.labels))
 
     def train() -> np.ndarray:
-        return engine.collect([engine.step(next(batches)) for _ in range(task.steps)])
+        return engine.train([next(batches) for _ in range(task.steps)], lambda _: None)
 
     train()
     backend = keras.backend.backend()

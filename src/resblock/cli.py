@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +197,22 @@ def train(dataset: str, variant: str, seed: int, recipe: str) -> None:
 
 @main.command()
 @click.argument("dataset")
+def recipe(dataset: str) -> None:
+    r"""Print how networks are trained on DATASET, as JSON for `python -m resblock.training`.
+
+    That command needs nothing but Keras, JAX and NumPy: docs/gpu.md.
+
+    \b
+    Example: resblock recipe cifar10 > recipe.json
+    """
+    from resblock import paths
+    from resblock.params import read_params
+
+    click.echo(read_params(paths.PARAMS).recipe(dataset).model_dump_json(indent=2))
+
+
+@main.command()
+@click.argument("dataset")
 @click.option("--recipe", default="base", help="Score the ablation by this recipe instead of the study.")
 def evaluate(dataset: str, recipe: str) -> None:
     r"""Score every training of the study on DATASET; those not there yet are listed as missing.
@@ -223,6 +240,42 @@ def report(dataset: str) -> None:
     from resblock.stages import report
 
     report.run(dataset)
+
+
+@main.command()
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--dataset", help="Ask a network of this data set; default: the first of the study that has scores.")
+@click.option("--variant", help="Ask this network; default: the champion, best by validation accuracy over seeds.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Ask this seed; default: the network's best.")
+@click.option("--model-uri", help="Ask a model in MLflow, for instance models:/resblock-digits@champion.")
+@click.option("--top", type=click.IntRange(1), help="Show so many classes; default: 1, with --json all.")
+@click.option("--invert", is_flag=True, help="Turn dark strokes on light paper into light on dark, as digits are.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def predict(
+    images: tuple[Path, ...],
+    dataset: str | None,
+    variant: str | None,
+    seed: int | None,
+    model_uri: str | None,
+    top: int | None,
+    invert: bool,
+    as_json: bool,
+) -> None:
+    r"""Say what a trained network sees in each IMAGE, a PNG or JPEG file of any size and mode.
+
+    A picture is turned upright, put onto white where it is transparent, cut to the network's aspect ratio around its
+    centre and reduced to its size. Ends with 1 where a file cannot be read; the others are answered all the same.
+
+    
+    Example: resblock predict three.png --dataset digits --invert
+    """
+    from resblock.stages import predict
+
+    if model_uri is not None and (dataset, variant, seed) != (None, None, None):
+        raise UserError("--model-uri names a network already; leave out --dataset, --variant and --seed")
+    choice = predict.Choice(dataset, _parse(variant) if variant else None, seed, model_uri)
+    if not predict.run(images, choice, top=top, invert=invert, as_json=as_json):
+        raise click.exceptions.Exit(1)
 
 
 @main.command()
@@ -265,8 +318,9 @@ def sync(datasets: tuple[str, ...], check: bool) -> None:
 @click.option("--dataset", help="Show this data set's training runs; default: the first of the study that has runs.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to listen on.")
+@click.option("--allowed-hosts", default="", help="Names by which browsers may ask for it, separated by commas.")
 @click.option("--open/--no-open", "browse", default=False, help="Open the page in a browser.")
-def ui(dataset: str | None, host: str, port: int, browse: bool) -> None:
+def ui(dataset: str | None, host: str, port: int, allowed_hosts: str, browse: bool) -> None:
     r"""Start the MLflow UI and print the address that shows the training runs with charts.
 
     \b
@@ -274,4 +328,4 @@ def ui(dataset: str | None, host: str, port: int, browse: bool) -> None:
     """
     from resblock.tracking.ui import serve
 
-    serve(dataset, host, port, browse=browse)
+    serve(dataset, host, port, allowed_hosts=[name for name in allowed_hosts.split(",") if name], browse=browse)

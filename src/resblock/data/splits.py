@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from resblock.files import digest_bytes, digest_tree, read_json, write_bytes, write_json
 
@@ -50,6 +49,8 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
 
     Returns the larger rest and the part of `fraction`, both sorted. Raises ValueError where a class is too small.
     """
+    from sklearn.model_selection import train_test_split  # a GPU's machine trains without
+
     rest, part = train_test_split(np.arange(len(labels)), test_size=fraction, random_state=seed, stratify=labels)
     return np.sort(rest), np.sort(part)
 

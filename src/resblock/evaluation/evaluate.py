@@ -15,10 +15,9 @@ from resblock.evaluation.corruption import Corrupted, Robustness
 from resblock.evaluation.results import Assessment, Logits
 from resblock.evaluation.score import Score, empty_score
 from resblock.files import read_arrays, write_arrays
-from resblock.model.network import build_model
 from resblock.params import Recipe
 from resblock.spec import ModelSpec, RunKey
-from resblock.training.fit import load_weights
+from resblock.training.fit import trained_network
 from resblock.training.inference import accuracy, cross_entropy, predict, reestimated, reestimation_images
 from resblock.training.run import MANIFEST, Run, read_run
 
@@ -45,8 +44,7 @@ def evaluate(
     """
     spec, seed = ModelSpec.parse(run.manifest["variant"]), int(run.manifest["seed"])
     recipe = Recipe.model_validate(run.manifest["recipe"])
-    model = build_model(spec, dataset.image_shape, len(dataset.classes), recipe, seed)
-    load_weights(model, run.weights)
+    model = trained_network(run, dataset)
     logits: dict[str, np.ndarray] = {name: predict(model, split.images) for name, split in splits.items()}
     with reestimated(model, reestimation_images(splits["train"], recipe.reestimate_images, seed), seed):
         logits |= {f"{name}_reestimated": predict(model, split.images) for name, split in splits.items()}

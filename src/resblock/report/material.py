@@ -63,7 +63,7 @@ def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[s
     """
     there = [key for key in keys if (paths.run(key) / MANIFEST).is_file()]
     manifests = {key: read_json(paths.run(key) / MANIFEST) for key in there}
-    recipes = [manifest["recipe"] for manifest in manifests.values()]
+    seen = [manifest["recipe"] for manifest in manifests.values()]
     curves: dict[ModelSpec, dict[int, Sequence[EpochRow]]] = {}
     costs: dict[ModelSpec, dict[int, Cost]] = {}
     for key in there:
@@ -76,7 +76,7 @@ def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[s
         results=read_results(paths.evaluation(dataset_name), dataset.classes),
         curves=curves,
         costs=costs,
-        recipes=[recipe for index, recipe in enumerate(recipes) if recipe not in recipes[:index]],
+        recipes=[recipe for index, recipe in enumerate(seen) if recipe not in seen[:index]],
         keys={key.stage: str(manifest["key"]) for key, manifest in manifests.items()},
         ablations={
             name: read_ablation(folder, dataset_name)

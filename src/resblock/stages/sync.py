@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from resblock.errors import UserError
+from resblock.stages.models import sync_models
 from resblock.stages.results import datasets_with_results, results_of
 from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import ABOUT
@@ -36,10 +37,13 @@ def sync_dataset(dataset: str, *, check: bool = False) -> Outcome:
         else:
             warn(f"{path}: damaged, or another version's ({type(result).__name__}: {result}); left out")
     outcome = synchronize(dataset, ABOUT.format(dataset=dataset), results, check=check)
+    missing = sync_models(dataset, results, outcome, check=check)
     if check:
         for change in outcome.changes:
             say(f"{dataset}: {change}")
     say(f"{dataset}: {_summary(outcome, check=check)}")
+    if missing:
+        say(f"{dataset}: {missing} trainings without a model in MLflow, since their weights or splits are not here")
     return outcome
 
 

@@ -9,6 +9,7 @@ from resblock import paths
 from resblock.data.splits import read_description, read_split
 from resblock.params import read_params
 from resblock.spec import RunKey
+from resblock.stages.models import log_training
 from resblock.stages.results import trained
 from resblock.stages.terminal import epoch_line, say, step_bar, warn
 from resblock.stages.tracked import tracked
@@ -32,7 +33,9 @@ def run(key: RunKey) -> None:
     from resblock.training.fit import backend_versions, fit  # Keras, now quiet
     from resblock.training.manifest import make_manifest
 
-    manifest = make_manifest(key, recipe, data_digest=dataset.digest, threads=threads, versions=backend_versions())
+    manifest = make_manifest(
+        key, recipe.model_dump(), data_digest=dataset.digest, threads=threads, versions=backend_versions()
+    )
     checkpoint = Checkpoint(paths.CHECKPOINTS, manifest["key"])
     with (
         checkpoint.held(str(key), warn),
@@ -54,7 +57,8 @@ def run(key: RunKey) -> None:
         write_cost(paths.cost(key), cost)
         if result.status == "diverged":
             warn(f"{key}: diverged in epoch {len(result.curve)}; recorded as such")
-        tracker.complete(trained(key))
+        tracker.complete(lambda: trained(key))
+        log_training(tracker, key)
 
 
 def _observers(key: RunKey, epochs: int, tracker: StageRun, move: Callable[[int, int, int], None]) -> Observers:

@@ -12,7 +12,9 @@ import mlflow
 from filelock import FileLock
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
+from resblock.errors import UserError
 from resblock.tracking.view import save_view
 
 DATABASE = Path("mlflow.db")
@@ -22,6 +24,8 @@ SQLITE = "sqlite:///"
 
 # A server that does not answer must not hold up a training: MLflow's own defaults wait for many minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+# Of a run on a server, MLflow prints the address of a page that shows nothing of the study.
+QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 LOCK_PATIENCE = 60  # seconds; the lock on making the store is held for two or three
 PAGE = 1000  # runs asked for at once
 
@@ -48,10 +52,11 @@ def open_store() -> mlflow.MlflowClient:
     MLflow leaves an SQLite file broken when several processes are the first to use it (its tables are made twice), so
     each passes through one lock.
     """
-    for name, value in PATIENCE.items():
+    for name, value in {**PATIENCE, **QUIET}.items():
         os.environ.setdefault(name, value)
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for noisy in ("mlflow", "alembic", "urllib3"):  # a failure reaches the caller, and is said once and in words
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     uri = tracking_uri()
     with _made_once():
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)  # makes the tables
@@ -69,6 +74,19 @@ def _made_once() -> Generator[None]:
         return
     with FileLock(f"{file}.lock", timeout=LOCK_PATIENCE):
         yield
+
+
+@contextmanager
+def required_store(*, check: bool) -> Generator[None]:
+    """Turn a store that cannot be read (for a `check`) or written into a UserError that says what to do."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(
+            f"MLflow at {tracking_uri()} cannot be {'read' if check else 'brought up to date'}: {reason}. "
+            "Mend that, or name another store in MLFLOW_TRACKING_URI, and call resblock sync again"
+        ) from None
 
 
 def find_experiment(client: mlflow.MlflowClient, dataset: str) -> Experiment | None:

@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
-from resblock.errors import UserError
 from resblock.tracking.reconcile import Lack, add_artifacts, add_figures, find_lack, milliseconds
 from resblock.tracking.result import KEY_TAG, NAME_TAG, PARENT_TAG, SUPERSEDED_TAG, Result
 from resblock.tracking.runs import create_run, is_being_written
@@ -22,7 +19,7 @@ from resblock.tracking.store import (
     ensure_experiment,
     find_experiment,
     open_store,
-    tracking_uri,
+    required_store,
 )
 
 
@@ -50,23 +47,16 @@ def synchronize(dataset: str, about: str, results: Sequence[Result], *, check: b
     if check and file and not file.exists():  # a look must not make a store
         outcome.changes = [f"{result.name}: not in MLflow" for result in results]
         return outcome
-    try:
+    with required_store(check=check), _one_at_a_time():
         client = open_store()
-        with _one_at_a_time():
-            experiment = find_experiment(client, dataset) if check else ensure_experiment(client, dataset, about)
-            experiment_id = str(experiment.experiment_id) if experiment else ""
-            runs = all_runs(client, experiment_id) if experiment else []
-            outcome.experiment_id = experiment_id
-            work = _Synchronization(client, experiment_id, runs, outcome, check)
-            for result in results:
-                work.show(result)
-            work.end_the_dead()
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(
-            f"MLflow at {tracking_uri()} cannot be {'read' if check else 'brought up to date'}: {reason}. "
-            "Mend that, or name another store in MLFLOW_TRACKING_URI, and call resblock sync again"
-        ) from None
+        experiment = find_experiment(client, dataset) if check else ensure_experiment(client, dataset, about)
+        experiment_id = str(experiment.experiment_id) if experiment else ""
+        runs = all_runs(client, experiment_id) if experiment else []
+        outcome.experiment_id = experiment_id
+        work = _Synchronization(client, experiment_id, runs, outcome, check)
+        for result in results:
+            work.show(result)
+        work.end_the_dead()
     return outcome
 
 

@@ -20,6 +20,7 @@ def prepare_backend(threads: int) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     count = threads or available_cores()
+    os.environ["NPROC"] = str(count)  # JAX's threads on a CPU
     with _quiet_stderr():
         keras = importlib.import_module("keras")
         if keras.backend.backend() == "tensorflow":
@@ -27,6 +28,8 @@ def prepare_backend(threads: int) -> int:
             tensorflow.config.threading.set_intra_op_parallelism_threads(count)
             tensorflow.config.threading.set_inter_op_parallelism_threads(count)
             tensorflow.zeros(1)  # start the runtime here, where its greetings are not heard
+        else:
+            keras.ops.zeros(1)
     return count
 
 
@@ -35,13 +38,30 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def accelerator() -> str | None:
+    """Return the kind of the device that Keras computes on, or None where that is the processor."""
+    keras = importlib.import_module("keras")
+    if all(device.startswith("cpu") for device in keras.distribution.list_devices()):
+        return None
+    if keras.backend.backend() == "jax":
+        return str(importlib.import_module("jax").devices()[0].device_kind)
+    tensorflow = importlib.import_module("tensorflow")
+    card = tensorflow.config.list_physical_devices("GPU")[0]
+    return str(tensorflow.config.experimental.get_device_details(card).get("device_name", card.name))
+
+
 def machine_name() -> str:
-    """Return the processor's name, as far as the system tells it, and the system's."""
+    """Return the name of what computes, as far as the system tells it, and the system's."""
+    name = (accelerator() if "keras" in sys.modules else None) or _processor() or platform.machine()
+    return f"{name}, {platform.system()}"
+
+
+def _processor() -> str | None:
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {platform.system()}"
-    return f"{platform.processor() or platform.machine()}, {platform.system()}"
+                return line.partition(":")[2].strip()
+    return platform.processor() or None
 
 
 def emulates_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -49,8 +69,7 @@ def emulates_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
     False where a graphics card computes, and where the system does not list the processor's features.
     """
-    keras = importlib.import_module("keras")
-    if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
+    if accelerator():
         return False
     try:
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()

@@ -1,11 +1,12 @@
-"""One optimiser step, compiled: the place where a backend's speed-ups live.
+"""Optimiser steps, compiled: the place where a backend's speed-ups live.
 
 An engine keeps the images where the computation runs, and takes which of them to use in each step.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -17,25 +18,25 @@ from resblock.errors import UserError
 class Engine(Protocol):
     """What the training loop asks of a backend."""
 
-    def step(self, indices: np.ndarray) -> Any:
-        """Take one optimiser step on the images at `indices`, int32 (batch,).
+    def train(self, batches: Sequence[np.ndarray], moved: Callable[[int], None]) -> np.ndarray:
+        """Take one optimiser step on the images at each of `batches`, int32 (batch,), and wait for the last.
 
-        Returns a handle on (summed cross-entropy, correct predictions); the work may still be going on.
-        """
-        ...
-
-    def collect(self, handles: list[Any]) -> np.ndarray:
-        """Wait for the steps behind `handles`.
-
-        Returns float64 (step, 2): summed cross-entropy and correct predictions.
+        `moved` is told how many steps have been handed over. Returns float64 (step, 2): the batch's summed
+        cross-entropy and correct predictions, before the step.
         """
         ...
 
 
 def make_engine(model: keras.Model, optimizer: keras.optimizers.Optimizer, split: Split) -> Engine:
     """Return the engine of the backend that Keras runs on. Raises UserError where there is none."""
-    if keras.backend.backend() == "tensorflow":
-        from resblock.training.tensorflow_engine import TensorFlowEngine
+    match keras.backend.backend():
+        case "tensorflow":
+            from resblock.training.tensorflow_engine import TensorFlowEngine
 
-        return TensorFlowEngine(model, optimizer, split)
-    raise UserError(f"KERAS_BACKEND: got {keras.backend.backend()}; trainings run on tensorflow only")
+            return TensorFlowEngine(model, optimizer, split)
+        case "jax":
+            from resblock.training.jax_engine import JaxEngine
+
+            return JaxEngine(model, optimizer, split)
+        case other:
+            raise UserError(f"KERAS_BACKEND: got {other}, must be tensorflow or jax")

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from resblock.data.splits import Split
+from resblock.data.splits import DatasetDescription, Split
 from resblock.errors import UserError
 from resblock.model.cost import count_multiply_adds, count_parameters
 from resblock.model.network import build_model
 from resblock.seeds import generator
-from resblock.spec import RunKey
+from resblock.spec import ModelSpec, RunKey
 from resblock.training.backend import machine_name
 from resblock.training.checkpoint import Checkpoint, Progress
-from resblock.training.engine import Engine, make_engine
 from resblock.training.inference import accuracy, cross_entropy, predict, reestimated, reestimation_images
-from resblock.training.optimization import make_optimizer
 from resblock.training.run import Cost, EpochRow, Run
+from resblock.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from resblock.params import Recipe
@@ -65,11 +64,13 @@ def fit(
     checkpoint: Checkpoint,
     threads: int,
     observers: Observers | None = None,
+    trainer: Trainer | None = None,
 ) -> tuple[Run, Cost]:
     """Train the network of `key` and return its results and their cost.
 
     `manifest` goes into the run as it is. A process that was killed goes on from `checkpoint`, which the caller holds
-    until it has written the results. A loss that is not finite ends the training with status ``diverged``.
+    until it has written the results. A loss that is not finite ends the training with status ``diverged``. `trainer`
+    is one made for the same spec, images and recipe, whose compiled step is used again.
 
     Raises UserError where a batch is larger than the training set, and OSError where `checkpoint` cannot be written.
     """
@@ -80,30 +81,21 @@ def fit(
             f"train.{key.dataset}.batch_size: got {recipe.batch_size}, must be at most {images}, "
             "the number of training images (params.yaml)"
         )
-    height, width, channels = train.images.shape[1:]
-    model = build_model(key.spec, (height, width, channels), classes, recipe, key.seed)
-    steps = math.ceil(images / recipe.batch_size)
-    optimizer = make_optimizer(recipe, recipe.epochs * steps)
-    optimizer.build(model.trainable_variables)
-    engine = make_engine(model, optimizer, train)
+    trainer = trainer or Trainer(key.spec, train, classes=classes, recipe=recipe, seed=key.seed)
+    trainer.start(key.seed)
+    model = trainer.model
     statistics_images = reestimation_images(train, recipe.reestimate_images, key.seed)
 
-    state = _State(datetime.now(UTC).isoformat(timespec="seconds"))
-    if (progress := checkpoint.load(observers.warnings)) and _restore(model, optimizer, progress, observers):
-        state = _State(
-            progress.started, list(progress.curve), list(progress.epoch_seconds), list(progress.train_seconds)
-        )
-        observers.resumed(state.curve)
-
+    state = _resume(trainer, checkpoint, observers)
     for epoch in range(len(state.curve) + 1, recipe.epochs + 1):
         if state.curve and not math.isfinite(state.curve[-1].loss):
             break
         begin = time.perf_counter()
-        loss, correct = _train_epoch(engine, images, recipe.batch_size, key.seed, epoch, observers)
+        loss, correct = _train_epoch(trainer, recipe.batch_size, key.seed, epoch, observers)
         state.train_seconds.append(time.perf_counter() - begin)
         row = EpochRow(
             epoch=epoch,
-            learning_rate=_rate_at(optimizer, epoch * steps - 1),
+            learning_rate=trainer.rate_at(epoch * trainer.steps - 1),
             loss=loss,
             accuracy=correct,
             **_validate(model, validation, statistics_images, key.seed, finite=math.isfinite(loss)),
@@ -111,9 +103,7 @@ def fit(
         state.curve.append(row)
         state.epoch_seconds.append(time.perf_counter() - begin)
         checkpoint.save(
-            Progress(
-                _variables(model, optimizer), state.started, state.curve, state.epoch_seconds, state.train_seconds
-            ),
+            Progress(trainer.state(), state.started, state.curve, state.epoch_seconds, state.train_seconds),
             observers.warnings,
         )
         observers.epochs(row)
@@ -122,7 +112,7 @@ def fit(
         manifest=manifest,
         status="finished" if math.isfinite(state.curve[-1].loss) else "diverged",
         curve=state.curve,
-        weights={variable.path: keras.ops.convert_to_numpy(variable) for variable in model.weights},
+        weights=trainer.weights(),
     )
     cost = Cost(
         started=state.started,
@@ -143,23 +133,47 @@ def backend_versions() -> dict[str, str]:
 
 
 def load_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
-    """Put a run's weights into a network of the same spec."""
+    """Put a run's weights into a network of the same spec. Raises ValueError where one is missing."""
+    if missing := [variable.path for variable in model.weights if variable.path not in weights]:
+        raise ValueError(f"the weights lack {missing[0]}; other code than this has made them")
     for variable in model.weights:
         variable.assign(weights[variable.path])
 
 
-def _train_epoch(
-    engine: Engine, images: int, batch_size: int, seed: int, epoch: int, observers: Observers
-) -> tuple[float, float]:
-    """Show every training image once, in the order of (seed, epoch); return mean loss and accuracy."""
+def trained_network(run: Run, dataset: DatasetDescription) -> keras.Model:
+    """Return the network that `run` trained on `dataset`, with its weights and its statistics as trained."""
+    from resblock.params import Recipe  # needs pydantic, which a machine that only trains may lack
+
+    spec, recipe = ModelSpec.parse(run.manifest["variant"]), Recipe.model_validate(run.manifest["recipe"])
+    model = build_model(spec, dataset.image_shape, len(dataset.classes), recipe, int(run.manifest["seed"]))
+    load_weights(model, run.weights)
+    return model
+
+
+def _resume(trainer: Trainer, checkpoint: Checkpoint, observers: Observers) -> _State:
+    """Put the trainer where an earlier process left it, if one did, and return what that one had seen."""
+    progress = checkpoint.load(observers.warnings)
+    if progress is None:
+        return _State(datetime.now(UTC).isoformat(timespec="seconds"))
+    if not trainer.restore(progress.variables):
+        observers.warnings("the checkpoint does not fit this network; starting from the first epoch")
+        return _State(datetime.now(UTC).isoformat(timespec="seconds"))
+    observers.resumed(progress.curve)
+    return _State(progress.started, list(progress.curve), list(progress.epoch_seconds), list(progress.train_seconds))
+
+
+def _train_epoch(trainer: Trainer, batch_size: int, seed: int, epoch: int, observers: Observers) -> tuple[float, float]:
+    """Show every training image once, in the order of (seed, epoch); return mean loss and accuracy.
+
+    The loss is NaN where a weight is not finite: ReLU may hide that from the loss.
+    """
+    images = trainer.images
     order = generator(seed, "order", epoch).permutation(images).astype(np.int32)
     batches = [order[start : start + batch_size] for start in range(0, images, batch_size)]
-    handles: list[Any] = []
-    for number, batch in enumerate(batches, start=1):
-        handles.append(engine.step(batch))
-        observers.steps(epoch, number, len(batches))
-    loss, correct = engine.collect(handles).sum(axis=0) / images
-    return float(loss), float(correct)
+    sums = trainer.engine.train(batches, lambda done: observers.steps(epoch, done, len(batches)))
+    loss, correct = sums.sum(axis=0) / images
+    finite = all(np.isfinite(values).all() for values in trainer.weights().values())
+    return float(loss) if finite else math.nan, float(correct)
 
 
 def _validate(
@@ -179,36 +193,3 @@ def _validate(
         "validation_loss_reestimated": cross_entropy(fresh, labels),
         "validation_accuracy_reestimated": accuracy(fresh, labels),
     }
-
-
-def _rate_at(optimizer: keras.optimizers.Optimizer, step: int) -> float:
-    """Return the learning rate of `step`, counted from 0."""
-    schedule = getattr(optimizer, "_learning_rate")  # noqa: B009  (the public property gives the next step's rate)
-    rate = schedule(step) if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) else schedule
-    return float(f"{float(keras.ops.convert_to_numpy(rate)):.6g}")  # what float32 holds of 0.001 is no 0.001
-
-
-def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, np.ndarray]:
-    return {name: keras.ops.convert_to_numpy(variable) for name, variable in _named(model, optimizer).items()}
-
-
-def _named(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
-    """Name every variable that the next step reads: weights, moving averages, random states, optimiser state."""
-    return {
-        **{f"model/{number}/{variable.name}": variable for number, variable in enumerate(model.variables)},
-        **{f"optimizer/{number}/{variable.name}": variable for number, variable in enumerate(optimizer.variables)},
-    }
-
-
-def _restore(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress, observers: Observers
-) -> bool:
-    """Put the saved variables back; report and refuse a checkpoint that does not fit."""
-    named = _named(model, optimizer)
-    kinds = {name: (tuple(variable.shape), str(variable.dtype)) for name, variable in named.items()}
-    if kinds != {name: (value.shape, str(value.dtype)) for name, value in progress.variables.items()}:
-        observers.warnings("the checkpoint does not fit this network; starting from the first epoch")
-        return False
-    for name, variable in named.items():
-        variable.assign(progress.variables[name])
-    return True

@@ -19,8 +19,14 @@ BATCH = 500  # images a forward pass; decides memory and the last bits, no more
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Return logits, float32 (n, class), for raw images, uint8 (n, height, width, channel).
 
-    Runs eagerly: for the few passes an evaluation needs, tracing a graph would take longer than the work.
+    On TensorFlow it runs eagerly: for the few passes an evaluation needs, tracing a graph would take longer than the
+    work.
     """
+    if keras.backend.backend() == "jax":
+        from resblock.training.jax_engine import forward
+
+        logits = forward(model)
+        return np.concatenate([logits(batch) for batch in _batches(images)])
     parts = [keras.ops.convert_to_numpy(model(batch, training=False)) for batch in _batches(images)]
     return np.concatenate(parts)
 

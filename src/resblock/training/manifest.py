@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import resblock
 from resblock.files import digest_sources, digest_tree
 from resblock.spec import RunKey
 
-if TYPE_CHECKING:
-    from resblock.params import Recipe
-
 ROOMS = ("model", "training", "seeds.py", "spec.py")  # the code that decides what a training gives
 
 
 def make_manifest(
-    key: RunKey, recipe: Recipe, *, data_digest: str, threads: int, versions: dict[str, str]
+    key: RunKey, recipe: Mapping[str, Any], *, data_digest: str, threads: int, versions: dict[str, str]
 ) -> dict[str, Any]:
     """Return the run's manifest; its ``key`` changes when anything does that decides the result."""
     package = Path(resblock.__file__).parent
@@ -28,7 +26,7 @@ def make_manifest(
         "depth": key.spec.depth,
         "seed": key.seed,
         "recipe_name": key.recipe,
-        "recipe": recipe.model_dump(),
+        "recipe": dict(recipe),
         "data": data_digest,
         "code": digest_sources(*(package / room for room in ROOMS)),
         "threads": threads,

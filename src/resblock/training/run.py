@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from resblock.files import arrays_bytes, json_bytes, read_arrays, read_json, write_json, write_together
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Status = Literal["finished", "diverged"]
 
@@ -76,7 +81,8 @@ class Run:
         return {"status": self.status, "epochs": len(self.curve), **last}
 
 
-METRIC_NAMES = tuple(field.name for field in fields(EpochRow) if field.name != "epoch")
+_COLUMNS = [field.name for field in fields(EpochRow)]
+METRIC_NAMES = tuple(name for name in _COLUMNS if name != "epoch")
 
 
 def write_run(folder: Path, run: Run) -> None:
@@ -84,11 +90,10 @@ def write_run(folder: Path, run: Run) -> None:
 
     On a full disk, what stood there before stays whole.
     """
-    curve = curve_frame(run.curve).to_csv(index=False, lineterminator="\n")
     write_together(
         {
             folder / WEIGHTS: arrays_bytes(run.weights),
-            folder / CURVE: curve.encode(),
+            folder / CURVE: _curve_bytes(run.curve),
             folder / METRICS: json_bytes(run.metrics),
             folder / MANIFEST: json_bytes({**run.manifest, "status": run.status}),
         }
@@ -104,9 +109,11 @@ def read_run(folder: Path) -> Run:
 
 def read_curve(folder: Path) -> list[EpochRow]:
     """Read the curve of the run in `folder`; needs no weights."""
-    frame = pd.read_csv(folder / CURVE)
-    rows = frame.to_dict("records")
-    return [EpochRow(epoch=int(row.pop("epoch")), **{str(k): float(v) for k, v in row.items()}) for row in rows]
+    with (folder / CURVE).open(encoding="utf-8", newline="") as file:
+        return [
+            EpochRow(epoch=int(row.pop("epoch")), **{name: float(text or math.nan) for name, text in row.items()})
+            for row in csv.DictReader(file)
+        ]
 
 
 def write_cost(path: Path, cost: Cost) -> None:
@@ -123,4 +130,16 @@ def read_cost(path: Path) -> Cost:
 
 def curve_frame(curve: Sequence[EpochRow]) -> pd.DataFrame:
     """Return one row per epoch, columns as in `EpochRow`."""
-    return pd.DataFrame([asdict(row) for row in curve], columns=[field.name for field in fields(EpochRow)])
+    import pandas as pd  # a GPU's machine trains without
+
+    return pd.DataFrame([asdict(row) for row in curve], columns=_COLUMNS)
+
+
+def _curve_bytes(curve: Sequence[EpochRow]) -> bytes:
+    """Return a CSV whose numbers read back bit for bit; a missing one is empty."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in curve:
+        writer.writerow({name: "" if value != value else value for name, value in asdict(row).items()})
+    return text.getvalue().encode()

@@ -1,0 +1,1 @@
+"""A trained network outside the study: pictures in, classes out."""

@@ -1,0 +1,204 @@
+"""What a trained network sees in pictures: not a stage of the pipeline, but the use of its results."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from resblock import paths
+from resblock.data.splits import DESCRIPTION, DatasetDescription, read_description, read_split
+from resblock.errors import UserError
+from resblock.evaluation.champion import best_seed, champion
+from resblock.evaluation.score import SCORES, Score, read_scores
+from resblock.evaluation.study import Study
+from resblock.params import read_params
+from resblock.serving.pictures import PictureError, looks_inverted, read_picture
+from resblock.spec import ModelSpec, RunKey
+from resblock.stages.terminal import warn
+from resblock.training.backend import prepare_backend
+from resblock.training.run import MANIFEST, WEIGHTS, Run, read_run
+
+if TYPE_CHECKING:
+    from resblock.serving.classifier import Prediction
+
+EXAMPLES = 50  # images that show what background a data set's pictures have
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which network is asked. What is None, the results decide."""
+
+    dataset: str | None = None
+    spec: ModelSpec | None = None
+    seed: int | None = None
+    model_uri: str | None = None
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A network's files, read."""
+
+    run: Run
+    dataset: DatasetDescription
+    examples: np.ndarray  # of the data set, uint8 (n, height, width, channel)
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What identifies the network."""
+        return {name: self.run.manifest[name] for name in ("dataset", "variant", "seed", "key")}
+
+
+def run(pictures: Sequence[Path], choice: Choice, *, top: int | None, invert: bool, as_json: bool) -> bool:
+    """Print what the chosen network sees in each of `pictures`; return whether all could be read.
+
+    Without a choice it is the champion of the first data set of the study that has results. Files that cannot be read
+    are told of on the error stream, the others are answered.
+    """
+    trained = _trained(choice)
+    read, problems = _read(pictures, trained, invert=invert)
+    predictions = _predict(trained, read)
+    if as_json:
+        _print_json(trained, pictures, predictions, problems, top)
+    else:
+        _print_table(trained, predictions, top or 1)
+    for picture, problem in problems.items():
+        print(f"resblock: {picture}: {problem}", file=sys.stderr)
+    return not problems
+
+
+def _trained(choice: Choice) -> _Trained:
+    if choice.model_uri is not None:
+        from resblock.tracking.models import download_model
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder, examples = download_model(choice.model_uri, Path(scratch))
+            return _Trained(read_run(folder), read_description(folder), examples)
+    key = _key(choice)
+    folder, splits = paths.run(key), paths.splits(key.dataset)
+    for path, stage in ((folder / MANIFEST, key.stage), (folder / WEIGHTS, key.stage), (splits / DESCRIPTION, "")):
+        if not path.is_file():
+            stage = stage or f"preprocess@{key.dataset}"
+            raise UserError(f"{path}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
+    return _Trained(read_run(folder), read_description(splits), read_split(splits, "validation").images[:EXAMPLES])
+
+
+def _key(choice: Choice) -> RunKey:
+    """Return the training that `choice` means, by the scores that `evaluate` has written."""
+    dataset = choice.dataset or _first_evaluated()
+    if choice.spec and choice.seed is not None:
+        return RunKey(dataset, choice.spec, choice.seed)
+    if not (paths.evaluation(dataset) / SCORES).is_file():
+        raise UserError(
+            f"{paths.evaluation(dataset) / SCORES}: is not here, so no network is known to be the best; "
+            f"`dvc repro evaluate@{dataset}` finds out, or name one with --variant and --seed"
+        )
+    scores = read_scores(paths.evaluation(dataset))
+    wanted = [score for score in scores if choice.seed in (None, score.seed) and choice.spec in (None, score.spec)]
+    best = _best(dataset, wanted, choice)
+    if best is None:
+        raise UserError(
+            f"no training on {dataset} that was asked for has finished; "
+            f"finished are {', '.join(_finished(scores)) or 'none'}"
+        )
+    return RunKey(dataset, best.spec, best.seed)
+
+
+def _best(dataset: str, scores: Sequence[Score], choice: Choice) -> Score | None:
+    """Return the best seed of a named network, or the champion, among `scores`."""
+    if choice.spec:
+        return best_seed(scores) if any(score.status == "finished" for score in scores) else None
+    best = champion(Study(dataset, tuple(scores)))
+    return best.score if best else None
+
+
+def _finished(scores: Sequence[Score]) -> list[str]:
+    return [f"{score.variant} seed {score.seed}" for score in scores if score.status == "finished"]
+
+
+def _first_evaluated() -> str:
+    datasets = read_params(paths.PARAMS).study.datasets
+    for dataset in datasets:
+        if (paths.evaluation(dataset) / SCORES).is_file():
+            return dataset
+    raise UserError(f"nothing has been evaluated yet; run `resblock run {datasets[0]}` first")
+
+
+def _read(
+    pictures: Sequence[Path], trained: _Trained, *, invert: bool
+) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
+    """Read the pictures; return images by file, and what is wrong with the others."""
+    images: dict[Path, np.ndarray] = {}
+    problems: dict[Path, str] = {}
+    for picture in pictures:
+        try:
+            images[picture] = read_picture(picture, trained.dataset.image_shape, invert=invert)
+        except PictureError as error:
+            problems[picture] = str(error)
+            continue
+        if looks_inverted(images[picture], trained.examples):
+            wanted = "as it is, without --invert" if invert else "with --invert"
+            warn(f"{picture}: its background is unlike that of {trained.dataset.name}; try it {wanted}")
+    return images, problems
+
+
+def _predict(trained: _Trained, images: dict[Path, np.ndarray]) -> dict[Path, Prediction]:
+    if not images:
+        return {}
+    prepare_backend(trained.run.manifest["threads"])
+    from resblock.serving.classifier import load_classifier  # Keras, quiet by now
+
+    try:
+        classifier = load_classifier(trained.run, trained.dataset)
+    except ValueError as error:
+        raise UserError(
+            f"{trained.run.manifest['stage']}: {error}; train it again, or use the code it came from"
+        ) from None
+    return dict(zip(images, classifier.predict(np.stack(list(images.values()))), strict=True))
+
+
+def _print_json(
+    trained: _Trained,
+    pictures: Sequence[Path],
+    predictions: dict[Path, Prediction],
+    problems: dict[Path, str],
+    top: int | None,
+) -> None:
+    rows = [
+        {"file": str(picture), "error": problems[picture]}
+        if picture in problems
+        else {"file": str(picture), **predictions[picture].tree(top)}
+        for picture in pictures
+    ]
+    print(json.dumps({"model": trained.model, "predictions": rows}, indent=2, ensure_ascii=False))
+
+
+def _print_table(trained: _Trained, predictions: dict[Path, Prediction], top: int) -> None:
+    """Print a table on a terminal, and elsewhere lines of file, class and probability between tabs."""
+    rows = [
+        (str(picture), name, f"{probability:.4f}")
+        for picture, prediction in predictions.items()
+        for name, probability in prediction.top(top).items()
+    ]
+    console = Console()
+    if not console.is_terminal:
+        for row in rows:
+            print("\t".join(row))
+        return
+    model = trained.model
+    table = Table(title=f"{model['variant']}, seed {model['seed']}, on {model['dataset']}", title_justify="left")
+    table.add_column("picture", overflow="fold")
+    table.add_column("class")
+    table.add_column("probability", justify="right")
+    for number, (picture, name, probability) in enumerate(rows):
+        table.add_row(picture if number % top == 0 else "", name, probability)
+    if rows:
+        console.print(table)

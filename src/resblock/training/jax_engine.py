@@ -1,0 +1,87 @@
+"""The step on JAX: images stay on the device, and one call takes many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from resblock.data.splits import Split
+
+STEPS_PER_CALL = 50  # Python and transfers cost per call; more would only make progress jump
+
+State = tuple[list[Any], list[Any], list[Any]]  # trainable variables, the other ones, the optimiser's
+
+
+class JaxEngine:
+    """Keeps images and variables on the device; Keras' variables are brought up to date after each epoch."""
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, split: Split) -> None:
+        images, labels = jax.device_put(split.images), jax.device_put(split.labels)
+
+        def objective(trainable: list[Any], others: list[Any], batch: Any, answers: Any) -> tuple[Any, Any]:
+            logits, others, penalties = model.stateless_call(
+                trainable, others, batch, training=True, return_losses=True
+            )
+            likelihoods = jnp.take_along_axis(jax.nn.log_softmax(logits), answers[:, None], axis=-1)[:, 0]  # (batch,)
+            return -jnp.mean(likelihoods) + sum(penalties), (others, logits, likelihoods)
+
+        def step(state: State, indices: Any) -> tuple[State, Any]:
+            trainable, others, moments = state
+            batch, answers = images[indices], labels[indices]
+            differentiate: Any = jax.value_and_grad(objective, has_aux=True)
+            (_, (others, logits, likelihoods)), gradients = differentiate(trainable, others, batch, answers)
+            trainable, moments = optimizer.stateless_apply(moments, gradients, trainable)
+            correct = jnp.sum(jnp.argmax(logits, axis=-1) == answers)
+            return (trainable, others, moments), jnp.stack([-jnp.sum(likelihoods), correct.astype(jnp.float32)])
+
+        self._steps: Any = jax.jit(lambda state, indices: jax.lax.scan(step, state, indices), donate_argnums=0)
+        self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+
+    def train(self, batches: Sequence[np.ndarray], moved: Callable[[int], None]) -> np.ndarray:
+        # Donated memory must be nobody else's.
+        state: Any = tuple([jnp.copy(variable.value) for variable in group] for group in self._variables)
+        sums: list[Any] = []
+        done = 0
+        for call in _calls(batches):
+            state, pairs = self._steps(state, jnp.asarray(call))
+            sums.append(pairs)
+            done += len(call)
+            moved(done)
+        for group, values in zip(self._variables, state, strict=True):
+            for variable, value in zip(group, values, strict=True):
+                variable.assign(value)
+        return np.concatenate([np.asarray(pairs, np.float64) for pairs in sums])
+
+
+def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from raw images to logits at inference, compiled once for each network."""
+    compiled = _compiled(model)
+    trainable = [variable.value for variable in model.trainable_variables]
+    others = [variable.value for variable in model.non_trainable_variables]
+    return lambda images: np.asarray(compiled(trainable, others, images))
+
+
+@lru_cache(maxsize=1)
+def _compiled(model: keras.Model) -> Any:
+    def logits(trainable: list[Any], others: list[Any], images: Any) -> Any:
+        return cast(Any, model.stateless_call(trainable, others, images, training=False))[0]
+
+    return jax.jit(logits)
+
+
+def _calls(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Put batches of one size together, up to STEPS_PER_CALL; an epoch's last batch may be smaller."""
+    calls: list[np.ndarray] = []
+    group: list[np.ndarray] = []
+    for batch in batches:
+        if group and (len(group) == STEPS_PER_CALL or len(batch) != len(group[0])):
+            calls.append(np.stack(group))
+            group = []
+        group.append(batch)
+    return [*calls, np.stack(group)]

@@ -1,0 +1,68 @@
+"""Many writers on one server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.server.services import S3, MlflowServer, Postgres, environment
+
+pytestmark = pytest.mark.server
+
+WRITERS, STEPS = 8, 20
+WRITE = f"""
+import sys
+from pathlib import Path
+from resblock.tracking.result import Artifact, DataInput, Result
+from resblock.tracking.stage import track
+number = sys.argv[1]
+page = Path(number); page.write_text(number)
+data = DataInput("digits", "the digest", "training", "scikit-learn", {{"images": 1293}})
+opening = dict(name=f"train@digits-cnn-4-{{number}}", dataset="digits", key=f"key {{number}}", inputs=(data,))
+opening["params"] = {{"seed": number}}
+curve = {{step: {{"loss": int(number) + 1 / step}} for step in range(1, {STEPS} + 1)}}
+with track(Result(**opening), about="text", warn=lambda message: sys.exit(message)) as run:
+    for step, metrics in curve.items():
+        run.epoch(metrics, step)
+    opening |= dict(curve=curve, artifacts=(Artifact("page", page),))
+    run.complete(Result(**opening))
+"""
+
+
+def test_eight_processes_on_an_empty_data_base_lose_and_double_nothing(
+    database_server: Postgres, bucket: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = MlflowServer(tmp_path, database_server.database("empty"), bucket)
+    with server.running():
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITE, str(number)],
+                cwd=tmp_path,
+                env=environment(MLFLOW_TRACKING_URI=server.address),
+            )
+            for number in range(WRITERS)
+        ]
+        assert [process.wait() for process in started] == [0] * WRITERS
+        client = MlflowClient(tracking_uri=server.address)
+        experiments = {experiment.name: experiment for experiment in client.search_experiments()}
+        assert set(experiments) == {"Default", "resblock-digits"}
+        experiment = experiments["resblock-digits"]
+        assert experiment.tags["mlflow.note.content"] == "text"
+        assert "mlflow.sharedViewState.resblock" in experiment.tags
+        runs = client.search_runs([experiment.experiment_id])
+        assert sorted(run.data.tags["resblock.key"] for run in runs) == [f"key {number}" for number in range(WRITERS)]
+        stored = bucket.stored()
+        for run in runs:
+            number = int(run.data.params["seed"])
+            assert run.info.status == "FINISHED"
+            history = client.get_metric_history(run.info.run_id, "loss")
+            assert [(metric.step, metric.value) for metric in history] == [
+                (step, number + 1 / step) for step in range(1, STEPS + 1)
+            ]
+            assert run.inputs is not None
+            assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["digits"]
+            assert f"{experiment.experiment_id}/{run.info.run_id}/artifacts/page" in stored

@@ -1,0 +1,318 @@
+"""Trained networks as MLflow's models: complete, loadable anywhere, registered once, and soft where the store fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.models import Model
+from PIL import Image
+
+from resblock import paths
+from resblock.cli import main
+from resblock.data.splits import read_split
+from resblock.errors import UserError
+from resblock.serving.package import constraints, requirements
+from resblock.spec import ModelSpec, RunKey
+from resblock.stages import sync
+from resblock.stages.models import log_training, model_package
+from resblock.stages.openings import opening_of
+from resblock.tracking.models import download_model, log_model, register_champion
+from resblock.tracking.package import Registration
+from resblock.tracking.stage import track
+
+CNN = RunKey("digits", ModelSpec.parse("cnn-4"), 1)
+TRAININGS = {"digits-cnn-4-0", "digits-cnn-4-1", "digits-residual-8-0"}
+
+
+@pytest.fixture
+def project(small_study: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The small study and its store as the working directory; to be read, not written."""
+    yield from _inside(small_study, monkeypatch)
+
+
+@pytest.fixture
+def without_store(small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the small study that has lost its store."""
+    root = tmp_path / "project"
+    shutil.copytree(small_study, root, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+    yield from _inside(root, monkeypatch)
+
+
+def _inside(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
+    mlflow.set_registry_uri(f"sqlite:///{root / 'mlflow.db'}")
+    yield root
+    mlflow.set_tracking_uri(before[0])
+    mlflow.set_registry_uri(before[1])
+
+
+def client() -> MlflowClient:
+    return MlflowClient()
+
+
+def experiment_id() -> str:
+    experiment = client().get_experiment_by_name("resblock-digits")
+    assert experiment is not None
+    return str(experiment.experiment_id)
+
+
+def models() -> list[LoggedModel]:
+    return list(client().search_logged_models([experiment_id()]))
+
+
+def model_of(key: RunKey) -> LoggedModel:
+    (model,) = (model for model in models() if model.name == str(key))
+    return model
+
+
+def manifest(key: RunKey) -> dict[str, str]:
+    return json.loads(Path(f"runs/digits/{key.spec}/seed-{key.seed}/run.json").read_text())
+
+
+def test_each_finished_training_is_one_ready_model_linked_from_its_run(project: Path) -> None:
+    assert {model.name for model in models()} == TRAININGS
+    assert len(models()) == len(TRAININGS)
+    for model in models():
+        assert model.status == LoggedModelStatus.READY
+        run = client().get_run(str(model.source_run_id))
+        assert run.info.run_name == f"train@{model.name}"
+        assert run.outputs is not None
+        assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+        assert model.tags["resblock.key"] == run.data.tags["resblock.key"]
+
+
+def test_a_model_tells_its_signature_example_and_classes(project: Path) -> None:
+    model = Model.load(f"models:/{model_of(CNN).model_id}")
+    assert model.signature is not None
+    (images,) = model.signature.inputs.inputs
+    assert (images.type, images.shape) == (np.dtype(np.uint8), (-1, 8, 8, 1))
+    assert model.signature.outputs.input_names() == ["class", "probability", "probabilities"]
+    assert model.metadata is not None
+    assert model.metadata["classes"] == list("0123456789")
+    example = model.load_input_example(f"models:/{model_of(CNN).model_id}")
+    assert np.array_equal(example, read_split(project / "data/splits/digits", "validation").images[: len(example)])
+    served = json.loads(model.get_serving_input(f"models:/{model_of(CNN).model_id}"))
+    assert served == {"inputs": example.tolist()}
+
+
+def test_a_model_names_its_exact_environment(project: Path) -> None:
+    file = mlflow.pyfunc.get_model_dependencies(f"models:/{model_of(CNN).model_id}")
+    lines = Path(file).read_text().split("\n")
+    for name in ("keras", "tensorflow", "numpy", "mlflow", "pandas"):
+        assert f"{name}=={version(name)}" in lines
+    pinned = (Path(file).parent / "constraints.txt").read_text().split()
+    for name in ("h5py", "protobuf", "sqlalchemy"):  # what those pull in
+        assert f"{name}=={version(name)}" in pinned
+    assert "pytest" not in "".join(pinned)
+
+
+def test_versions_that_trained_count_more_than_those_installed() -> None:
+    versions = {"keras": "3.0.0", "tensorflow": "2.16.1", "numpy": version("numpy")}
+    assert {"keras==3.0.0", "tensorflow==2.16.1"} <= set(requirements(versions))
+    assert constraints(versions) == []
+    assert constraints({name: version(name) for name in versions})
+
+
+ELSEWHERE = """
+import importlib.util, json, sys
+from pathlib import Path
+
+sys.path = [entry for entry in sys.path if not (Path(entry) / "resblock").is_dir()]
+assert importlib.util.find_spec("resblock") is None
+import mlflow.pyfunc
+from importlib.metadata import packages_distributions
+
+model = mlflow.pyfunc.load_model(sys.argv[1])
+answer = model.predict(model.input_example)
+import resblock
+
+assert "code.zip" in resblock.__file__, resblock.__file__
+owners = packages_distributions()
+used = {owner for name in set(sys.modules) if "." not in name for owner in owners.get(name, ())}
+print(json.dumps({"answer": answer.to_dict("records"), "used": sorted(used - {"resblock"})}))
+"""
+
+
+def test_a_model_loads_where_resblock_is_not_installed_and_needs_only_what_it_names(
+    project: Path, tmp_path: Path
+) -> None:
+    folder, _ = download_model(f"models:/{model_of(CNN).model_id}", tmp_path)
+    model = folder.parent.parent
+    ended = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(model)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout.splitlines()[-1])
+    named = {line.partition("==")[0] for line in (model / "constraints.txt").read_text().split()}
+    assert {name.lower().replace("_", "-") for name in told["used"]} <= named
+    for number, image in enumerate(read_split(project / "data/splits/digits", "validation").images[:3]):
+        Image.fromarray(image[:, :, 0]).save(tmp_path / f"{number}.png")
+    pictures = [str(tmp_path / f"{number}.png") for number in range(3)]
+    ended = CliRunner().invoke(main, ["predict", *pictures, "--variant", "cnn-4", "--seed", "1", "--json"])
+    for row, expected in zip(told["answer"], json.loads(ended.stdout)["predictions"], strict=True):
+        assert row["class"] == expected["class"]
+        assert row["probabilities"] == pytest.approx(expected["probabilities"], rel=1e-4)
+
+
+def test_predict_answers_the_same_by_any_address_of_a_model(project: Path, tmp_path: Path) -> None:
+    image = read_split(project / "data/splits/digits", "test").images[0]
+    Image.fromarray(image[:, :, 0]).save(tmp_path / "picture.png")
+    Image.fromarray(255 - image[:, :, 0]).save(tmp_path / "paper.png")
+    best = client().get_model_version_by_alias("resblock-digits", "champion")
+    run_id = client().get_logged_model(best.source.removeprefix("models:/")).source_run_id
+    name = f"digits-{best.tags['resblock.variant']}-{best.tags['resblock.seed']}"
+    expected = CliRunner().invoke(main, ["predict", str(tmp_path / "picture.png"), "--json"])
+    for uri in ("models:/resblock-digits@champion", f"runs:/{run_id}/{name}", best.source):
+        ended = CliRunner().invoke(main, ["predict", str(tmp_path / "picture.png"), "--json", "--model-uri", uri])
+        assert (ended.exit_code, ended.stdout, ended.stderr) == (0, expected.stdout, "")
+    ended = CliRunner().invoke(main, ["predict", str(tmp_path / "paper.png"), "--model-uri", best.source])
+    assert "try it with --invert" in ended.stderr
+
+
+def test_a_model_that_is_not_there_or_not_ours_is_refused(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be fetched from sqlite"):
+        download_model("models:/resblock-digits@nobody", tmp_path)
+    (tmp_path / "MLmodel").write_text("flavors: {}\n")
+    with pytest.raises(UserError, match="no model that resblock logged"):
+        download_model(str(tmp_path), tmp_path / "copy")
+
+
+def test_the_champion_is_registered_with_its_reason(project: Path) -> None:
+    best = client().get_model_version_by_alias("resblock-digits", "champion")
+    accuracy = {seed: json.loads(Path(f"runs/digits/cnn-4/seed-{seed}/metrics.json").read_text()) for seed in (0, 1)}
+    seed = max(accuracy, key=lambda seed: accuracy[seed]["validation_accuracy"])
+    mean = sum(metrics["validation_accuracy"] for metrics in accuracy.values()) / 2
+    key = manifest(RunKey("digits", ModelSpec.parse("cnn-4"), seed))["key"]
+    assert best.tags == {"resblock.variant": "cnn-4", "resblock.seed": str(seed), "resblock.key": key}
+    assert best.description is not None
+    assert f"cnn-4: mean validation accuracy {mean:.4f} over 2 seeds" in best.description
+    assert "Runner-up: residual-8" in best.description
+    assert len(client().search_model_versions("name = 'resblock-digits'")) == 1
+
+
+def test_logging_or_registering_the_same_result_twice_changes_nothing(without_store: Path) -> None:
+    assert not sync.run([])
+    before = models(), client().search_model_versions("name = 'resblock-digits'")
+    package = model_package(CNN)
+    assert package is not None
+    model = model_of(CNN)
+    assert log_model(client(), str(model.source_run_id), package) == model.model_id
+    best = client().get_model_version_by_alias("resblock-digits", "champion")
+    same = Registration("digits", "train@x", best.tags["resblock.key"], str(best.description), {})
+    assert register_champion(client(), same) == ""
+    assert sync.run([])
+    after = models(), client().search_model_versions("name = 'resblock-digits'")
+    assert [model.to_dictionary() for model in before[0]] == [model.to_dictionary() for model in after[0]]
+    assert [dict(version) for version in before[1]] == [dict(version) for version in after[1]]
+
+
+def test_another_champion_gets_a_version_and_the_alias(without_store: Path) -> None:
+    sync.run([])
+    other = manifest(RunKey("digits", ModelSpec.parse("residual-8"), 0))["key"]
+    champion = Registration("digits", "train@x", other, "by hand", {"resblock.variant": "residual-8"})
+    assert register_champion(client(), champion, check=True) == "is not registered and is not the champion"
+    assert len(client().search_model_versions("name = 'resblock-digits'")) == 1
+    assert register_champion(client(), champion) == "is not registered and is not the champion"
+    best = client().get_model_version_by_alias("resblock-digits", "champion")
+    assert (best.tags["resblock.key"], best.description) == (other, "by hand")
+    assert len(client().search_model_versions("name = 'resblock-digits'")) == 2
+    sync.run([])  # the files know better
+    assert client().get_model_version_by_alias("resblock-digits", "champion").tags["resblock.variant"] == "cnn-4"
+    assert len(client().search_model_versions("name = 'resblock-digits'")) == 2
+    assert register_champion(client(), Registration("digits", "train@x", "unknown", "", {})) is None
+
+
+def test_sync_gives_results_from_files_their_models(without_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not sync.run([], check=True)
+    assert not sync.run([])
+    assert {model.name for model in models()} == TRAININGS
+    assert client().get_model_version_by_alias("resblock-digits", "champion").tags["resblock.variant"] == "cnn-4"
+    assert sync.run([], check=True)
+    client().delete_logged_model(model_of(CNN).model_id)
+    capsys.readouterr()
+    assert not sync.run([], check=True)
+    assert "train@digits-cnn-4-1: its model is not in MLflow" in capsys.readouterr().out
+    assert not sync.run([])
+    assert {model.name for model in models()} == TRAININGS
+
+
+def test_without_weights_there_is_no_model_and_sync_says_so(
+    without_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for weights in without_store.glob("runs/*/*/*/weights.npz"):
+        weights.unlink()
+    assert not sync.run([])
+    assert (
+        "3 trainings without a model in MLflow, since their weights or splits are not here" in capsys.readouterr().out
+    )
+    assert models() == []
+    assert sync.run([], check=True)
+
+
+def test_a_training_by_another_recipe_has_a_model_of_its_own(without_store: Path) -> None:
+    spec = ModelSpec.parse("residual-8")
+    ablated = RunKey("digits", spec, 0, "low-lr")
+    shutil.copytree(paths.run(RunKey("digits", spec, 0)), paths.run(ablated))
+    told = {"stage": ablated.stage, "recipe_name": "low-lr", "key": "0" * 64}
+    file = paths.run(ablated) / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **told}))
+    sync.run([])
+    assert {model.name for model in models()} == TRAININGS | {"low-lr-residual-8-0"}
+    assert model_of(ablated).tags["resblock.key"] == "0" * 64
+    assert model_of(ablated).params["recipe"] == "low-lr"
+
+
+def test_files_that_give_no_model_give_no_package(without_store: Path) -> None:
+    assert model_package(CNN) is not None
+    file = Path("runs/digits/cnn-4/seed-1/run.json")
+    whole = file.read_text()
+    for damage in (('"finished"', '"diverged"'), (manifest(CNN)["data"], "0" * 64)):
+        file.write_text(whole.replace(*damage))
+        assert model_package(CNN) is None
+    file.unlink()
+    assert model_package(CNN) is None
+
+
+def test_a_store_without_room_for_a_model_costs_one_warning_and_sync_completes_it(
+    without_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    warnings: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_model_artifacts", full)
+        with track(opening_of(manifest(CNN)), about="text", warn=warnings.append) as run:
+            log_training(run, CNN)
+            log_training(run, CNN)
+    (warning,) = warnings
+    assert "No space left on device" in warning
+    unfinished = model_of(CNN)
+    assert unfinished.status == LoggedModelStatus.PENDING
+    sync.run([])
+    assert model_of(CNN).status == LoggedModelStatus.READY
+    assert {model.name for model in models()} == TRAININGS
+
+
+def test_tracking_models_needs_no_keras() -> None:
+    code = (
+        "import sys, resblock.tracking.models, resblock.tracking.package, resblock.serving.package\n"
+        "assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
