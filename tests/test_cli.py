@@ -36,7 +36,7 @@ def refused(ended: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in ended.stderr
 
 
-COMMANDS = ("check", "download", "preprocess", "train", "evaluate", "report", "run", "ui", "variants")
+COMMANDS = ("check", "download", "preprocess", "train", "evaluate", "report", "run", "sync", "ui", "variants")
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:

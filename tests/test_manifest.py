@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.sync import write_training
+from ruamel.yaml import YAML
 
 import resblock
-from resblock.files import digest_tree
-from resblock.params import Recipe
+from resblock import paths
+from resblock.data.table import find_dataset
+from resblock.files import digest_tree, write_json
+from resblock.params import Params, Recipe
 from resblock.spec import ModelSpec, RunKey
+from resblock.stages import manifests
 from resblock.training import manifest
 from resblock.training.manifest import make_manifest
 
@@ -75,3 +80,52 @@ def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_rec
 
 def test_the_code_that_decides_a_result_is_there() -> None:
     assert all((Path(resblock.__file__).parent / room).exists() for room in manifest.ROOMS)
+
+
+@pytest.mark.parametrize("stage", ["download", "preprocess", "evaluate", "report"])
+def test_a_manifest_names_the_code_that_dvc_watches(stage: str, root: Path) -> None:
+    deps = YAML(typ="safe").load((root / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    watched = {dep.removeprefix("src/resblock/") for dep in deps if dep.startswith("src/")}
+    assert set(manifests.ROOMS[stage]) == watched
+
+
+def test_other_preparations_and_sources_have_other_keys(params: Params) -> None:
+    digits, cifar10 = find_dataset("digits"), find_dataset("cifar10")
+    chosen = params.preparation("digits")
+    keys = [
+        manifests.of_download(digits)["key"],
+        manifests.of_download(cifar10)["key"],
+        manifests.of_preprocess(digits, chosen)["key"],
+        manifests.of_preprocess(digits, chosen.model_copy(update={"split_seed": 1}))["key"],
+    ]
+    assert len(set(keys)) == len(keys)
+    assert manifests.of_preprocess(digits, chosen)["key"] == keys[2]
+
+
+def test_scores_and_reports_have_other_keys_when_a_training_has(
+    params: Params, make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = params.study.model_copy(update={"variants": ["plain-8"], "seeds": [0]})
+
+    def keys() -> tuple[str, str]:
+        scores = manifests.of_evaluate("digits", study, data_digest="d", threads=1)
+        write_json(paths.manifest("evaluate", "digits"), scores)
+        return scores["key"], manifests.of_report("digits", study, data_digest="d")["key"]
+
+    seen = [keys()]
+    for rate in (0.1, 0.2):
+        write_training(KEY, make_recipe(learning_rate=rate), epochs=1)
+        seen.append(keys())
+    assert len({key for pair in seen for key in pair}) == 6
+    assert keys() == seen[-1]
+
+
+def test_a_changed_cost_changes_no_key(
+    params: Params, make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_training(KEY, make_recipe(), epochs=1)
+    before = manifests.of_report("digits", params.study, data_digest="d")
+    paths.cost(KEY).write_text("{}")
+    assert manifests.of_report("digits", params.study, data_digest="d") == before

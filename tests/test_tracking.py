@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from resblock.tracking.stage import StageDescription, flatten, track
+from resblock.tracking.result import Result, flatten
+from resblock.tracking.stage import track
+from resblock.tracking.store import ensure_experiment, open_store
 
-TRAINING = StageDescription("train@digits-cnn-4-0", "digits", {"depth": 4}, {}, key="abc")
+TRAINING = Result("train@digits-cnn-4-0", "digits", "abc", {"depth": 4})
+CURVE = {1: {"loss": 0.5}, 2: {"loss": 0.4}, 3: {"loss": 0.3}}
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project folder, and nothing said about tracking."""
     monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "RESBLOCK_PARENT_RUN"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -36,7 +42,7 @@ def no_warning(message: str) -> None:
 
 def test_a_run_that_ends_well_is_finished(store: Path) -> None:
     with track(TRAINING, about="text", warn=no_warning) as run:
-        run.epoch({"loss": 0.5, "note": "text", "nothing": None}, 1)
+        run.epoch({"loss": 0.5}, 1)
     (kept,) = runs(store)
     assert kept.info.status == "FINISHED"
     assert kept.info.run_name == "train@digits-cnn-4-0"
@@ -54,38 +60,74 @@ def test_a_run_that_ends_badly_says_how(store: Path, error: type[BaseException],
     assert [run.info.status for run in runs(store)] == [status]
 
 
-def test_a_killed_training_goes_on_in_its_run_without_doubled_steps(store: Path) -> None:
-    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    code = (
-        "from resblock.tracking.stage import *\n"
-        f"description = StageDescription({TRAINING.name!r}, 'digits', {{'depth': 4}}, {{}}, key='abc')\n"
-        "with track(description, about='text', warn=print) as run:\n"
-        f"    run.epoch({{'loss': 0.5}}, 1); run.epoch({{'loss': 0.4}}, 2); {kill}\n"
+def killed(code: str) -> None:
+    """Run `code` within a training's run, in a process that then ends by SIGKILL."""
+    program = (
+        "import os, signal; from resblock.tracking.result import Result; from resblock.tracking.stage import track\n"
+        "result = Result('train@digits-cnn-4-0', 'digits', 'abc', {'depth': 4})\n"
+        "with track(result, about='text', warn=print) as run:\n"
+        f"    {code}; os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+
+
+def test_a_killed_training_goes_on_in_its_run_without_doubled_steps(store: Path) -> None:
+    killed("run.epoch({'loss': 0.5}, 1); run.epoch({'loss': 0.4}, 2)")
     assert [run.info.status for run in runs(store)] == ["RUNNING"]
     with track(TRAINING, about="text", warn=no_warning) as run:
-        for step, loss in ((1, 0.5), (2, 0.4), (3, 0.3)):
-            run.epoch({"loss": loss}, step)
+        for step, values in CURVE.items():
+            run.epoch(values, step)
+        run.complete(lambda: replace(TRAINING, curve=CURVE))
     (kept,) = runs(store)
     history = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}").get_metric_history(kept.info.run_id, "loss")
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (2, 0.4), (3, 0.3)]
     assert kept.info.status == "FINISHED"
 
 
-def test_a_repeated_training_is_a_run_of_its_own_and_gets_the_test_metrics(store: Path) -> None:
+def test_a_training_that_goes_on_elsewhere_with_other_digits_gets_a_run_of_its_own(store: Path) -> None:
+    killed("run.epoch({'loss': 0.51}, 1)")
+    with track(TRAINING, about="text", warn=no_warning) as run:
+        for step, values in CURVE.items():
+            run.epoch(values, step)
+        run.complete(lambda: replace(TRAINING, curve=CURVE))
+    (live,) = [run for run in runs(store) if run.data.tags["resblock.superseded"] == "false"]
+    (older,) = [run for run in runs(store) if run is not live and run.info.run_id != live.info.run_id]
+    history = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}").get_metric_history(live.info.run_id, "loss")
+    assert {metric.step: metric.value for metric in history} == {1: 0.5, 2: 0.4, 3: 0.3}
+    assert (live.info.status, older.info.status) == ("FINISHED", "KILLED")
+
+
+def test_what_no_epoch_logged_is_there_at_the_end(store: Path) -> None:
+    (store / "curve.csv").write_text("epoch,loss\n")
+    with track(TRAINING, about="text", warn=no_warning) as run:
+        run.epoch({"loss": 0.5}, 1)
+        run.complete(
+            lambda: replace(TRAINING, curve=CURVE, metrics={"seconds": 3.0}, tags={"resblock.status": "finished"})
+        )
+    (kept,) = runs(store)
+    assert kept.data.metrics == {"loss": 0.3, "seconds": 3.0}
+    assert kept.data.tags["resblock.status"] == "finished"
+
+
+def test_a_repeated_training_is_a_run_of_its_own_and_the_live_one(store: Path) -> None:
     for _ in range(2):
-        with track(TRAINING, about="text", warn=no_warning):
-            pass
-    evaluation = StageDescription("evaluate@digits", "digits")
-    with track(evaluation, about="text", warn=no_warning) as run:
-        assert run.result_metrics("digits", "abc", {"test_accuracy": 0.9})
-        assert not run.result_metrics("digits", "another key", {"test_accuracy": 0.1})
-    trained = [run for run in runs(store) if run.info.run_name == TRAINING.name]
-    assert len(trained) == 2
-    newest = max(trained, key=lambda run: run.info.start_time)
-    assert newest.data.metrics == {"test_accuracy": 0.9}
-    assert next(run for run in trained if run is not newest).data.metrics == {}
+        with track(TRAINING, about="text", warn=no_warning) as run:
+            run.complete(lambda: TRAINING)
+    newest, older = sorted(runs(store), key=lambda run: -run.info.start_time)
+    assert newest.data.tags["resblock.superseded"] == "false"
+    assert older.data.tags["resblock.superseded"] == "true"
+
+
+def test_the_scores_of_a_result_land_on_its_live_run(store: Path) -> None:
+    for _ in range(2):
+        with track(TRAINING, about="text", warn=no_warning) as run:
+            run.complete(lambda: TRAINING)
+    with track(Result("evaluate@digits", "digits", "def"), about="text", warn=no_warning) as run:
+        run.show(lambda: replace(TRAINING, metrics={"test_accuracy": 0.9}))
+        run.show(lambda: replace(TRAINING, key="another", metrics={"test_accuracy": 0.1}))
+    shown = [run for run in runs(store) if run.data.metrics]
+    assert [run.data.metrics for run in shown] == [{"test_accuracy": 0.9}]
+    assert shown[0].data.tags["resblock.superseded"] == "false"
 
 
 def test_the_run_of_mlflow_run_becomes_the_parent(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,33 +137,79 @@ def test_the_run_of_mlflow_run_becomes_the_parent(store: Path, monkeypatch: pyte
     assert runs(store)[0].data.tags["mlflow.parentRunId"] == "0123456789abcdef"
 
 
+def test_the_parent_that_resblock_run_names_goes_before_the_one_of_mlflow_run(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef")
+    monkeypatch.setenv("RESBLOCK_PARENT_RUN", "fedcba9876543210")
+    with track(TRAINING, about="text", warn=no_warning):
+        pass
+    assert runs(store)[0].data.tags["mlflow.parentRunId"] == "fedcba9876543210"
+
+
+def test_a_plain_stage_has_no_parent(store: Path) -> None:
+    with track(TRAINING, about="text", warn=no_warning):
+        pass
+    assert "mlflow.parentRunId" not in runs(store)[0].data.tags
+
+
 def test_eight_processes_may_be_the_first_to_use_a_store(store: Path) -> None:
     code = (
-        "import sys; from resblock.tracking.stage import *\n"
-        "description = StageDescription(f'train@digits-cnn-4-{sys.argv[1]}', 'digits', {}, {}, key=sys.argv[1])\n"
-        "with track(description, about='text', warn=lambda message: sys.exit(message)) as run:\n"
-        "    [run.epoch({'loss': 1 / step}, step) for step in range(1, 6)]\n"
+        "import sys; from resblock.tracking.result import *; from resblock.tracking.stage import track\n"
+        "splits = tuple(DataInput(f'digits-{s}', s, s, 'a place', {'images': 1}) for s in ('training', 'validation'))\n"
+        "number = sys.argv[1]\n"
+        "result = Result(f'train@digits-cnn-4-{number}', 'digits', number, {'seed': number}, inputs=splits)\n"
+        "curve = {step: {'loss': 1 / step, 'accuracy': 1 - 1 / step} for step in range(1, 31)}\n"
+        "with track(result, about='text', warn=lambda message: sys.exit(message)) as run:\n"
+        "    [run.epoch(values, step) for step, values in curve.items()]\n"
+        "    run.complete(lambda: Result(result.name, 'digits', number, result.params, inputs=splits, curve=curve))\n"
     )
     started = [subprocess.Popen([sys.executable, "-c", code, str(number)]) for number in range(8)]
     assert [process.wait() for process in started] == [0] * 8
     kept = runs(store)
     assert sorted(run.data.tags["resblock.key"] for run in kept) == [str(number) for number in range(8)]
-    assert {run.data.metrics["loss"] for run in kept} == {0.2}
     assert len({run.info.experiment_id for run in kept}) == 1
+    client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
+    for run in kept:
+        assert run.info.status == "FINISHED"
+        assert run.data.params == {"seed": run.data.tags["resblock.key"]}
+        assert run.inputs is not None
+        assert len(run.inputs.dataset_inputs) == 2
+        for name in ("loss", "accuracy"):
+            history = client.get_metric_history(run.info.run_id, name)
+            assert [metric.step for metric in history] == list(range(1, 31))
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////proc/nowhere/mlflow.db"])
-def test_a_store_that_fails_is_warned_of_once_and_stops_nothing(
-    store: Path, monkeypatch: pytest.MonkeyPatch, uri: str
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    warnings: list[str] = []
-    with track(TRAINING, about="text", warn=warnings.append) as run:
-        for step in range(1, 4):
-            run.epoch({"loss": 1.0}, step)
-        run.artifact(store)
-    assert len(warnings) == 1
-    assert warnings[0].startswith("MLflow cannot be written, this stage goes on without it")
+def test_a_view_that_a_person_saved_over_ours_stays(store: Path) -> None:
+    client = open_store()
+    experiment = ensure_experiment(client, "digits", "text")
+    tag = "mlflow.sharedViewState.resblock"
+    ours = ensure_experiment(client, "digits", "text").tags[tag]
+    client.set_experiment_tag(experiment.experiment_id, tag, "a person's")
+    with track(TRAINING, about="text", warn=no_warning):
+        pass
+    assert client.get_experiment(experiment.experiment_id).tags[tag] == "a person's"
+    client.set_experiment_tag(experiment.experiment_id, "resblock.view", "what an older version wrote")
+    ensure_experiment(client, "digits", "text")
+    assert client.get_experiment(experiment.experiment_id).tags[tag] == ours
+
+
+def test_a_deleted_experiment_comes_back_when_something_is_logged(store: Path) -> None:
+    client = open_store()
+    client.delete_experiment(ensure_experiment(client, "digits", "text").experiment_id)
+    with track(TRAINING, about="text", warn=no_warning):
+        pass
+    assert [run.info.status for run in runs(store)] == ["FINISHED"]
+
+
+def test_the_machine_is_watched_while_a_training_runs(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    with track(TRAINING, about="text", warn=no_warning, watch_machine=True) as run:
+        time.sleep(1)
+        run.complete(lambda: TRAINING)
+    (kept,) = runs(store)
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(kept.data.metrics)
+    assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
 
 
 def test_nested_names_are_dotted() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,16 +23,153 @@ def client(finished: Workspace) -> Iterator[MlflowClient]:
     yield MlflowClient(tracking_uri=f"sqlite:///{finished.root / 'mlflow.db'}")
 
 
-@pytest.fixture(scope="module")
-def runs(client: MlflowClient) -> dict[str, Run]:
+STAGES = TRAININGS | AFTERWARDS | {"download@digits", "preprocess@digits"}
+# Where and when a run was written, not what it tells; the parent is the command that caused a live run.
+CIRCUMSTANCES = {"resblock.source", "resblock.process", "mlflow.parentRunId"}
+
+
+def all_runs(client: MlflowClient) -> list[Run]:
     experiment = client.get_experiment_by_name("resblock-digits")
     assert experiment is not None
-    return {str(run.info.run_name): run for run in client.search_runs([experiment.experiment_id])}
+    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]))
 
 
-def test_every_stage_is_one_finished_run(runs: dict[str, Run]) -> None:
-    assert set(runs) == TRAININGS | AFTERWARDS | {"download@digits", "preprocess@digits"}
-    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+def parents(client: MlflowClient) -> list[Run]:
+    """Return the runs of whole commands, the newest first."""
+    return [run for run in all_runs(client) if run.info.run_name == "study@digits"]
+
+
+@pytest.fixture(scope="module")
+def runs(client: MlflowClient) -> dict[str, Run]:
+    """The runs of stages, by name."""
+    return {str(run.info.run_name): run for run in all_runs(client) if run.info.run_name != "study@digits"}
+
+
+def test_every_stage_is_one_finished_run(runs: dict[str, Run], client: MlflowClient) -> None:
+    assert set(runs) == STAGES
+    assert len(all_runs(client)) == len(STAGES) + 1
+    assert {run.info.status for run in all_runs(client)} == {"FINISHED"}
+
+
+def test_resblock_run_is_the_parent_of_what_it_ran(runs: dict[str, Run], client: MlflowClient) -> None:
+    (parent,) = parents(client)
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    assert parent.data.params["study.variants"] == "cnn-4, plain-8, residual-8"
+    assert parent.data.params["train.digits.epochs"] == str(EPOCHS)
+    assert f"**{len(STAGES)} ran**" in parent.data.tags["mlflow.note.content"]
+
+
+def test_results_that_could_be_reused_are_linked_from_the_parent(workspace: Workspace) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{workspace.root / 'mlflow.db'}")
+    before = {run.info.run_id for run in all_runs(client)}
+    said = workspace.run("resblock", "run").stdout
+    assert "nothing changed" in said
+    parent, first = parents(client)
+    assert {run.info.run_id for run in all_runs(client)} == before | {parent.info.run_id}
+    links = json.loads(Path(client.download_artifacts(parent.info.run_id, "results.json")).read_text())
+    assert links["ran"] == {}
+    assert set(links["reused"]) == STAGES
+    assert set(links["reused"].values()) == before - {first.info.run_id}
+    assert all(run_id in parent.data.tags["mlflow.note.content"] for run_id in links["reused"].values())
+
+
+def test_a_failed_stage_makes_the_parent_failed(workspace: Workspace) -> None:
+    workspace.edit("params.yaml", "batch_size: 64", "batch_size: 5000")
+    workspace.edit("params.yaml", "[cnn-4, plain-8, residual-8]", "[cnn-4]")
+    workspace.edit("params.yaml", "[0, 1]", "[0]")
+    assert workspace.run("resblock", "run", check=False).returncode == 1
+    client = MlflowClient(tracking_uri=f"sqlite:///{workspace.root / 'mlflow.db'}")
+    parent, _ = parents(client)
+    assert parent.info.status == "FAILED"
+
+
+def test_who_started_a_stage_is_no_part_of_its_result(finished: Workspace, client: MlflowClient) -> None:
+    (parent,) = parents(client)
+    for place in ("dvc.lock", "runs", "evaluation", "reports", "costs", "data/lineage"):
+        files = [finished.root / place, *(finished.root / place).rglob("*")]
+        assert not any(parent.info.run_id.encode() in path.read_bytes() for path in files if path.is_file())
+
+
+def reopened(workspace: Workspace) -> MlflowClient:
+    """Return a client of the store as it is on disk now: MLflow keeps a file open, even one that was deleted."""
+    copy = workspace.root / f"seen-{uuid.uuid4().hex}.db"
+    shutil.copy(workspace.root / "mlflow.db", copy)
+    return MlflowClient(tracking_uri=f"sqlite:///{copy}")
+
+
+def export(workspace: Workspace) -> dict[str, Any]:
+    """Return what MLflow shows of every result: parameters, histories, tags, inputs, artifacts; no time, no place."""
+    client = reopened(workspace)
+    shown: dict[str, Any] = {}
+    for run in all_runs(client):
+        if run.info.run_name == "study@digits":  # a command, not a result
+            continue
+        assert run.inputs is not None
+        names = [name for name in run.data.metrics if not name.startswith("system/")]  # the machine's, while it ran
+        shown[str(run.info.run_name)] = {
+            "status": run.info.status,
+            "params": run.data.params,
+            "tags": {name: value for name, value in run.data.tags.items() if name not in CIRCUMSTANCES},
+            "metrics": {
+                name: [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
+                for name in names
+            },
+            "inputs": [entry.to_dictionary() for entry in run.inputs.dataset_inputs],
+            "artifacts": {entry.path: entry.file_size for entry in client.list_artifacts(run.info.run_id)},
+        }
+    return shown
+
+
+def test_a_store_that_was_deleted_comes_back_equal(workspace: Workspace) -> None:
+    before = export(workspace)
+    assert set(before) == STAGES
+    for path in workspace.root.glob("mlflow.db*"):
+        path.unlink()
+    shutil.rmtree(workspace.root / "mlartifacts")
+    workspace.run("resblock", "sync")
+    assert export(workspace) == before
+    assert {run.data.tags["resblock.source"] for run in all_runs(reopened(workspace))} == {"files"}
+
+
+def test_a_clone_without_the_cache_shows_every_result(workspace: Workspace, tmp_path: Path) -> None:
+    who = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
+    workspace.run("git", "add", "-A")
+    workspace.run("git", *who, "commit", "-qm", "Results")
+    clone = Workspace(tmp_path / "clone")
+    workspace.run("git", "clone", "-q", str(workspace.root), str(clone.root))
+    assert not list(clone.root.rglob("*.npz"))
+    clone.run("resblock", "sync")
+    there, here = export(clone), export(workspace)
+    assert set(there) == STAGES
+    for name in STAGES - {"report@digits"}:  # its page and figures are not in git
+        for shown in (there[name], here[name]):
+            del shown["tags"]["mlflow.source.git.commit"]  # the results' own commit in the clone
+        assert there[name] == here[name], name
+
+
+def test_a_result_that_dvc_restored_is_shown_and_the_other_superseded(workspace: Workspace) -> None:
+    name, edit = "train@digits-cnn-4-0", ("learning_rate: 0.001       #", "learning_rate: 0.002       #")
+    client = MlflowClient(tracking_uri=f"sqlite:///{workspace.root / 'mlflow.db'}")
+
+    def live() -> Run:
+        (run,) = [
+            run
+            for run in all_runs(client)
+            if run.info.run_name == name and run.data.tags["resblock.superseded"] == "false"
+        ]
+        return run
+
+    first = live()
+    workspace.edit("params.yaml", *edit)
+    workspace.run("dvc", "repro", "--single-item", name)
+    second = live()
+    assert second.data.params["learning_rate"] == "0.002"
+    assert "mlflow.parentRunId" not in second.data.tags  # a plain dvc repro
+    workspace.edit("params.yaml", *reversed(edit))
+    assert "is cached - skipping run" in workspace.run("dvc", "repro", "--single-item", name).stdout
+    assert live().info.run_id == second.info.run_id
+    workspace.run("resblock", "sync")
+    assert live().info.run_id == first.info.run_id
 
 
 def test_runs_say_what_made_them(runs: dict[str, Run], finished: Workspace) -> None:
@@ -99,9 +239,18 @@ def test_mlflow_run_makes_stages_children_of_its_own_run(workspace: Workspace) -
     assert "loss" not in parent.data.metrics
 
 
-def test_mlflow_run_of_a_finished_study_runs_nothing(workspace: Workspace) -> None:
-    ended = workspace.run("mlflow", "run", ".", "--env-manager", "local")
+def test_mlflow_run_of_a_finished_study_runs_nothing_and_links_what_it_reused(workspace: Workspace) -> None:
+    store = f"sqlite:///{workspace.root / 'mlflow.db'}"
+    command = "mlflow run . --env-manager local -e demo --experiment-name resblock-digits"
+    ended = workspace.run(*command.split(), MLFLOW_TRACKING_URI=store)
     assert "0 of 6 trainings to run" in ended.stdout + ended.stderr
+    client = MlflowClient(tracking_uri=store)
+    assert len(parents(client)) == 1  # that of the first run; here MLflow's own run is the parent
+    parent = all_runs(client)[0]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["mlflow.project.entryPoint"] == "demo"
+    assert parent.data.params["study.seeds"] == "0, 1"
+    assert f"**{len(STAGES)} reused**" in parent.data.tags["mlflow.note.content"]
 
 
 def test_artifacts_lie_in_the_project(runs: dict[str, Run], finished: Workspace) -> None:

@@ -23,4 +23,4 @@ def run(dataset_name: str) -> None:
         manifest["bytes"] = sum(sizes)
         write_json(paths.manifest("download", dataset.name), manifest)
         say(f"{folder}: {len(sizes)} files {'fetched and verified' if fetched else 'here already, verified'}")
-        tracker.complete(result_of(manifest))
+        tracker.complete(lambda: result_of(manifest))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from resblock import paths
 from resblock.data.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_split
@@ -35,7 +36,7 @@ def run(dataset_name: str) -> None:
         results = gather(dataset_name, assessed, splits, len(dataset.classes))
         write_results(folder, results, dataset.classes)
         write_json(paths.manifest("evaluate", dataset_name), manifest)
-        tracker.complete(result_of(manifest))
+        tracker.complete(lambda: result_of(manifest))
         show(study.keys(dataset_name), results.scores, tracker)
 
 
@@ -63,6 +64,6 @@ def show(keys: Sequence[RunKey], scores: Sequence[Score], tracker: StageRun) -> 
     """Give the runs of trainings their test figures, and say how many trainings are not there."""
     for key in keys:
         if (paths.run(key) / MANIFEST).is_file():
-            tracker.show(trained(key))
+            tracker.show(partial(trained, key))
     if missing := sum(score.status == "missing" for score in scores):
         warn(f"{missing} of {len(scores)} trainings are not there; their rows say so")

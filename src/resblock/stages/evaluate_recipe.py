@@ -37,7 +37,7 @@ def run(dataset_name: str, recipe_name: str) -> None:
             tell(key, scores[-1])
         write_ablation(folder, recipe_name, recipe.model_dump(), scores, _read_curves(keys))
         write_json(folder / MANIFEST, manifest)
-        tracker.complete(result_of(manifest))
+        tracker.complete(lambda: result_of(manifest))
         show(keys, scores, tracker)
 
 

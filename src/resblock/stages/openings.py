@@ -76,8 +76,12 @@ def _params(stage: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _inputs(stage: str, manifest: Mapping[str, Any]) -> tuple[DataInput, ...]:
     """Return the splits that a stage reads, provided that those described here are the ones it was made from."""
-    file = paths.manifest("preprocess", manifest["dataset"])
-    described = read_json(file) if stage in READ_BY and file.is_file() else {}
+    if stage not in READ_BY:
+        return ()
+    try:
+        described = read_json(paths.manifest("preprocess", manifest["dataset"]))
+    except (OSError, ValueError):  # absent or damaged: a stage runs without, and sync names what is damaged
+        return ()
     if described.get("data") != manifest.get("data"):
         return ()
     return tuple(
@@ -92,5 +96,5 @@ def _inputs(stage: str, manifest: Mapping[str, Any]) -> tuple[DataInput, ...]:
                 "image_shape": described["image_shape"],
             },
         )
-        for split in READ_BY.get(stage, ())
+        for split in READ_BY[stage]
     )

@@ -26,4 +26,4 @@ def run(dataset_name: str) -> None:
         manifest |= {**asdict(described), "data": described.digest}
         write_json(paths.manifest("preprocess", dataset.name), manifest)
         say(f"{folder}: " + ", ".join(f"{size:,} {name}" for name, size in described.sizes.items()) + " images")
-        tracker.complete(result_of(manifest))
+        tracker.complete(lambda: result_of(manifest))

@@ -24,4 +24,4 @@ def run(dataset_name: str) -> None:
         sections = publish(folder, material)
         write_json(paths.manifest("report", dataset_name), manifest)
         say(f"{folder / PAGE}: {sum(len(section.pictures) for section in sections)} pictures")
-        tracker.complete(result_of(manifest))
+        tracker.complete(lambda: result_of(manifest))

@@ -49,7 +49,7 @@ def run(key: RunKey) -> None:
         checkpoint.remove()
         if result.status == "diverged":
             warn(f"{key}: diverged in epoch {len(result.curve)}; recorded as such")
-        tracker.complete(trained(key))
+        tracker.complete(lambda: trained(key))
 
 
 def _observers(key: RunKey, epochs: int, tracker: StageRun, move: Callable[[int, int, int], None]) -> Observers:

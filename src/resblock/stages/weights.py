@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import configparser
 import hashlib
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,20 @@ def weights_address(key: RunKey) -> str | None:
 
 def _locked(key: RunKey) -> str | None:
     """Return what dvc.lock says of the weights, provided that it speaks of the very result that is here."""
-    outs = {Path(out["path"]).name: out.get("md5") for out in _lock().get(key.stage, {}).get("outs", ())}
+    if not LOCK.is_file():
+        return None
+    stage = _stages(LOCK.resolve(), LOCK.stat().st_mtime_ns).get(key.stage, {})
+    outs = {Path(out["path"]).name: out.get("md5") for out in stage.get("outs", ())}
     manifest = paths.run(key) / MANIFEST
     return outs.get(WEIGHTS) if manifest.is_file() and outs.get(MANIFEST) == _md5(manifest) else None
 
 
-@cache
-def _lock() -> dict[str, Any]:
-    if not LOCK.is_file():
-        return {}
-    return (YAML(typ="safe").load(LOCK.read_text(encoding="utf-8")) or {}).get("stages", {})
+@lru_cache(maxsize=1)
+def _stages(lock: Path, _: int) -> dict[str, Any]:
+    """Read `lock` once for all trainings, and again when it has changed at the time given."""
+    return (YAML(typ="safe").load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
 
 
-@cache
 def _storage() -> str:
     config = configparser.ConfigParser()
     config.read(CONFIGS, encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -10,16 +9,12 @@ from typing import Any
 
 from resblock.tracking.result import Result
 
-PATIENCE_VARIABLE = "RESBLOCK_TRACKING_PATIENCE"
-PATIENCE = 60.0  # seconds that a stage may spend on MLflow in all, before it goes on without it
-
 
 class StageRun:
     """A run in the store, or the silent stand-in for it where the store fails."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
-        self._patience = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE)
         self._client: Any = None
         self._experiment_id = ""
         self._run_id = ""
@@ -40,11 +35,12 @@ class StageRun:
     def start(self, opening: Result, about: str, *, watch_machine: bool = False) -> None:
         """Open the run, or the one that a killed process of the same key left, and log what is known already."""
         with self.guard():
+            from resblock.tracking.patience import PatientClient
             from resblock.tracking.reconcile import add_figures, find_lack
             from resblock.tracking.runs import create_run, reopen_run
             from resblock.tracking.store import ensure_experiment, open_store, tracking_uri
 
-            client = open_store()
+            client: Any = PatientClient(open_store())
             self._experiment_id = str(ensure_experiment(client, opening.dataset, about).experiment_id)
             run = reopen_run(client, self._experiment_id, opening)
             if run is None:
@@ -64,11 +60,12 @@ class StageRun:
         from mlflow.entities import Param, RunTag
 
         with self.guard():
+            from resblock.tracking.patience import PatientClient
             from resblock.tracking.process import this_process
             from resblock.tracking.result import PROCESS_TAG, STAGE_TAG
             from resblock.tracking.store import open_store
 
-            client = open_store()
+            client: Any = PatientClient(open_store())
             self._experiment_id = str(client.get_run(run_id).info.experiment_id)
             self._run_id, self._client = run_id, client
             tags = {STAGE_TAG: opening.stage, PROCESS_TAG: this_process()}
@@ -92,11 +89,15 @@ class StageRun:
                 self._run_id, metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()]
             )
 
-    def complete(self, result: Result) -> None:
-        """Bring the run to what `result` says; its artifacts follow when the stage has ended well."""
+    def complete(self, describe: Callable[[], Result]) -> None:
+        """Bring the run to the result that `describe` reads; its artifacts follow when the stage has ended well.
+
+        Reading happens here, so that a file which cannot be described stops no stage either.
+        """
         with self.guard():
             if self._client is None:
                 return
+            result = describe()
             from resblock.tracking.reconcile import add_figures, find_lack
             from resblock.tracking.runs import create_run
 
@@ -111,11 +112,13 @@ class StageRun:
             add_figures(self._client, self._run_id, lack)
             self._result = result
 
-    def show(self, result: Result) -> None:
+    def show(self, describe: Callable[[], Result]) -> None:
         """Add to another stage's run what is known of its result by now; a run that is not there is left to sync."""
         with self.guard():
-            if self._client is None or result.key is None:
+            if self._client is None:
                 return
+            result = describe()
+            assert result.key is not None
             from resblock.tracking.reconcile import add_figures, find_lack
             from resblock.tracking.runs import find_run, is_being_written
 
@@ -153,25 +156,17 @@ class StageRun:
 
     @contextmanager
     def guard(self) -> Generator[None]:
-        """Turn the first failure, or too much waiting, into a warning, and be silent from then on."""
-        begin = time.monotonic()
+        """Turn the first failure into a warning, and be silent from then on."""
         try:
             yield
         except Exception as error:
-            self._give_up("cannot be written", " ".join(str(error).split())[:200] or type(error).__name__)
-        self._patience -= time.monotonic() - begin
-        if self._patience < 0 and self._client is not None:
-            self._give_up(
-                "is too slow", f"more than {os.environ.get(PATIENCE_VARIABLE) or f'{PATIENCE:.0f}'} s of waiting"
+            self._client = None
+            self._stop_monitor()
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            self._warn(
+                f"MLflow cannot be written, this stage goes on without it: {reason}. Its results are files as ever; "
+                "once MLflow answers, `resblock sync` shows them there"
             )
-
-    def _give_up(self, what: str, reason: str) -> None:
-        self._client = None
-        self._stop_monitor()
-        self._warn(
-            f"MLflow {what}, this stage goes on without it ({reason}). Its results are files as ever; "
-            "once MLflow answers, `resblock sync` shows them there"
-        )
 
     def _stop_monitor(self) -> None:
         monitor, self._monitor = self._monitor, None

@@ -50,8 +50,8 @@ def open_store() -> mlflow.MlflowClient:
     """
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for noisy in ("mlflow", "alembic", "urllib3"):  # a failure reaches the caller, and is said once and in words
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     uri = tracking_uri()
     with _made_once():
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)  # makes the tables
