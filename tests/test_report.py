@@ -9,16 +9,23 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from resblock.data.splits import DatasetDescription
-from resblock.evaluation.score import METRICS, Confusion, Score, empty_score
-from resblock.evaluation.study import Study, t_interval
+from resblock.data.splits import DatasetDescription, Split, SplitName
+from resblock.evaluation.corruption import CORRUPTIONS, SEVERITIES, Robustness
+from resblock.evaluation.interval import t_interval
+from resblock.evaluation.results import Assessment, gather
+from resblock.evaluation.score import METRICS, Score, empty_score
+from resblock.evaluation.study import Study
 from resblock.report.figures import run_curves
-from resblock.report.page import Material, lead, pictures, render
-from resblock.report.style import save_figure
-from resblock.report.tables import percent, points
-from resblock.spec import ModelSpec
+from resblock.report.material import Material
+from resblock.report.page import compose, render
+from resblock.report.publish import publish
+from resblock.report.style import COLORS, DASHES, MARKERS, look, save_figure, series
+from resblock.report.tables import markdown, p_value, percent, points
+from resblock.report.words import lead, verdicts_on
+from resblock.spec import FAMILIES, ModelSpec
 from resblock.training.run import Cost, EpochRow
 
 VARIANTS = ("cnn-4", "plain-8", "residual-8", "plain-20", "residual-20")
@@ -35,17 +42,44 @@ def curve() -> list[EpochRow]:
     return [EpochRow(n, 0.1, 1 / n, 1 - 1 / n, 1.5 / n, 0.8 - 0.5 / n, 1.2 / n, 0.9 - 0.5 / n) for n in range(1, 5)]
 
 
+def splits() -> dict[SplitName, Split]:
+    rng = np.random.default_rng(0)
+    names: tuple[SplitName, ...] = ("train", "validation", "test")
+    labels = np.repeat([0, 1, 2], 4)
+    return {name: Split(rng.integers(0, 256, size=(12, 8, 8, 3), dtype=np.uint8), labels) for name in names}
+
+
+def assess(score: Score) -> Assessment:
+    """Predictions and robustness to a score; nothing for a training that has none."""
+    if score.status != "finished":
+        return Assessment(score, {})
+    rng = np.random.default_rng([score.depth, score.seed])
+    logits = {
+        name + suffix: np.eye(3)[split.labels] * 2 + rng.normal(0, 1, size=(12, 3))
+        for name, split in splits().items()
+        for suffix in ("", "_reestimated")
+    }
+    worse = [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
+    rows = [
+        Robustness(score.variant, score.seed, name, severity, 12, 0.9 - severity / 10)
+        for name, severity in [("none", 0), *worse]
+    ]
+    return Assessment(score, logits, rows)
+
+
 def make_material(scores: Sequence[Score]) -> Material:
     there = [s for s in scores if s.status == "finished"]
     specs = list(dict.fromkeys(s.spec for s in there))
-    cost = Cost("2026-01-02T03:04:05+00:00", (2.0, 1.0), 321.0, 75_290, 12_000_000, "a machine", 2, {"keras": "3"})
+    cost = Cost(
+        "2026-01-02T03:04:05+00:00", (2.0, 1.0, 1.0, 1.0), 321.0, 75_290, 12_000_000, "a machine", 2, {"keras": "3"}
+    )
     return Material(
-        study=Study("pets", tuple(scores)),
         dataset=DatasetDescription("pets", CLASSES, (8, 8, 3), {"train": 9, "validation": 3, "test": 3}, {}, "a box"),
+        results=gather("pets", [assess(s) for s in scores], splits(), len(CLASSES)),
         curves={spec: {s.seed: curve() for s in there if s.spec == spec} for spec in specs},
         costs={spec: {s.seed: cost for s in there if s.spec == spec} for spec in specs},
-        confusions=[Confusion(s.variant, s.seed, np.eye(3, dtype=int) * 4 + 1) for s in there],
-        recipes=[{"epochs": 4}] if there else [],
+        recipes=[{"epochs": 4, "schedule": "constant"}] if there else [],
+        keys={f"train@pets-{s.variant}-{s.seed}": "0123456789abcdef" for s in there},
     )
 
 
@@ -56,7 +90,15 @@ def material() -> Material:
 
 @pytest.fixture(scope="module")
 def page(material: Material) -> str:
-    return render(material, pictures(material))
+    return render(material, compose(material))
+
+
+@pytest.fixture(scope="module")
+def published(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole report as files."""
+    folder = tmp_path_factory.mktemp("report")
+    publish(folder, material)
+    return folder
 
 
 class Links(HTMLParser):
@@ -72,22 +114,74 @@ class Links(HTMLParser):
         self.targets += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href")]
 
 
-def test_the_page_stands_alone(page: str) -> None:
+def links_of(page: str) -> Links:
     links = Links()
     links.feed(page)
+    return links
+
+
+def test_the_page_loads_nothing_and_leads_only_to_itself_and_its_own_files(page: str) -> None:
+    links = links_of(page)
     assert links.targets
-    outside = [target for target in links.targets if not target.startswith(("#", "data:"))]
+    outside = [t for t in links.targets if not t.startswith(("#", "data:", "data/", "figures/", "timing/"))]
     assert not outside
     assert not links.tags & {"script", "link", "iframe", "img"}
 
 
+def test_every_link_of_the_page_arrives(published: Path) -> None:
+    page = (published / "index.html").read_text()
+    for target in links_of(page).targets:
+        if target.startswith("#"):
+            assert f'id="{target[1:]}"' in page, target
+        elif not target.startswith("data:"):
+            assert (published / target).is_file(), target
+
+
+def test_every_figure_has_its_numbers_next_to_it(published: Path) -> None:
+    pictures = list(published.glob("figures/*.png"))
+    assert len(pictures) == 10
+    for picture in pictures:
+        assert len(pd.read_csv(published / "data" / f"{picture.stem}.csv")), picture.stem
+    assert len(pd.read_csv(published / "timing/speed.csv"))
+
+
 def test_the_page_holds_every_section_and_network(page: str) -> None:
-    for heading in ("Networks", "Residual minus plain", "Depth against accuracy", "Accuracy over epochs"):
-        assert f"<h2>{heading}</h2>" in page
-    for heading in ("Loss over epochs", "Which classes are taken for which", "Accuracy per class", "What was run"):
+    for heading in (
+        "Abstract",
+        "Depth against accuracy",
+        "What the addition buys",
+        "Accuracy over epochs",
+        "Loss over epochs",
+        "The rebound and its causes",
+        "Calibration",
+        "Where networks err, and whether seeds agree",
+        "Robustness",
+        "What accuracy costs",
+        "The paper’s claims",
+        "Methods",
+        "What was run",
+    ):
         assert f"<h2>{heading}</h2>" in page
     assert all(variant in page for variant in VARIANTS)
     assert "2026-01-02 03:04:05" in page
+    assert "0123456789abcdef" in page
+
+
+def test_every_claim_has_its_verdict_on_the_page_and_in_the_summary(
+    material: Material, page: str, published: Path
+) -> None:
+    summary = (published / "summary.md").read_text()
+    for verdict in verdicts_on(material):
+        assert verdict.claim.statement in page
+        assert verdict.claim.statement in summary
+    assert page.count('class="outcome ') == len(verdicts_on(material))
+    assert "not measured in this study" in summary
+
+
+def test_the_summary_tells_no_time_and_no_machine(published: Path) -> None:
+    summary = (published / "summary.md").read_text()
+    assert "321" not in summary
+    assert "machine" not in summary
 
 
 def test_names_from_outside_are_escaped(page: str) -> None:
@@ -95,36 +189,56 @@ def test_names_from_outside_are_escaped(page: str) -> None:
     assert "&lt;dog&gt;" in page
 
 
-def test_the_same_study_gives_the_same_bytes(material: Material, page: str, tmp_path: Path) -> None:
-    assert render(material, pictures(material)) == page
-    for number in (1, 2):
-        for picture in pictures(material):
-            save_figure(picture.figure, tmp_path / str(number) / f"{picture.name}.png")
-    for first in (tmp_path / "1").iterdir():
-        assert first.read_bytes() == (tmp_path / "2" / first.name).read_bytes()
+def test_the_same_study_gives_the_same_bytes(material: Material, published: Path, tmp_path: Path) -> None:
+    publish(tmp_path, material)
+    files = [path for path in published.rglob("*") if path.is_file()]
+    assert len(files) > 30
+    for path in files:
+        assert path.read_bytes() == (tmp_path / path.relative_to(published)).read_bytes(), path.name
 
 
 def test_an_empty_study_has_a_page_that_says_so() -> None:
     nothing = make_material([empty_score(ModelSpec.parse(v), 0, "missing") for v in VARIANTS])
-    page = render(nothing, pictures(nothing))
+    page = render(nothing, compose(nothing))
     assert "No training has finished yet." in page
     assert "cnn-4: 1 missing" in page
+    assert "supported</span>" not in page
+
+
+def test_an_empty_study_is_published_whole(tmp_path: Path) -> None:
+    nothing = make_material([empty_score(ModelSpec.parse("cnn-4"), 0, "missing")])
+    publish(tmp_path, nothing)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"index.html", "summary.md", "metrics.json", "data", "figures", "timing"}
+    assert "No training has finished yet." in (tmp_path / "summary.md").read_text()
+
+
+@pytest.mark.parametrize("variants", [("residual-8",), ("cnn-4",), ("plain-8", "residual-8")])
+def test_one_seed_and_few_networks_have_a_page(variants: tuple[str, ...]) -> None:
+    little = make_material([score(variant, 0, 0.9) for variant in variants])
+    page = render(little, compose(little))
+    assert "Depth against accuracy" in page
+    assert not re.search(r"\bnan\b", without_drawings(page).lower())
+
+
+def without_drawings(page: str) -> str:
+    return re.sub(r"<svg.*?</svg>|<style>.*?</style>", "", page, flags=re.DOTALL)
 
 
 def test_a_half_run_study_shows_what_is_there_and_what_is_not(material: Material) -> None:
     scores = [*material.study.scores, empty_score(ModelSpec.parse("plain-32"), 0, "diverged")]
     half = make_material(scores)
-    page = render(half, pictures(half))
+    page = render(half, compose(half))
     assert "plain-32: 1 diverged" in page
     assert "Not all of the study is here" in page
-    assert not re.search(r"\bnan\b", page.lower().split("<svg")[0])
+    assert not re.search(r"\bnan\b", without_drawings(page).lower())
 
 
 @pytest.mark.parametrize(
     ("residual", "words"),
     [
-        ((0.90, 0.91, 0.92), "the addition helps there"),
-        ((0.50, 0.51, 0.52), "the addition hurts there"),
+        ((0.90, 0.91, 0.92), "taken alone, the addition helps there"),
+        ((0.50, 0.51, 0.52), "taken alone, the addition hurts there"),
         ((0.60, 0.90, 0.70), "does not decide"),
         ((0.90,), "one seed gives no interval"),
     ],
@@ -146,6 +260,19 @@ def test_numbers_are_written_as_a_reader_expects() -> None:
     assert percent(t_interval([0.5])) == "50.0"
     assert percent(t_interval([])) == "–"
     assert points(t_interval([0.01, 0.02, 0.03])) == "+2.0 [-0.5, +4.5]"
+    assert [p_value(p) for p in (0.0002, 0.0123, 0.5, float("nan"))] == ["< 0.001", "0.012", "0.50", "–"]
+    assert markdown(pd.DataFrame({"a": ["x|y"], "b": ["1"]})) == "| a | b |\n| --- | --: |\n| x\\|y | 1 |\n"
+
+
+def test_networks_that_differ_in_depth_alone_share_a_series_and_a_look() -> None:
+    assert series(ModelSpec.parse("residual-20")) == series(ModelSpec.parse("residual-32")) == "residual"
+    assert look(ModelSpec.parse("plain-8")) == look(ModelSpec.parse("plain-56"))
+
+
+def test_every_family_has_a_colour_a_marker_and_a_dash_of_its_own() -> None:
+    for styles in (COLORS, MARKERS, DASHES):
+        assert set(FAMILIES) <= set(styles)
+        assert len({str(style) for style in styles.values()}) == len(styles)
 
 
 def test_a_diverged_curve_can_be_drawn(tmp_path: Path) -> None:

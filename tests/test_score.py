@@ -10,10 +10,12 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from resblock.data.splits import DatasetDescription, Split, SplitName
+from resblock.evaluation.corruption import corrupt
 from resblock.evaluation.score import (
     METRICS,
     Confusion,
     Score,
+    confuse,
     empty_score,
     read_confusions,
     read_scores,
@@ -63,7 +65,7 @@ def test_confusions_round_trip(tmp_path: Path) -> None:
 def test_evaluation_repeats_the_last_epochs_validation_figures(
     tmp_path: Path, few_digits: dict[SplitName, Split], make_recipe: Callable[..., Recipe]
 ) -> None:
-    from resblock.evaluation.evaluate import confusion, evaluate, read_predictions, write_predictions
+    from resblock.evaluation.evaluate import evaluate, read_predictions, write_predictions
     from resblock.training.fit import fit
 
     recipe = make_recipe(horizontal_flip=True)
@@ -81,7 +83,9 @@ def test_evaluation_repeats_the_last_epochs_validation_figures(
     )
     sizes: dict[SplitName, int] = {name: len(split.labels) for name, split in few_digits.items()}
     description = DatasetDescription("digits", tuple("0123456789"), (8, 8, 1), sizes, {}, "test")
-    score, logits = evaluate(run, few_digits, description)
+    corrupted = corrupt(few_digits["test"], limit=20)
+    assessment = evaluate(run, few_digits, description, corrupted)
+    score, logits = assessment.score, assessment.logits
 
     last = run.curve[-1]
     assert score.validation_accuracy == last.validation_accuracy
@@ -91,9 +95,16 @@ def test_evaluation_repeats_the_last_epochs_validation_figures(
     test = few_digits["test"]
     assert score.test_accuracy == accuracy_score(test.labels, logits["test"].argmax(axis=-1))
 
-    counts = confusion(score, logits, test, classes=10)
+    counts = confuse("residual-8", 3, test.labels, logits["test"].argmax(axis=-1), classes=10)
     assert counts.counts.sum() == len(test.labels)
     assert np.trace(counts.counts) == round(score.test_accuracy * len(test.labels))
+
+    untouched, *worse = assessment.robustness
+    chosen = [int(np.flatnonzero((test.images == image).all(axis=(1, 2, 3)))[0]) for image in corrupted.images[0]]
+    expected = logits["test_reestimated"].argmax(axis=-1)[chosen] == test.labels[chosen]
+    assert untouched.accuracy == pytest.approx(expected.mean())
+    assert len(worse) == 25
+    assert min(row.accuracy for row in worse) < untouched.accuracy
 
     write_predictions(tmp_path / "predictions.npz", logits)
     kept = read_predictions(tmp_path / "predictions.npz")

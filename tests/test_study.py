@@ -1,51 +1,17 @@
-"""Means, intervals and paired gaps against values worked by hand and against SciPy."""
+"""Summaries and paired gaps: who is paired with whom, and what stays a row."""
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import pytest
-from scipy import stats
 
 from resblock.evaluation.score import Score, empty_score
-from resblock.evaluation.study import Study, t_interval
+from resblock.evaluation.study import Study
 from resblock.spec import ModelSpec
 
 
 def finished(variant: str, seed: int, test_accuracy: float) -> Score:
     spec = ModelSpec.parse(variant)
     return Score(spec.name, spec.family, spec.depth, seed, "finished", test_accuracy=test_accuracy)
-
-
-def test_t_interval_of_a_worked_example() -> None:
-    # Values 1, 2, 3: mean 2, standard deviation 1, t(0.975, 2) = 4.3027, so 4.3027 / sqrt(3) = 2.4841.
-    interval = t_interval([1.0, 2.0, 3.0])
-    assert interval.mean == 2
-    assert interval.half_width == pytest.approx(2.4841, abs=1e-4)
-    assert interval.n == 3
-
-
-def test_t_interval_agrees_with_scipy() -> None:
-    values = np.random.default_rng(0).normal(0.9, 0.01, size=7)
-    interval = t_interval(list(values))
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (interval.low, interval.high) == pytest.approx((low, high))
-
-
-def test_t_intervals_cover_as_often_as_they_promise() -> None:
-    draws = np.random.default_rng(1).normal(5, 2, size=(4000, 3))
-    covered = np.mean([(i := t_interval(list(draw))).low <= 5 <= i.high for draw in draws])
-    # Binomial standard error at 0.95 and 4,000 draws is 0.0034.
-    assert covered == pytest.approx(0.95, abs=4 * 0.0034)
-
-
-@pytest.mark.parametrize(("values", "mean"), [([], math.nan), ([0.5], 0.5)])
-def test_too_few_values_give_no_bounds(values: list[float], mean: float) -> None:
-    interval = t_interval(values)
-    assert interval.mean == pytest.approx(mean, nan_ok=True)
-    assert math.isnan(interval.low)
-    assert math.isnan(interval.high)
 
 
 def test_gaps_are_paired_by_seed() -> None:
@@ -86,3 +52,21 @@ def test_metrics_name_networks_and_depths() -> None:
     metrics = Study("digits", scores).metrics()
     assert metrics["test_accuracy"] == {"plain-8": 0.5, "residual-8": 0.75, "cnn-4": 0.25}
     assert metrics["residual_minus_plain"] == {"8": 0.25}
+
+
+def test_measures_and_twins_leave_out_what_is_not_there() -> None:
+    scores = (
+        finished("residual-20", 0, 0.5),
+        finished("plain-20", 0, 0.4),
+        finished("residual-8", 1, 0.75),
+        finished("plain-8", 1, 0.7),
+        finished("residual-32", 0, 0.9),
+        empty_score(ModelSpec.parse("cnn-4"), 0, "missing"),
+    )
+    study = Study("digits", scores)
+    assert [(residual.name, plain.name) for residual, plain in study.twins] == [
+        ("residual-8", "plain-8"),
+        ("residual-20", "plain-20"),
+    ]
+    assert study.measure("test_accuracy")[ModelSpec.parse("residual-8")] == {1: 0.75}
+    assert ModelSpec.parse("cnn-4") not in study.measure("test_accuracy")

@@ -31,10 +31,27 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
     assert (root / "reports/digits/index.html").is_file()
     assert {path.name for path in (root / "reports/digits/figures").iterdir()} == {
         "accuracy.png",
+        "calibration.png",
         "confusion.png",
         "depth.png",
+        "efficiency.png",
         "gap.png",
         "loss.png",
+        "mistakes.png",
+        "rebound.png",
+        "robustness.png",
+    }
+    assert (root / "reports/digits/summary.md").is_file()
+    assert {path.name for path in (root / "evaluation/digits").iterdir()} == {
+        "agreement.csv",
+        "calibration.csv",
+        "confusion.csv",
+        "mistakes.npz",
+        "pairs.csv",
+        "predictions",
+        "reliability.csv",
+        "robustness.csv",
+        "scores.csv",
     }
     assert not list((root / ".checkpoints").glob("*"))
 
@@ -170,7 +187,7 @@ def lasting(lock: dict[str, Any]) -> dict[tuple[str, str], Any]:
         (name, file["path"]): file
         for name, stage in lock.items()
         for file in (*stage["outs"], *stage.get("deps", []))
-        if not file["path"].startswith("costs/") and not file["path"].endswith("index.html")
+        if not file["path"].startswith("costs/") and not file["path"].endswith(("index.html", "/timing"))
     }
 
 

@@ -21,7 +21,7 @@ HALF_A_POINT = 0.005  # of accuracy: two to three standard deviations of one goo
 REBOUND_MARGIN = 0.05  # rises of validation loss as a share of its falls; less is no rebound worth a name
 SLOPE_MARGIN = 0.01  # log10 of gradient norm per layer: a factor of 1.6 over twenty layers
 PAPERS_DATA = "cifar10"
-PAPERS_EPOCHS = 20
+VERY_DEEP = 56  # where He et al. 2015, Figure 6, show plain networks degrade beyond doubt
 AROUND = (15, 25)  # epochs that pass for "around 20"
 GRADIENT_SLOPE = "gradient_slope"  # probe: slope of log10 gradient norm over the layers from input to output
 
@@ -65,14 +65,17 @@ def depth_trains(evidence: Evidence) -> Contrast | None:
     shared = [seed for seed in deep.differences if seed in shallow.differences]
     values = {seed: deep.differences[seed] - shallow.differences[seed] for seed in shared}
     words = f"(residual − plain) at depth {deep.depth}, minus the same at {shallow.depth}"
-    return Contrast(values, words, margin=HALF_A_POINT)
+    if deep.depth >= VERY_DEEP:
+        return Contrast(values, words, margin=HALF_A_POINT)
+    because = f"no gap at depth {deep.depth}; needs twins of depth {VERY_DEEP} or more"
+    return Contrast(values, words, margin=HALF_A_POINT, cannot="refuted", because=because)
 
 
 def loss_rebounds(evidence: Evidence) -> Contrast | None:
     """Take rises of validation loss as trained as a share of its falls, beyond the margin."""
     values = over_networks(_rebound(evidence.base, "relative"))
     beyond = {seed: value - REBOUND_MARGIN for seed, value in values.items()}
-    return Contrast(beyond, f"rises / falls of validation loss, above {REBOUND_MARGIN:.0%}")
+    return Contrast(beyond, f"rises / falls of validation loss, above {100 * REBOUND_MARGIN:.0f} %")
 
 
 def depth_causes_rebound(evidence: Evidence) -> Contrast | None:
@@ -117,8 +120,8 @@ def regularisation_mends_rebound(evidence: Evidence) -> Contrast | None:
 def settles_around_20(evidence: Evidence) -> Contrast | None:
     """Ask from which epoch validation accuracy stays within 1 % of its final value.
 
-    Above zero lies a mean epoch within AROUND. Trainings that end before the window does cannot tell settling at its
-    end from ending there: they may refute the claim, by settling earlier, and not support it.
+    Above zero lies a mean epoch within AROUND. Trainings that end before the window does cannot tell settling there
+    from ending there: they may refute the claim, by settling earlier, and not support it.
     """
     epochs = {rebound.epochs for rebound in evidence.base.rebounds}
     values = over_networks(_rebound(evidence.base, "settled_reestimated"))
@@ -128,10 +131,9 @@ def settles_around_20(evidence: Evidence) -> Contrast | None:
     early = mean < sum(AROUND) / 2
     distance = {seed: value - AROUND[0] if early else AROUND[1] - value for seed, value in values.items()}
     words = f"mean epoch {mean:.1f} of {max(epochs)}, from the nearer end of {AROUND[0]} to {AROUND[1]}"
-    if max(epochs) <= AROUND[1]:
-        distance = {seed: min(value, 0.0) for seed, value in distance.items()}
-        words += "; the trainings end too soon to support the claim"
-    return Contrast(distance, words, unit="epochs")
+    because = f"settled late; needs trainings of more than {AROUND[1]} epochs"
+    cannot = "supported" if max(epochs) <= AROUND[1] else None
+    return Contrast(distance, words, unit="epochs", cannot=cannot, because=because)
 
 
 def both_flips_help(evidence: Evidence) -> Contrast | None:

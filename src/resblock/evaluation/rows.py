@@ -23,7 +23,13 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     """Read what `write_rows` wrote, bit for bit. Raises ValueError where the columns are not those of `kind`."""
     types = {name: hint if hint in (int, float) else str for name, hint in get_type_hints(kind).items()}
     names = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]  (a dataclass)
-    frame = pd.read_csv(path, dtype={name: "float64" if types[name] is float else str for name in names})
+    floats = [name for name in names if types[name] is float]
+    frame = pd.read_csv(
+        path,
+        dtype={name: "float64" if name in floats else str for name in names},
+        keep_default_na=False,  # a class may be called NA
+        na_values={name: [""] for name in floats},
+    )
     if list(frame.columns) != names:
         raise ValueError(f"{path}: its columns are {', '.join(frame.columns)}, expected {', '.join(names)}")
     records: list[dict[str, Any]] = frame.to_dict("records")  # pyright: ignore[reportAssignmentType]

@@ -6,7 +6,8 @@ smallest effect that would matter, its margin, fixed beforehand. With the 95 % t
 - **refuted** is a claim whose interval ends below the margin: the effect is too small to matter, or the opposite;
 - **supported** is one whose interval starts above zero;
 - **undecided** is everything else, and everything below two seeds. Then the number of seeds is given that would decide,
-  if mean and spread stayed as they are.
+  if mean and spread stayed as they are. Undecided is also an outcome that the study is not made for: networks of 32
+  layers cannot refute what is said of very deep ones.
 
 If there is no effect, a claim is called supported with probability 2.5 % at most; if there is one as large as the
 margin, it is called refuted with probability 2.5 % at most. Refuting by a margin is an equivalence test in the sense of
@@ -58,6 +59,8 @@ class Contrast:
     compared: str  # which networks or recipes, in words
     unit: Unit = "points"
     margin: float = 0.0  # the smallest effect that matters, in stored units
+    cannot: Outcome | None = None  # an outcome that this study is not made for, whatever the number
+    because: str = ""  # what it would take
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Verdict:
     outcome: Outcome
     interval: Interval  # in stored units; all NaN where nothing was measured
     contrast: Contrast | None = None
-    seeds_needed: int | None = None  # to decide; None where decided or not to be told
+    advice: str = ""  # what would decide an undecided claim
 
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
@@ -91,8 +94,11 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     values = list(contrast.values.values())
     interval = t_interval(values)
     outcome = decide(interval, contrast.margin)
-    needed = _seeds_to_decide(values, contrast.margin) if outcome == "undecided" else None
-    return Verdict(claim, outcome, interval, contrast, needed)
+    if outcome == contrast.cannot:
+        return Verdict(claim, "undecided", interval, contrast, advice=contrast.because)
+    return Verdict(
+        claim, outcome, interval, contrast, advice=_advice(values, contrast) if outcome == "undecided" else ""
+    )
 
 
 def decide(interval: Interval, margin: float) -> Outcome:
@@ -104,12 +110,15 @@ def decide(interval: Interval, margin: float) -> Outcome:
     return "supported" if interval.low > 0 else "undecided"
 
 
-def _seeds_to_decide(values: Sequence[float], margin: float) -> int | None:
-    """Return how many seeds would move the interval off zero or below the margin, whichever takes fewer."""
+def _advice(values: Sequence[float], contrast: Contrast) -> str:
+    """Say how many seeds would move the interval off zero or below the margin, whichever takes fewer."""
     if len(values) < 2:
-        return None
+        return "needs two seeds at least"
     mean = float(np.mean(values))
-    return seeds_needed(float(np.std(values, ddof=1)), max(mean, margin - mean))
+    needed = seeds_needed(float(np.std(values, ddof=1)), max(mean, contrast.margin - mean))
+    if needed is None:
+        return "no number of seeds in reach would decide"
+    return f"about {max(needed, len(values) + 1)} seeds would decide"
 
 
 def paired(first: Measure, second: Measure) -> dict[int, float]:

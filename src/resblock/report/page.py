@@ -57,7 +57,7 @@ def render(material: Material, sections: Sequence[Section]) -> str:
     return template.render(
         css=Markup((room / "page.css").read_text(encoding="utf-8")),  # noqa: S704  (our own file)
         dataset=material.dataset,
-        abstract=words.abstract(material, verdicts),
+        abstract=" ".join(words.abstract(material, verdicts)).replace(" %", "\N{NO-BREAK SPACE}%"),
         trouble=words.trouble(material.study),
         sections=[_section(section) for section in sections],
         verdicts=[_verdict(verdict, there) for verdict in verdicts],
@@ -114,7 +114,7 @@ def _verdict(verdict: Verdict, there: set[str]) -> dict[str, str]:
         "seeds": str(verdict.interval.n) if verdict.contrast else "",
         "outcome": verdict.outcome,
         "kind": verdict.outcome.partition(" ")[0],
-        "advice": words.advice(verdict),
+        "advice": verdict.advice,
         "picture": claim.picture if claim.picture in there and verdict.contrast else "",
     }
 

@@ -49,7 +49,7 @@ def summarise(material: Material, sections: list[Section]) -> str:
                 "claim": f"{verdict.claim.statement} ({verdict.claim.source})",
                 "measured": verdict.claim.measured,
                 "figure [95 % interval]": words.figure_of(verdict),
-                "verdict": "; ".join(filter(None, (f"**{verdict.outcome}**", words.advice(verdict)))),
+                "verdict": "; ".join(filter(None, (f"**{verdict.outcome}**", verdict.advice))),
             }
             for verdict in verdicts
         ]

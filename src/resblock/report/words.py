@@ -47,7 +47,7 @@ def lead(study: Study) -> str:
     )
     if math.isnan(interval.low):
         return f"{statement}; one seed gives no interval, so this decides nothing)."
-    bounds = f"{CONFIDENCE:.0%} interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
+    bounds = f"{100 * CONFIDENCE:.0f} % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
     if interval.low > 0:
         verdict = "taken alone, the addition helps there"
     elif interval.high < 0:
@@ -76,17 +76,6 @@ def figure_of(verdict: Verdict) -> str:
     return f"{difference(verdict.interval, SCALES[unit], digits)} {unit}"
 
 
-def advice(verdict: Verdict) -> str:
-    """Say what would decide an undecided claim; empty elsewhere."""
-    if verdict.outcome != "undecided":
-        return ""
-    if verdict.interval.n < 2:
-        return "needs two seeds at least"
-    if verdict.seeds_needed is None:
-        return "no number of seeds in reach would decide"
-    return f"about {max(verdict.seeds_needed, verdict.interval.n + 1)} seeds would decide"
-
-
 def verdict_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """Return a row per claim, numbers in stored units."""
     return pd.DataFrame(
@@ -104,7 +93,7 @@ def verdict_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "margin": verdict.contrast.margin if verdict.contrast else math.nan,
                 "seeds": verdict.interval.n,
                 "verdict": verdict.outcome,
-                "seeds_needed": verdict.seeds_needed,
+                "advice": verdict.advice,
             }
             for verdict in verdicts
         ]

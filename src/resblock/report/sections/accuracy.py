@@ -51,7 +51,7 @@ def draw(study: Study) -> Figure:
             axis.set_xlabel("depth (weight layers)")
         for axis in axes[:, 0]:
             axis.set_ylabel("accuracy")
-        legend_below(figure, axes[0, 0], f"points: seeds; bars: {CONFIDENCE:.0%} t-interval of the mean")
+        legend_below(figure, axes[0, 0], f"points: seeds; bars: {100 * CONFIDENCE:.0f} % t-interval of the mean")
     return figure
 
 

@@ -69,6 +69,7 @@ def draw(bins: Sequence[ReliabilityBin]) -> Figure:
                     edgecolors=edge,
                     marker=style["marker"],
                     linewidths=0.8,
+                    clip_on=False,
                 )
             axis.set_title(variant)
             axis.set_aspect("equal")

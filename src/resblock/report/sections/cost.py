@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from resblock.evaluation.efficiency import Point, pareto_front, seconds_to, target_accuracy
 from resblock.evaluation.interval import Interval, t_interval
@@ -79,22 +79,23 @@ def _price(material: Material, spec: ModelSpec, target: float) -> _Priced:
     )
 
 
-_SIZES: Mapping[str, tuple[str, bool]] = {
-    "parameters": ("parameters", True),
-    "multiply_adds": ("multiply-adds of one image", True),
+# Column to label, unit in stored units, and whether less is cheaper.
+_SIZES: Mapping[str, tuple[str, float, bool]] = {
+    "parameters": ("parameters, thousands", 1e3, True),
+    "multiply_adds": ("multiply-adds of one image, millions", 1e6, True),
 }
-_CLOCK: Mapping[str, tuple[str, bool]] = {
-    "images_per_second": ("training images per second", False),
-    "seconds": ("seconds to the target accuracy", True),
+_CLOCK: Mapping[str, tuple[str, float, bool]] = {
+    "images_per_second": ("training images per second", 1, False),
+    "seconds": ("seconds to the target accuracy", 1, True),
 }
 
 
-def _draw(priced: Sequence[_Priced], costs: Mapping[str, tuple[str, bool]]) -> Figure:
+def _draw(priced: Sequence[_Priced], costs: Mapping[str, tuple[str, float, bool]]) -> Figure:
     with house_style():
         figure = new_figure(9, 3.6)
         axes = figure.subplots(1, 2, sharey=True)
-        for axis, (name, (label, cheap_is_low)) in zip(axes, costs.items(), strict=True):
-            _panel(axis, priced, name, cheap_is_low)
+        for axis, (name, (label, unit, cheap_is_low)) in zip(axes, costs.items(), strict=True):
+            _panel(axis, priced, name, unit, cheap_is_low)
             axis.set_xlabel(label + ("" if cheap_is_low else " (fast to the left)"))
             if not cheap_is_low:
                 axis.invert_xaxis()
@@ -103,9 +104,9 @@ def _draw(priced: Sequence[_Priced], costs: Mapping[str, tuple[str, bool]]) -> F
     return figure
 
 
-def _panel(axis: Axes, priced: Sequence[_Priced], name: str, cheap_is_low: bool) -> None:
+def _panel(axis: Axes, priced: Sequence[_Priced], name: str, unit: float, cheap_is_low: bool) -> None:
     there = [network for network in priced if not math.isnan(getattr(network, name))]
-    points = [Point(network.spec.name, getattr(network, name), network.accuracy.mean) for network in there]
+    points = [Point(network.spec.name, getattr(network, name) / unit, network.accuracy.mean) for network in there]
     front = pareto_front(points, cheap_is_low=cheap_is_low)
     axis.plot([p.cost for p in front], [p.accuracy for p in front], color=SOFT, linewidth=1, zorder=1)
     for network, point in zip(there, points, strict=True):
@@ -113,15 +114,23 @@ def _panel(axis: Axes, priced: Sequence[_Priced], name: str, cheap_is_low: bool)
         axis.errorbar(
             point.cost, point.accuracy, yerr=half, capsize=3, markersize=6, linestyle="none", **look(network.spec)
         )
+        # Twins' names stand one above, one below; a small network's, at the left end, to its left.
+        aside, above = (-6 if network.spec.family == "cnn" else 6), network.spec.family != "plain"
         axis.annotate(
-            point.name, (point.cost, point.accuracy), xytext=(6, -3), textcoords="offset points", fontsize=7, va="top"
+            point.name,
+            (point.cost, point.accuracy),
+            xytext=(aside, 4 if above else -4),
+            textcoords="offset points",
+            fontsize=7,
+            ha="right" if aside < 0 else "left",
+            va="bottom" if above else "top",
         )
     axis.set_xscale("log")
     axis.margins(x=0.18)
     values = [point.cost for point in points]
     if values and max(values) < 30 * min(values):  # few decades: plain numbers read better than powers of ten
         axis.set_xticks(_ticks(min(values), max(values)))
-        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
 
 

@@ -100,12 +100,12 @@ def _table(rebounds: Sequence[Rebound]) -> pd.DataFrame:
             {
                 "network": variant,
                 "rises, as trained": mean(members, "rises_trained"),
-                "re-estimated": mean(members, "rises_reestimated"),
-                "training loss": mean(members, "rises_training"),
+                "rises, re-estimated": mean(members, "rises_reestimated"),
+                "rises, training loss": mean(members, "rises_training"),
                 "depth, as trained": mean(members, "depth_trained", digits=3),
                 "depth, re-estimated": mean(members, "depth_reestimated", digits=3),
                 **{
-                    f"{CAUSES[cause][0].partition(':')[0].partition(',')[0]}, %": f"{_share(members, cause):.0f}"
+                    f"{cause.replace('_', ' ')}, %": f"{_share(members, cause):.0f}"
                     if any(member.depth_trained for member in members)
                     else NONE
                     for cause in SHARES

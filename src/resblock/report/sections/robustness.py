@@ -19,9 +19,8 @@ from resblock.spec import ModelSpec
 
 WORDS = (
     "The same test images under five corruptions at five severities: Gaussian noise and blur, less contrast, more "
-    "brightness, and coarser pixels. These are our own small, seeded functions, defined relative to the image's size; "
-    "they are not CIFAR-10-C, and the two must not be compared. Batch-norm statistics are re-estimated on clean "
-    "training images."
+    "brightness, and coarser pixels. These are our own small, seeded functions; they are not CIFAR-10-C, and the two "
+    "must not be compared. Batch-norm statistics are re-estimated on clean training images."
 )
 
 
@@ -90,7 +89,7 @@ def _means(rows: Sequence[Robustness]) -> Mapping[tuple[str, str, int], float]:
 
 def _shades(specs: Sequence[ModelSpec]) -> dict[ModelSpec, float]:
     depths = sorted({spec.depth for spec in specs if spec.family != "cnn"})
-    steps = np.linspace(0.35, 1, max(len(depths), 1))
+    steps = np.linspace(0.35, 1, len(depths)) if len(depths) > 1 else np.ones(1)
     return {spec: float(steps[depths.index(spec.depth)]) if spec.family != "cnn" else 1.0 for spec in specs}
 
 

@@ -1,0 +1,89 @@
+"""Calibration: errors worked by hand, and temperatures that were planted."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.metrics import log_loss
+
+from resblock.data.splits import Split
+from resblock.evaluation.calibration import (
+    BINS,
+    COLDEST,
+    calibrate,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
+
+
+def logits_of(confidences: list[float]) -> np.ndarray:
+    """Return two-class logits, float (n, 2), that give class 0 these probabilities."""
+    return np.array([[math.log(p / (1 - p)), 0.0] for p in confidences])
+
+
+def sampled(temperature: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw labels from a model's true probabilities and return its logits times `temperature`, and the labels."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, size=(n, 10))
+    labels = np.array([rng.choice(10, p=row) for row in softmax(logits, axis=-1)])
+    return logits * temperature, labels
+
+
+def test_calibration_error_of_a_worked_example() -> None:
+    # Four images at 0.9 of which two are right, one at 0.6 that is right: 4/5 |0.5 - 0.9| + 1/5 |1 - 0.6| = 0.40.
+    logits = logits_of([0.9, 0.9, 0.9, 0.9, 0.6])
+    labels = np.array([0, 0, 1, 1, 0])
+    assert expected_calibration_error(*reliability(logits, labels)) == pytest.approx(0.40)
+
+
+def test_bins_are_of_equal_width_and_hold_their_upper_edge() -> None:
+    images, confidence, accuracy = reliability(logits_of([0.6, 10 / 15 - 1e-9, 0.999999]), np.array([0, 1, 0]))
+    assert images.shape == (BINS,)
+    assert {int(place) + 1 for place in np.flatnonzero(images)} == {9, 10, 15}  # 0.6 = 9/15 belongs to bin 9
+    assert accuracy[8] == 1
+    assert accuracy[9] == 0
+    assert confidence[14] == pytest.approx(0.999999)
+    assert np.isnan(confidence[0])
+
+
+@pytest.mark.parametrize("planted", [0.5, 1.0, 3.0])
+def test_a_planted_temperature_is_found(planted: float) -> None:
+    logits, labels = sampled(planted, 4000, seed=0)
+    assert fit_temperature(logits, labels) == pytest.approx(planted, rel=0.05)
+
+
+def test_scaling_mends_a_network_that_is_too_sure_and_moves_no_answer() -> None:
+    on_validation, on_test = sampled(3.0, 3000, seed=1), sampled(3.0, 3000, seed=2)
+    images = np.zeros((3000, 1, 1, 1), np.uint8)
+    row, bins = calibrate(
+        "cnn-4",
+        0,
+        "trained",
+        validation=Split(images, on_validation[1]),
+        test=Split(images, on_test[1]),
+        logits=(on_validation[0], on_test[0]),
+    )
+    assert row.temperature == pytest.approx(3.0, rel=0.05)
+    assert row.ece > 0.1
+    assert row.ece_scaled < 0.03
+    assert row.loss_scaled < row.loss
+    raw, scaled = ([b for b in bins if b.scaling == scaling] for scaling in ("raw", "scaled"))
+    right = [sum(b.images * b.accuracy for b in side if b.images) for side in (raw, scaled)]
+    assert right[0] == pytest.approx(right[1])
+    assert sum(b.images for b in raw) == 3000
+
+
+def test_the_loss_is_scikit_learns() -> None:
+    logits, labels = sampled(1.0, 500, seed=3)
+    images = np.zeros((500, 1, 1, 1), np.uint8)
+    split = Split(images, labels)
+    row, _ = calibrate("cnn-4", 0, "trained", validation=split, test=split, logits=(logits, logits))
+    assert row.loss == pytest.approx(log_loss(labels, softmax(logits, axis=-1), labels=range(10)))
+
+
+def test_a_perfect_validation_set_gives_the_coldest_temperature_and_no_failure() -> None:
+    assert fit_temperature(np.eye(10) / 2, np.arange(10)) == pytest.approx(COLDEST, rel=0.01)

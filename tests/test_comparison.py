@@ -1,0 +1,96 @@
+"""Twins compared: what may be said of planted gaps, and which images tell two networks apart."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from resblock.evaluation.comparison import Comparison, adjusted_image_p_values, compare, pair_images
+from resblock.evaluation.score import METRICS, Score, empty_score
+from resblock.evaluation.study import Study
+from resblock.spec import ModelSpec
+
+
+def score(variant: str, seed: int, train: float, test: float) -> Score:
+    spec = ModelSpec.parse(variant)
+    figures = {name: train if name.startswith("train") else test for name in METRICS}
+    return Score(spec.name, spec.family, spec.depth, seed, "finished", **figures)
+
+
+def planted(gap: float, spread: float, seeds: int, rng: np.random.Generator) -> Study:
+    """Twins of two depths whose test accuracies differ by `gap` and luck; training accuracies by luck alone."""
+    scores: list[Score] = []
+    for depth in (8, 20):
+        for seed in range(seeds):
+            lucks = rng.normal(0, spread, size=2)
+            scores.append(score(f"plain-{depth}", seed, 0.9, 0.7))
+            scores.append(score(f"residual-{depth}", seed, 0.9 + lucks[0], 0.7 + gap + lucks[1]))
+    return Study("planted", tuple(scores))
+
+
+def by_metric(comparisons: list[Comparison]) -> dict[tuple[str, str], Comparison]:
+    return {(comparison.gap.label, comparison.gap.metric): comparison for comparison in comparisons}
+
+
+def test_a_planted_gap_is_found_and_a_planted_zero_is_not() -> None:
+    comparisons = by_metric(compare(planted(0.05, 0.005, 5, np.random.default_rng(0)), "trained"))
+    assert set(comparisons) == {(d, f"{m}_accuracy") for d in ("8", "20") for m in ("train", "test")}
+    for (_, metric), comparison in comparisons.items():
+        assert comparison.decision == ("residual better" if metric.startswith("test") else "undecided")
+        assert comparison.adjusted_p_value >= comparison.p_value
+
+
+def test_a_family_without_any_gap_is_rarely_called_decided() -> None:
+    rng = np.random.default_rng(1)
+    wrong = sum(
+        any(comparison.decision != "undecided" for comparison in compare(planted(0, 0.01, 4, rng), "trained")[:2])
+        for _ in range(60)
+    )
+    assert wrong <= 6  # of 60 families at 5 % each, more than 6 come by chance in 3 of 100 studies; the seed is fixed
+
+
+def test_a_gap_of_the_other_sign_is_the_plain_networks() -> None:
+    comparisons = by_metric(compare(planted(-0.05, 0.005, 5, np.random.default_rng(2)), "reestimated"))
+    assert comparisons["20", "test_accuracy_reestimated"].decision == "plain better"
+
+
+def test_one_seed_decides_nothing() -> None:
+    for comparison in compare(planted(0.3, 0.0, 1, np.random.default_rng(3)), "trained"):
+        assert comparison.decision == "undecided"
+        assert math.isnan(comparison.detectable)
+        assert comparison.seeds_needed is None
+
+
+def test_undecided_comes_with_the_seeds_that_would_tell() -> None:
+    # Differences 0.00 and 0.02: mean 0.01, spread 0.01414, an effect of 0.707 spreads. At two tests that is
+    # two-sided 0.025; Lehr-type tables give 22 pairs there, 18 at 0.05.
+    scores = [score("plain-8", seed, 0.9, 0.7) for seed in (0, 1)]
+    scores += [score("residual-8", seed, 0.9, 0.7 + 0.02 * seed) for seed in (0, 1)]
+    (train, test) = compare(Study("two", tuple(scores)), "trained")
+    assert test.decision == "undecided"
+    assert test.seeds_needed == pytest.approx(22, abs=1)
+    assert train.seeds_needed is None  # no gap at all: no number of seeds shows one
+
+
+def test_images_pair_by_twins_and_seed() -> None:
+    study = Study("p", tuple(score(v, seed, 0.9, 0.7) for v in ("plain-8", "residual-8", "cnn-4") for seed in (0, 1)))
+    right = {
+        ("residual-8", 0): np.array([True, True, True, False]),
+        ("plain-8", 0): np.array([True, False, False, False]),
+        ("residual-8", 1): np.array([True, True, True, False]),  # its twin has no predictions
+        ("cnn-4", 0): np.array([True, True, True, True]),
+    }
+    (pair,) = pair_images(study, right, "trained")
+    assert (pair.both_right, pair.only_residual, pair.only_plain, pair.both_wrong) == (1, 2, 0, 1)
+    assert (pair.residual, pair.plain, pair.seed) == ("residual-8", "plain-8", 0)
+    assert pair.p_value == pytest.approx(0.5)  # two coins alike: 2 / 4
+    assert adjusted_image_p_values([pair, pair]) == pytest.approx([1.0, 1.0])
+
+
+def test_a_diverged_twin_leaves_its_seed_out() -> None:
+    scores = [score("plain-8", seed, 0.9, 0.7) for seed in (0, 1)]
+    scores += [score("residual-8", 0, 0.9, 0.8), empty_score(ModelSpec.parse("residual-8"), 1, "diverged")]
+    (_, test) = compare(Study("d", tuple(scores)), "trained")
+    assert test.gap.differences == {0: pytest.approx(0.1)}

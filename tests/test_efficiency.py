@@ -1,0 +1,43 @@
+"""Seconds to an accuracy, and networks that no cheaper one beats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from resblock.evaluation.efficiency import Point, pareto_front, seconds_to, target_accuracy
+from resblock.spec import ModelSpec
+from resblock.training.run import Cost, EpochRow
+
+
+def curve(accuracies: Sequence[float]) -> list[EpochRow]:
+    return [EpochRow(n, 0.1, 1, 0.5, 1, 0.1, 1, accuracy) for n, accuracy in enumerate(accuracies, start=1)]
+
+
+COST = Cost("2026-01-02T03:04:05+00:00", (3.0, 1.0, 1.5), 100.0, 1, 1, "a machine", 1, {})
+
+
+def test_the_clock_stops_at_the_first_epoch_that_is_good_enough() -> None:
+    assert seconds_to(0.7, curve([0.5, 0.7, 0.6]), COST) == 4.0
+    assert seconds_to(0.4, curve([0.5, 0.7, 0.6]), COST) == 3.0
+    assert math.isnan(seconds_to(0.8, curve([0.5, 0.7, 0.6]), COST))
+    assert math.isnan(seconds_to(math.nan, curve([0.5]), COST))
+
+
+def test_the_target_is_95_per_cent_of_the_best_networks_mean() -> None:
+    curves = {
+        ModelSpec.parse("plain-8"): {0: curve([0.9, 0.6]), 1: curve([0.8])},  # mean of the last epochs 0.7
+        ModelSpec.parse("cnn-4"): {0: curve([0.65])},
+    }
+    assert target_accuracy(curves) == pytest.approx(0.95 * 0.7)
+    assert math.isnan(target_accuracy({}))
+    assert math.isnan(target_accuracy({ModelSpec.parse("cnn-4"): {0: []}}))
+
+
+def test_only_networks_that_no_other_beats_are_on_the_front() -> None:
+    points = [Point("d", 4, 0.7), Point("b", 2, 0.8), Point("a", 1, 0.5), Point("c", 3, 0.9), Point("e", 2, 0.6)]
+    assert [point.name for point in pareto_front(points)] == ["a", "b", "c"]
+    assert [point.name for point in pareto_front(points, cheap_is_low=False)] == ["d", "c"]
+    assert pareto_front([]) == []
