@@ -14,6 +14,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from resblock.tracking import signals
+from resblock.tracking.patience import PatientClient
 from resblock.tracking.result import Result, flatten
 from resblock.tracking.stage import track
 from resblock.tracking.store import ensure_experiment, open_store
@@ -61,16 +63,28 @@ def test_a_run_that_ends_badly_says_how(store: Path, error: type[BaseException],
     assert [run.info.status for run in runs(store)] == [status]
 
 
-def test_a_signal_waits_until_mlflow_has_written(store: Path) -> None:
-    def describe() -> Result:
-        signal.raise_signal(signal.SIGINT)
-        return replace(TRAINING, curve=CURVE)
+class Interrupted:
+    """A store whose every call is interrupted twice in its middle."""
 
-    with pytest.raises(KeyboardInterrupt), track(TRAINING, about="text", warn=no_warning) as run:
-        run.complete(describe)
-    (kept,) = runs(store)
-    assert (kept.info.status, kept.data.metrics) == ("KILLED", {"loss": 0.3})
+    def __init__(self) -> None:
+        self.done = 0
+
+    def write(self) -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        self.done += 1
+
+
+def test_a_signal_waits_until_mlflow_has_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        PatientClient(interrupted).write()
+    assert interrupted.done == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr(signals, "SAME_WISH", -1.0)  # as if the second came later
+    with pytest.raises(KeyboardInterrupt):
+        PatientClient(interrupted).write()
+    assert interrupted.done == 1
 
 
 def killed(code: str) -> None:

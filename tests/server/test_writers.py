@@ -29,7 +29,7 @@ with track(Result(**opening), about="text", warn=lambda message: sys.exit(messag
     for step, metrics in curve.items():
         run.epoch(metrics, step)
     opening |= dict(curve=curve, artifacts=(Artifact("page", page),))
-    run.complete(Result(**opening))
+    run.complete(lambda: Result(**opening))
 """
 
 

@@ -6,6 +6,8 @@ import os
 import time
 from typing import Any
 
+from resblock.tracking.signals import uninterrupted
+
 PATIENCE_VARIABLE = "RESBLOCK_TRACKING_PATIENCE"
 PATIENCE = 60.0  # seconds that a stage waits for MLflow in all
 
@@ -32,7 +34,8 @@ class PatientClient:
                 )
             begin = time.monotonic()
             try:
-                return method(*arguments, **options)
+                with uninterrupted():
+                    return method(*arguments, **options)
             finally:
                 self._left -= time.monotonic() - begin
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from resblock.tracking.result import Result
-from resblock.tracking.signals import uninterrupted
 
 
 class StageRun:
@@ -157,10 +156,9 @@ class StageRun:
 
     @contextmanager
     def guard(self) -> Generator[None]:
-        """Turn the first failure into a warning, and be silent from then on; let signals wait meanwhile."""
+        """Turn the first failure into a warning, and be silent from then on."""
         try:
-            with uninterrupted():
-                yield
+            yield
         except Exception as error:
             self._client = None
             self._stop_monitor()

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from resblock.errors import UserError
+from resblock.tracking.signals import uninterrupted
 from resblock.tracking.view import save_view
 
 DATABASE = Path("mlflow.db")
@@ -58,7 +59,7 @@ def open_store() -> mlflow.MlflowClient:
     for noisy in ("mlflow", "alembic", "urllib3"):  # a failure reaches the caller, and is said once and in words
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     uri = tracking_uri()
-    with _made_once():
+    with _made_once(), uninterrupted():
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)  # makes the tables
         if database_file():
             client.search_experiments(max_results=1)
