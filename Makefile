@@ -2,7 +2,7 @@
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro ui check format test server-test readme lock clean
+.PHONY: help setup demo repro ui check format test slow server-test bench readme lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -31,16 +31,30 @@ format: setup ## Format the code
 test: check ## Run every check and test that CI runs
 	pytest
 
+slow: setup ## Run the slow tests too: many kills, full disks (half an hour)
+	pytest -m slow
+
 server-test: setup ## Test a team's server: MLflow, PostgreSQL and S3 as real processes
 	pytest -m server
 
 readme: setup ## Write the tables and pictures of README.md from the results
 	python scripts/readme.py
 
+bench: setup .venv-bench/ready ## Measure speed against Keras and PyTorch, and fixed costs (most of an hour, nothing else running)
+	python -m benchmarks speed
+	python -m benchmarks fixed
+	python -m benchmarks profile
+	python -m benchmarks document
+
+.venv-bench/ready: benchmarks/requirements.txt # PyTorch, the peer, apart from what the project needs
+	python -m venv --clear .venv-bench
+	.venv-bench/bin/python -m pip --disable-pip-version-check --quiet install --requirement benchmarks/requirements.txt
+	touch $@
+
 lock: setup ## Write requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean: ## Remove the environment and caches; results and checkpoints stay
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis data/downloads
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv .venv-bench .pytest_cache .ruff_cache .hypothesis data/downloads
+	find src tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -59,7 +59,7 @@ def write_preparation(dataset: str, params: Params) -> None:
 def write_training(key: RunKey, recipe: Recipe, *, epochs: int = EPOCHS) -> None:
     """Write one training's files but its weights."""
     versions = {"keras": "3.15.1", "tensorflow": "2.21.0", "numpy": "2.4.6"}
-    manifest = make_manifest(key, recipe, data_digest=DATA, threads=1, versions=versions)
+    manifest = make_manifest(key, recipe.model_dump(), data_digest=DATA, threads=1, versions=versions)
     draws = generator(key.seed, key.spec.name).random((epochs, len(METRIC_NAMES)))
     curve = [
         EpochRow(epoch, *(float(draw) / epoch for draw in row)) for epoch, row in enumerate(draws.tolist(), start=1)

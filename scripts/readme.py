@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from blocks import markdown, replace_blocks
 
 from resblock import paths
 from resblock.evaluation.score import read_scores
@@ -103,11 +103,7 @@ BLOCKS: dict[str, Callable[[], str]] = {"digits": digits, "cifar10": cifar10, "r
 def main() -> None:
     """Rewrite the README's blocks and pictures, or fail where a block is not what the results say."""
     before = README.read_text(encoding="utf-8")
-    after = before
-    for name, make in BLOCKS.items():
-        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        assert block.search(after), f"README.md lacks the block {name}"
-        after = block.sub(lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", after)
+    after = replace_blocks(README, before, {name: make() for name, make in BLOCKS.items()})
     if "--check" in sys.argv:
         sys.exit("README.md: its tables are not what the results say; run make readme" if after != before else 0)
     README.write_text(after, encoding="utf-8")
@@ -117,9 +113,7 @@ def main() -> None:
 
 
 def _markdown(frame: pd.DataFrame) -> str:
-    lines = [" | ".join(row) for row in frame.astype(str).to_numpy().tolist()]
-    rule = " | ".join("---" if column in ("network", "`flips`", "accuracy, %") else "--:" for column in frame)
-    return "\n".join(f"| {line} |" for line in (" | ".join(frame.columns), rule, *lines))
+    return markdown(frame, text=("network", "`flips`", "accuracy, %"))
 
 
 if __name__ == "__main__":

@@ -75,9 +75,8 @@ def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_rec
     for name, value in make_recipe().model_dump().items():
         if name not in others:
             others[name] = not value if isinstance(value, bool) else value + 1
-        assert make_manifest(KEY, make_recipe(**{name: others[name]}).model_dump(), **CHOICES)["key"] != base["key"], (
-            name
-        )
+        changed = make_manifest(KEY, make_recipe(**{name: others[name]}).model_dump(), **CHOICES)
+        assert changed["key"] != base["key"], name
 
 
 def test_the_code_that_decides_a_result_is_there() -> None:

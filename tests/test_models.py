@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -104,9 +105,9 @@ def test_a_model_tells_its_signature_example_and_classes(project: Path) -> None:
     assert model.signature.outputs.input_names() == ["class", "probability", "probabilities"]
     assert model.metadata is not None
     assert model.metadata["classes"] == list("0123456789")
-    example = model.load_input_example(f"models:/{model_of(CNN).model_id}")
+    example: Any = model.load_input_example(f"models:/{model_of(CNN).model_id}")
     assert np.array_equal(example, read_split(project / "data/splits/digits", "validation").images[: len(example)])
-    served = json.loads(model.get_serving_input(f"models:/{model_of(CNN).model_id}"))
+    served = json.loads(str(model.get_serving_input(f"models:/{model_of(CNN).model_id}")))
     assert served == {"inputs": example.tolist()}
 
 
@@ -174,13 +175,14 @@ def test_predict_answers_the_same_by_any_address_of_a_model(project: Path, tmp_p
     Image.fromarray(image[:, :, 0]).save(tmp_path / "picture.png")
     Image.fromarray(255 - image[:, :, 0]).save(tmp_path / "paper.png")
     best = client().get_model_version_by_alias("resblock-digits", "champion")
-    run_id = client().get_logged_model(best.source.removeprefix("models:/")).source_run_id
+    source = str(best.source)
+    run_id = client().get_logged_model(source.removeprefix("models:/")).source_run_id
     name = f"digits-{best.tags['resblock.variant']}-{best.tags['resblock.seed']}"
     expected = CliRunner().invoke(main, ["predict", str(tmp_path / "picture.png"), "--json"])
-    for uri in ("models:/resblock-digits@champion", f"runs:/{run_id}/{name}", best.source):
+    for uri in ("models:/resblock-digits@champion", f"runs:/{run_id}/{name}", source):
         ended = CliRunner().invoke(main, ["predict", str(tmp_path / "picture.png"), "--json", "--model-uri", uri])
         assert (ended.exit_code, ended.stdout, ended.stderr) == (0, expected.stdout, "")
-    ended = CliRunner().invoke(main, ["predict", str(tmp_path / "paper.png"), "--model-uri", best.source])
+    ended = CliRunner().invoke(main, ["predict", str(tmp_path / "paper.png"), "--model-uri", source])
     assert "try it with --invert" in ended.stderr
 
 

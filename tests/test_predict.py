@@ -66,7 +66,7 @@ def test_probabilities_are_those_that_evaluate_found(
     test = read_split(splits, "test")
     run = read_run(project / f"runs/digits/{variant}/seed-{seed}")
     everything = {name: read_split(splits, name) for name in ("train", "validation", "test")}
-    _, logits = evaluate(run, everything, read_description(splits))  # pyright: ignore[reportArgumentType]
+    logits = evaluate(run, everything, read_description(splits), None).logits  # pyright: ignore[reportArgumentType]
     exponentials = np.exp(logits["test"][:PICTURES].astype(np.float64))
     expected = exponentials / exponentials.sum(axis=1, keepdims=True)
     for row, probabilities in zip(answer["predictions"], expected, strict=True):

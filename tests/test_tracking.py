@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -58,6 +59,18 @@ def test_a_run_that_ends_badly_says_how(store: Path, error: type[BaseException],
     with pytest.raises(error), track(TRAINING, about="text", warn=no_warning):
         raise error
     assert [run.info.status for run in runs(store)] == [status]
+
+
+def test_a_signal_waits_until_mlflow_has_written(store: Path) -> None:
+    def describe() -> Result:
+        signal.raise_signal(signal.SIGINT)
+        return replace(TRAINING, curve=CURVE)
+
+    with pytest.raises(KeyboardInterrupt), track(TRAINING, about="text", warn=no_warning) as run:
+        run.complete(describe)
+    (kept,) = runs(store)
+    assert (kept.info.status, kept.data.metrics) == ("KILLED", {"loss": 0.3})
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def killed(code: str) -> None:

@@ -111,5 +111,5 @@ def test_a_finished_study_has_its_models_and_its_champion_in_mlflow(finished: Wo
     assert {f"train@{model.name}" for model in models.values()} == TRAININGS
     assert {model.status for model in models.values()} == {LoggedModelStatus.READY}
     champion = client.get_model_version_by_alias("resblock-digits", "champion")
-    model = models[champion.source.removeprefix("models:/")]
+    model = models[str(champion.source).removeprefix("models:/")]
     assert model.name == f"digits-{champion.tags['resblock.variant']}-{champion.tags['resblock.seed']}"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from resblock.tracking.result import Result
+from resblock.tracking.signals import uninterrupted
 
 
 class StageRun:
@@ -57,9 +58,9 @@ class StageRun:
 
     def adopt(self, run_id: str, opening: Result) -> None:
         """Write into the run that another program opened and will close."""
-        from mlflow.entities import Param, RunTag
-
         with self.guard():
+            from mlflow.entities import Param, RunTag
+
             from resblock.tracking.patience import PatientClient
             from resblock.tracking.process import this_process
             from resblock.tracking.result import PROCESS_TAG, STAGE_TAG
@@ -156,9 +157,10 @@ class StageRun:
 
     @contextmanager
     def guard(self) -> Generator[None]:
-        """Turn the first failure into a warning, and be silent from then on."""
+        """Turn the first failure into a warning, and be silent from then on; let signals wait meanwhile."""
         try:
-            yield
+            with uninterrupted():
+                yield
         except Exception as error:
             self._client = None
             self._stop_monitor()

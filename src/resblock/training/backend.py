@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -47,6 +48,20 @@ def accelerator() -> str | None:
     tensorflow = importlib.import_module("tensorflow")
     card = tensorflow.config.list_physical_devices("GPU")[0]
     return str(tensorflow.config.experimental.get_device_details(card).get("device_name", card.name))
+
+
+def machine_name() -> str:
+    """Return the name of what computes, as far as the system tells it, and the system's."""
+    name = (accelerator() if "keras" in sys.modules else None) or _processor() or platform.machine()
+    return f"{name}, {platform.system()}"
+
+
+def _processor() -> str | None:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or None
 
 
 def emulates_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

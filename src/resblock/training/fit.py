@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -22,7 +19,7 @@ from resblock.model.cost import count_multiply_adds, count_parameters
 from resblock.model.network import build_model
 from resblock.seeds import generator
 from resblock.spec import ModelSpec, RunKey
-from resblock.training.backend import accelerator
+from resblock.training.backend import machine_name
 from resblock.training.checkpoint import Checkpoint, Progress
 from resblock.training.inference import accuracy, cross_entropy, predict, reestimated, reestimation_images
 from resblock.training.run import Cost, EpochRow, Run
@@ -123,7 +120,7 @@ def fit(
         images_per_second=images / float(np.median(state.train_seconds)),
         parameters=count_parameters(model),
         multiply_adds=count_multiply_adds(model),
-        machine=_machine(),
+        machine=machine_name(),
         threads=threads,
         versions=backend_versions(),
     )
@@ -151,20 +148,6 @@ def trained_network(run: Run, dataset: DatasetDescription) -> keras.Model:
     model = build_model(spec, dataset.image_shape, len(dataset.classes), recipe, int(run.manifest["seed"]))
     load_weights(model, run.weights)
     return model
-
-
-def _machine() -> str:
-    """Return the name of what computed, as far as the system tells it, and the system's."""
-    name = accelerator() or _processor() or platform.processor() or platform.machine()
-    return f"{name}, {platform.system()}"
-
-
-def _processor() -> str | None:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return None
 
 
 def _resume(trainer: Trainer, checkpoint: Checkpoint, observers: Observers) -> _State:
