@@ -82,7 +82,7 @@ def test_the_code_that_decides_a_result_is_there() -> None:
     assert all((Path(resblock.__file__).parent / room).exists() for room in manifest.ROOMS)
 
 
-@pytest.mark.parametrize("stage", ["download", "preprocess", "evaluate", "report"])
+@pytest.mark.parametrize("stage", manifests.ROOMS)
 def test_a_manifest_names_the_code_that_dvc_watches(stage: str, root: Path) -> None:
     deps = YAML(typ="safe").load((root / "dvc.yaml").read_text())["stages"][stage]["deps"]
     watched = {dep.removeprefix("src/resblock/") for dep in deps if dep.startswith("src/")}
