@@ -80,7 +80,7 @@ def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_rec
 
 
 def test_a_training_by_another_recipe_says_so(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
-    other = make_manifest(RunKey(KEY.dataset, KEY.spec, KEY.seed, "low-lr"), make_recipe(), **CHOICES)
+    other = make_manifest(RunKey(KEY.dataset, KEY.spec, KEY.seed, "low-lr"), make_recipe().model_dump(), **CHOICES)
     assert (base["recipe_name"], other["recipe_name"]) == ("base", "low-lr")
     assert other["stage"] == f"ablate@low-lr-{KEY.spec}-{KEY.seed}"
     assert other["key"] != base["key"]
