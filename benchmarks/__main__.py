@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from resblock.training.backend import available_cores
 ROUNDS, QUICK_ROUNDS = 9, 2
 PROFILED = ("residual-20",)
 PROFILED_STEPS = 8
+FILE_WIDTH = 140  # columns
+QUIET = 0.5  # processes that compute, in the last minute's mean, below which a machine counts as idle
 
 some_networks = click.option(
     "--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)), help="Default: all; others save nothing."
@@ -66,6 +69,7 @@ def speed(
 
     Example: python -m benchmarks speed --quick --network residual-20
     """
+    _warn_where_busy()
     count = threads or available_cores()
     measurements: list[Measurement] = []
     for network in networks or NETWORKS:
@@ -82,6 +86,7 @@ def speed(
 @some_torch
 def gpu(networks: Sequence[str], rounds: int, torch_python: Path) -> None:
     """Time training steps on a graphics card: Keras on JAX against PyTorch, eager and compiled."""
+    _warn_where_busy()
     measurements: list[Measurement] = []
     for network in networks or NETWORKS:
         for batch_size in BATCH_SIZES:
@@ -140,9 +145,19 @@ def document(check: bool) -> None:
 
 
 def _show(*frames: pd.DataFrame) -> None:
+    console = Console()
+    if not console.is_terminal:  # a file has room for the widest table
+        console = Console(width=FILE_WIDTH)
     for frame in frames:
         if len(frame):
-            tables.show(frame, Console())
+            tables.show(frame, console)
+
+
+def _warn_where_busy() -> None:
+    """Say when others compute here: two threads that wait for each other at every loop's end suffer most, PyTorch's."""
+    load = os.getloadavg()[0]
+    if load > QUIET:
+        click.echo(f"warning: a load of {load:.1f} already; PyTorch above all will look slower than it is", err=True)
 
 
 def _save(name: str, section: dict[str, Any]) -> None:

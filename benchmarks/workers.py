@@ -86,16 +86,12 @@ class Worker:
         self.close()
 
     def close(self) -> None:
-        """End the process."""
-        with suppress(BrokenPipeError):
-            cast(IO[str], self._process.stdin).close()
-        try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        cast(IO[str], self._process.stdout).close()
-        self._errors.close()
+        """End the process, whatever it is at."""
+        self._process.terminate()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            with suppress(BrokenPipeError):
+                cast(IO[str], stream).close()
 
     def _hear(self) -> dict[str, Any]:
         line = cast(IO[str], self._process.stdout).readline()

@@ -79,11 +79,18 @@ def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_rec
         assert changed["key"] != base["key"], name
 
 
+def test_a_training_by_another_recipe_says_so(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
+    other = make_manifest(RunKey(KEY.dataset, KEY.spec, KEY.seed, "low-lr"), make_recipe().model_dump(), **CHOICES)
+    assert (base["recipe_name"], other["recipe_name"]) == ("base", "low-lr")
+    assert other["stage"] == f"ablate@low-lr-{KEY.spec}-{KEY.seed}"
+    assert other["key"] != base["key"]
+
+
 def test_the_code_that_decides_a_result_is_there() -> None:
     assert all((Path(resblock.__file__).parent / room).exists() for room in manifest.ROOMS)
 
 
-@pytest.mark.parametrize("stage", ["download", "preprocess", "evaluate", "report"])
+@pytest.mark.parametrize("stage", ["download", "preprocess", "evaluate", "evaluate_recipe", "report"])
 def test_a_manifest_names_the_code_that_dvc_watches(stage: str, root: Path) -> None:
     deps = YAML(typ="safe").load((root / "dvc.yaml").read_text())["stages"][stage]["deps"]
     watched = {dep.removeprefix("src/resblock/") for dep in deps if dep.startswith("src/")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,18 @@ def test_weights_that_other_code_made_are_refused(
     monkeypatch.chdir(tmp_path)
     message = refused(pictures[0], "--dataset", "digits", "--variant", "cnn-4", "--seed", "0")
     assert "the weights lack stage1_conv1/kernel" in message
+
+
+def test_scores_of_an_earlier_training_are_warned_of(
+    project: Path, pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(project, tmp_path / "project", ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+    monkeypatch.chdir(tmp_path / "project")
+    assert predict(pictures[0]).stderr == ""
+    for manifest in Path("runs/digits/cnn-4").glob("*/run.json"):
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "key": "another"}))
+    assert "trained anew after it was scored; `dvc repro evaluate@digits`" in predict(pictures[0]).stderr
+    assert predict(pictures[0], "--variant", "cnn-4", "--seed", "0").stderr == ""
 
 
 @pytest.mark.usefixtures("backend")

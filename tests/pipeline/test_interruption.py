@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -32,12 +33,14 @@ AT_ONCE = 15.0  # seconds, on a busy machine
 class Interrupted(Workspace):
     """A project whose `resblock` ends at chosen moments."""
 
+    started: list[subprocess.Popen[str]] = field(default_factory=list[subprocess.Popen[str]])
+
     def start(self, *command: str, moment: Moment | None = None) -> subprocess.Popen[str]:
         """Start a command in a process group of its own."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         folders = (str(self.root / "bin"), str(Path(sys.executable).parent), environment["PATH"])
         environment |= {"PATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1"}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [self.root / "bin/resblock" if command[0] == "resblock" else command[0], *command[1:]],
             cwd=self.root,
             env=environment | (moment.environment() if moment else {}),
@@ -47,6 +50,17 @@ class Interrupted(Workspace):
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run in the background
         )
+        self.started.append(process)
+        return process
+
+    def end_all(self) -> None:
+        """End what a failed test left running."""
+        for process in self.started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
     def digests(self) -> dict[str, str]:
         """Return the digest of each file of the run, hidden ones too."""
@@ -74,8 +88,10 @@ def longer(root: Path, finished: Workspace) -> Interrupted:
 
 
 @pytest.fixture
-def project(finished: Workspace, tmp_path: Path) -> Interrupted:
-    return longer(tmp_path / "project", finished)
+def project(finished: Workspace, tmp_path: Path) -> Iterator[Interrupted]:
+    project = longer(tmp_path / "project", finished)
+    yield project
+    project.end_all()
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +130,7 @@ END: dict[str, Draw] = {
     "before the manifest": lambda _: Moment("os.rename", "runs/*/run.json"),
     "between results and cost": lambda _: Moment("os.rename", "costs/*.json"),
     "while tracking closes": lambda dice: Moment("os.rename", "costs/*.json", seconds=dice.uniform(0.01, 1)),
-    "while an artifact is logged": lambda dice: Moment("shutil.copyfile", "*", dice.randint(1, 3)),
+    "while an artifact is logged": lambda dice: Moment("open", "*/mlartifacts/*", dice.randint(1, 3)),
 }
 
 
@@ -234,6 +250,7 @@ def test_a_second_training_of_the_same_key_is_refused_and_the_first_unharmed(
     while not (line := first.stdout.readline()).startswith("epoch 1/"):
         assert line, "the training ended"
     first.kill()  # DVC, not the training
+    first.wait()
     second = project.start(*REPRO)
     said, _ = second.communicate()
     assert second.returncode != 0
@@ -301,7 +318,7 @@ def test_ctrl_c_in_dvc_leaves_no_lock_and_a_checkpoint_to_go_on_from(
 MOMENTS_TO_STOP: dict[str, Moment] = {
     "as TensorFlow's import begins": Moment("import", "tensorflow"),
     "in TensorFlow's import": Moment("import", "tensorflow", seconds=1),
-    "in Keras' import": Moment("import", "keras", seconds=0.3),
+    "in Keras' import": Moment("import", "keras.src*", seconds=0.3),
     "as MLflow's import begins": Moment("import", "mlflow", seconds=0.1),
     "while the graph is built": Moment("open", ".checkpoints/*.lock", seconds=2),
     "while a checkpoint is written": Moment("open", "*.checkpoints/.*.npz.*.partial", nth=2),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 
-from tests.server.services import S3, MlflowServer, Postgres, environment
+from resblock.tracking.view import save_view
+from tests.server.services import MEMBERS, S3, MlflowServer, Postgres, environment
 
 pytestmark = pytest.mark.server
 
@@ -66,3 +70,21 @@ def test_eight_processes_on_an_empty_data_base_lose_and_double_nothing(
             assert run.inputs is not None
             assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["digits"]
             assert f"{experiment.experiment_id}/{run.info.run_id}/artifacts/page" in stored
+
+
+def test_eight_may_be_the_first_to_save_the_views(team_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in MEMBERS[0].variables.items():
+        monkeypatch.setenv(name, value)
+    client = MlflowClient(tracking_uri=team_server.address)
+    together = Barrier(WRITERS)
+
+    def save(experiment: Experiment) -> None:
+        together.wait()
+        save_view(client, experiment)
+
+    for attempt in range(5):
+        experiment = client.get_experiment(client.create_experiment(f"views {attempt}"))
+        with ThreadPoolExecutor(WRITERS) as pool:
+            list(pool.map(save, [experiment] * WRITERS))
+        saved = client.get_experiment(experiment.experiment_id).tags
+        assert {"mlflow.sharedViewState.resblock", "mlflow.sharedViewState.resblock-means"} <= saved.keys()

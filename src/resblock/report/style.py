@@ -27,6 +27,15 @@ DASHES = {
     "bottleneck": (0, (3, 1, 1, 1, 1, 1)),
 }
 INK, SOFT = "#222222", "#666666"
+# How a modified network's marker is filled, by its first modifier.
+FILLS: dict[str, dict[str, Any]] = {
+    "nobn": {"fillstyle": "none"},
+    "projection": {"fillstyle": "left"},
+    "allprojection": {"fillstyle": "right"},
+    "maxpool": {"fillstyle": "bottom"},
+    "w": {"fillstyle": "top"},
+    "sd": {"markeredgecolor": INK, "markeredgewidth": 1.5},
+}
 SPACE = 0.6  # layers between the marks of different series at one depth
 
 SETTINGS: dict[Any, Any] = {
@@ -60,10 +69,10 @@ def series_of(specs: Iterable[ModelSpec]) -> dict[str, ModelSpec]:
 
 
 def look(spec: ModelSpec) -> dict[str, Any]:
-    """Return a network's colour and marker; one that is modified has the family's marker, hollow."""
-    family = spec.name.partition("-")[0]
+    """Return a network's colour and marker; one that is modified has the family's marker, filled in another way."""
+    family, _, *modifiers = spec.name.split("-")
     marks = {"color": COLORS[family], "marker": MARKERS[family]}
-    return marks if series(spec) == family else {**marks, "markerfacecolor": "white"}
+    return {**marks, **FILLS[modifiers[0].rstrip("0123456789")], "markerfacecoloralt": "white"} if modifiers else marks
 
 
 def dash(spec: ModelSpec) -> Any:

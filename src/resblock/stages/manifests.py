@@ -85,7 +85,7 @@ def of_evaluate_recipe(trainings: Sequence[RunKey], *, data_digest: str, threads
     return _sealed("evaluate_recipe", dataset, content, axes=recipe)
 
 
-def of_report(dataset: str, study: Study, recipes: Sequence[str], *, data_digest: str) -> dict[str, Any]:
+def of_report(dataset: str, study: Study, recipes: Sequence[str] = (), *, data_digest: str) -> dict[str, Any]:
     """Return the manifest of a report: of what its scores and its curves come from. Costs vary and decide no key."""
     scores = paths.manifest("evaluate", dataset)
     ablations = {name: paths.ablation(dataset, name) / MANIFEST for name in recipes}

@@ -20,9 +20,11 @@ from resblock.errors import UserError
 from resblock.evaluation.champion import best_seed, champion
 from resblock.evaluation.score import SCORES, Score, read_scores
 from resblock.evaluation.study import Study
+from resblock.files import read_json
 from resblock.params import read_params
 from resblock.serving.pictures import PictureError, looks_inverted, read_picture
 from resblock.spec import ModelSpec, RunKey
+from resblock.stages.manifests import training_name
 from resblock.stages.terminal import warn
 from resblock.training.backend import prepare_backend
 from resblock.training.run import MANIFEST, WEIGHTS, Run, read_run
@@ -88,7 +90,10 @@ def _trained(choice: Choice) -> _Trained:
         if not path.is_file():
             stage = stage or f"preprocess@{key.dataset}"
             raise UserError(f"{path}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
-    return _Trained(read_run(folder), read_description(splits), read_split(splits, "validation").images[:EXAMPLES])
+    run = read_run(folder)
+    if choice.seed is None or choice.spec is None:
+        _compare_with_scores(key, run.manifest["key"])
+    return _Trained(run, read_description(splits), read_split(splits, "validation").images[:EXAMPLES])
 
 
 def _key(choice: Choice) -> RunKey:
@@ -110,6 +115,13 @@ def _key(choice: Choice) -> RunKey:
             f"finished are {', '.join(_finished(scores)) or 'none'}"
         )
     return RunKey(dataset, best.spec, best.seed)
+
+
+def _compare_with_scores(key: RunKey, result: str) -> None:
+    """Warn where the scores that chose `key` are not those of the result that is here."""
+    scored = paths.manifest("evaluate", key.dataset)
+    if scored.is_file() and read_json(scored)["runs"].get(training_name(key)) != result:
+        warn(f"{key}: was trained anew after it was scored; `dvc repro evaluate@{key.dataset}` may choose another")
 
 
 def _best(dataset: str, scores: Sequence[Score], choice: Choice) -> Score | None:

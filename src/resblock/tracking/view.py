@@ -14,6 +14,7 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
 
 from resblock.files import digest_tree
 from resblock.tracking.result import STAGE_TAG, SUPERSEDED_TAG
@@ -49,7 +50,10 @@ def save_view(client: mlflow.MlflowClient, experiment: Experiment) -> None:
     if views.keys() <= experiment.tags.keys() and experiment.tags.get(_WRITTEN_TAG) == ours:
         return
     for tag, view in {**views, _WRITTEN_TAG: ours}.items():
-        client.set_experiment_tag(experiment.experiment_id, tag, view)
+        try:
+            client.set_experiment_tag(experiment.experiment_id, tag, view)
+        except MlflowException:  # another process was the first to write this tag; by now it is there to be replaced
+            client.set_experiment_tag(experiment.experiment_id, tag, view)
 
 
 def view_fragment(experiment_id: str, key: str = VIEW_KEY) -> str:
