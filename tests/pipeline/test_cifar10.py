@@ -20,6 +20,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """One epoch of residual-8 by the paper's recipe."""
     workspace = copy_project(tmp_path_factory.mktemp("cifar10"))
     workspace.edit("params.yaml", "datasets: [digits]", "datasets: [cifar10]")
+    workspace.edit("params.yaml", "dataset: digits", "dataset: cifar10")
     workspace.edit("params.yaml", "epochs: 20", "epochs: 1")
     workspace.run("dvc", "repro", "train@cifar10-residual-8-0", RESBLOCK_MIRROR=str(MIRROR))
     return workspace

@@ -249,10 +249,14 @@ def test_a_second_training_of_the_same_key_is_refused_and_the_first_unharmed(
     assert first.stdout is not None
     while not (line := first.stdout.readline()).startswith("epoch 1/"):
         assert line, "the training ended"
+    (lock,) = (project.root / ".checkpoints").glob("*.lock")
+    training = int(lock.read_text())
+    os.kill(training, signal.SIGSTOP)  # or it would have ended before the second has begun
     first.kill()  # DVC, not the training
     first.wait()
     second = project.start(*REPRO)
     said, _ = second.communicate()
+    os.kill(training, signal.SIGCONT)
     assert second.returncode != 0
     assert "digits-residual-8-0 is being trained already, by process " in said
     assert "Traceback" not in said

@@ -23,7 +23,8 @@ def client(finished: Workspace) -> Iterator[MlflowClient]:
     yield MlflowClient(tracking_uri=f"sqlite:///{finished.root / 'mlflow.db'}")
 
 
-STAGES = TRAININGS | AFTERWARDS | {"download@digits", "preprocess@digits"}
+ABLATION = {"ablate@low-lr-residual-8-0", "ablate@low-lr-residual-8-1", "evaluate_recipe@low-lr"}
+STAGES = TRAININGS | ABLATION | AFTERWARDS | {"download@digits", "preprocess@digits"}
 # Where and when a run was written, not what it tells; the parent is the command that caused a live run.
 CIRCUMSTANCES = {"resblock.source", "resblock.process", "mlflow.parentRunId"}
 
@@ -77,6 +78,7 @@ def test_a_failed_stage_makes_the_parent_failed(workspace: Workspace) -> None:
     workspace.edit("params.yaml", "batch_size: 64", "batch_size: 5000")
     workspace.edit("params.yaml", "[cnn-4, plain-8, residual-8]", "[cnn-4]")
     workspace.edit("params.yaml", "[0, 1]", "[0]")
+    workspace.edit("params.yaml", "recipes: [low-lr]", "recipes: []")
     assert workspace.run("resblock", "run", check=False).returncode == 1
     client = MlflowClient(tracking_uri=f"sqlite:///{workspace.root / 'mlflow.db'}")
     parent, _ = parents(client)
@@ -243,7 +245,7 @@ def test_mlflow_run_of_a_finished_study_runs_nothing_and_links_what_it_reused(wo
     store = f"sqlite:///{workspace.root / 'mlflow.db'}"
     command = "mlflow run . --env-manager local -e demo --experiment-name resblock-digits"
     ended = workspace.run(*command.split(), MLFLOW_TRACKING_URI=store)
-    assert "0 of 6 trainings to run" in ended.stdout + ended.stderr
+    assert "trainings: 0 of 8 to run" in ended.stdout + ended.stderr
     client = MlflowClient(tracking_uri=store)
     assert len(parents(client)) == 1  # that of the first run; here MLflow's own run is the parent
     parent = all_runs(client)[0]

@@ -38,6 +38,7 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
         "gap.png",
         "loss.png",
         "mistakes.png",
+        "recipes.png",
         "rebound.png",
         "robustness.png",
     }
@@ -123,7 +124,7 @@ def test_the_recipe_of_another_data_set_makes_nothing_stale(workspace: Workspace
 
 
 def test_adding_a_depth_trains_only_the_new_networks(workspace: Workspace) -> None:
-    workspace.edit("params.yaml", "residual-8]", "residual-8, residual-14]")
+    workspace.edit("params.yaml", "plain-8, residual-8]", "plain-8, residual-8, residual-14]")
     added = {f"train@digits-residual-14-{seed}" for seed in (0, 1)}
     assert workspace.would_run() == added | AFTERWARDS
 

@@ -40,7 +40,9 @@ def section(material: Material) -> Section | None:
     )
     picture = Picture("recipes", caption, draw(found), _data(found))
     table = Table(
-        "recipes", "Differences in percentage points; in brackets the 95 % t-interval.", _shown(base, ablations, found)
+        "recipes-table",
+        "Differences in percentage points; in brackets the 95 % t-interval.",
+        _shown(base, ablations, found),
     )
     return Section("recipes", "What the recipe does", words, [picture], [table])
 
