@@ -139,7 +139,7 @@ from packaging.utils import canonicalize_name
 sys.path = [entry for entry in sys.path if not (Path(entry) / "resblock").is_dir()]
 assert importlib.util.find_spec("resblock") is None
 lines = (Path(sys.argv[1]) / "constraints.txt").read_text().split()
-named = {line.partition("==")[0] for line in lines}
+named = {line.partition("==")[0] for line in lines} | {"resblock"}  # which the model brings along
 owners = packages_distributions()
 
 

@@ -44,6 +44,7 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
     }
     assert (root / "reports/digits/summary.md").is_file()
     assert {path.name for path in (root / "evaluation/digits").iterdir()} == {
+        "ablations",
         "agreement.csv",
         "calibration.csv",
         "confusion.csv",
@@ -52,6 +53,7 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
         "predictions",
         "reliability.csv",
         "robustness.csv",
+        "run.json",
         "scores.csv",
     }
     assert not list((root / ".checkpoints").glob("*"))
