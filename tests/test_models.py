@@ -308,6 +308,7 @@ from mlflow import MlflowClient
 from resblock.spec import ModelSpec, RunKey
 from resblock.stages.models import log_training
 from resblock.stages.openings import opening_of
+from resblock.tracking.stage import track
 
 def full(*_, **__):
     raise OSError(28, "No space left on device")

@@ -108,7 +108,8 @@ def test_a_finished_study_has_its_models_and_its_champion_in_mlflow(finished: Wo
     experiment = client.get_experiment_by_name("resblock-digits")
     assert experiment is not None
     models = {model.model_id: model for model in client.search_logged_models([experiment.experiment_id])}
-    assert {f"train@{model.name}" for model in models.values()} == TRAININGS
+    ablations = {f"train@low-lr-residual-8-{seed}" for seed in (0, 1)}
+    assert {f"train@{model.name}" for model in models.values()} == TRAININGS | ablations
     assert {model.status for model in models.values()} == {LoggedModelStatus.READY}
     champion = client.get_model_version_by_alias("resblock-digits", "champion")
     model = models[str(champion.source).removeprefix("models:/")]
