@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # The same examples everywhere, and no clock: a busy machine must not fail a test.
 settings.register_profile("resblock", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("resblock")
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from resblock.errors import UserError
+from resblock.tracking.signals import SAME_WISH
 
 if TYPE_CHECKING:
     from resblock.spec import ModelSpec
@@ -24,7 +25,6 @@ REMEDIES = {
     errno.EDQUOT: "free some of your quota and run the same command again",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
 }
-SAME_WISH = 2.0  # seconds: a terminal and a parent process may both pass on one Ctrl-C
 
 
 class _Interrupted(SystemExit):

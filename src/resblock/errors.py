@@ -3,3 +3,8 @@
 
 class UserError(Exception):
     """Something outside the code is not as it must be; the text says what came, what was expected and what to do."""
+
+
+def one_line(error: Exception, limit: int = 300) -> str:
+    """Return the first `limit` characters of what `error` says, without line breaks; its kind where it says nothing."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__

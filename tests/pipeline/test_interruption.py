@@ -241,14 +241,19 @@ def test_a_checkpoint_of_other_code_is_not_used(project: Interrupted) -> None:
 # Two at once.
 
 
+def until_epoch(number: int, process: subprocess.Popen[str]) -> None:
+    """Wait for the line of an epoch in what `process` says."""
+    assert process.stdout is not None
+    while not (line := process.stdout.readline()).startswith(f"epoch {number}/"):
+        assert line, "the training ended"
+
+
 def test_a_second_training_of_the_same_key_is_refused_and_the_first_unharmed(
     project: Interrupted, uninterrupted: dict[str, str]
 ) -> None:
     """As after a kill of DVC alone, which leaves its stage running."""
     first = project.start(*REPRO)
-    assert first.stdout is not None
-    while not (line := first.stdout.readline()).startswith("epoch 1/"):
-        assert line, "the training ended"
+    until_epoch(1, first)
     (lock,) = (project.root / ".checkpoints").glob("*.lock")
     training = int(lock.read_text())
     os.kill(training, signal.SIGSTOP)  # or it would have ended before the second has begun
@@ -304,9 +309,7 @@ def test_ctrl_c_in_dvc_leaves_no_lock_and_a_checkpoint_to_go_on_from(
     project: Interrupted, uninterrupted: dict[str, str]
 ) -> None:
     process = project.start(*REPRO)
-    assert process.stdout is not None
-    while not (line := process.stdout.readline()).startswith("epoch 2/"):
-        assert line, "the training ended"
+    until_epoch(2, process)
     said, seconds = stop(process, signal.SIGINT, group=True)
     assert process.returncode != 0
     assert "resblock: ended by SIGINT" in said

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tests.pipeline.conftest import EPOCHS, Workspace
-from tests.pipeline.test_pipeline import AFTERWARDS, TRAININGS
+from tests.pipeline.test_pipeline import EVERYTHING, TRAININGS
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,7 @@ def client(finished: Workspace) -> Iterator[MlflowClient]:
     yield MlflowClient(tracking_uri=f"sqlite:///{finished.root / 'mlflow.db'}")
 
 
-ABLATION = {"ablate@low-lr-residual-8-0", "ablate@low-lr-residual-8-1", "evaluate_recipe@low-lr"}
-STAGES = TRAININGS | ABLATION | AFTERWARDS | {"download@digits", "preprocess@digits"}
+STAGES = EVERYTHING | {"download@digits", "preprocess@digits"}
 # Where and when a run was written, not what it tells; the parent is the command that caused a live run.
 CIRCUMSTANCES = {"resblock.source", "resblock.process", "mlflow.parentRunId"}
 

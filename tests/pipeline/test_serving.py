@@ -20,9 +20,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 from PIL import Image
 
+from tests.conftest import free_port
 from tests.pipeline.conftest import Workspace
-from tests.pipeline.test_pipeline import TRAININGS
-from tests.pipeline.test_ui import free_port
+from tests.pipeline.test_pipeline import ABLATIONS, TRAININGS
 
 STARTING = 180  # seconds
 
@@ -110,8 +110,7 @@ def test_a_finished_study_has_its_models_and_its_champion_in_mlflow(finished: Wo
     experiment = client.get_experiment_by_name("resblock-digits")
     assert experiment is not None
     models = {model.model_id: model for model in client.search_logged_models([experiment.experiment_id])}
-    ablations = {f"train@low-lr-residual-8-{seed}" for seed in (0, 1)}
-    assert {f"train@{model.name}" for model in models.values()} == TRAININGS | ablations
+    assert {model.name for model in models.values()} == {name.partition("@")[2] for name in TRAININGS | ABLATIONS}
     assert {model.status for model in models.values()} == {LoggedModelStatus.READY}
     champion = client.get_model_version_by_alias("resblock-digits", "champion")
     model = models[str(champion.source).removeprefix("models:/")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from mlflow import MlflowClient
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser import needs_browser, open_page
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_port
 from tests.pipeline.conftest import Workspace
 
 pytestmark = needs_browser
@@ -28,12 +27,6 @@ COLUMNS = {
     "metrics": ("validation_accuracy", "test_accuracy", "images_per_second"),
 }
 RUN = "train@digits-residual-8-1"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,17 @@ from resblock.spec import RunKey
 from resblock.training import manifest as training
 from resblock.training.run import MANIFEST
 
+TRAININGS = ("train", "ablate")  # the stages that train a network
+
 # The code that decides what a stage gives: what dvc.yaml names among its dependencies.
 ROOMS: Mapping[str, Sequence[str]] = {
     "download": ("data", "files.py"),
     "preprocess": ("data", "files.py"),
-    "train": training.ROOMS,
-    "ablate": training.ROOMS,
-    "evaluate": ("data/splits.py", "evaluation", "files.py", "model", "seeds.py", "spec.py", "training"),
-    "evaluate_recipe": ("data/splits.py", "evaluation", "files.py", "model", "seeds.py", "spec.py", "training"),
+    **dict.fromkeys(TRAININGS, training.ROOMS),
+    **dict.fromkeys(
+        ("evaluate", "evaluate_recipe"),
+        ("data/splits.py", "evaluation", "files.py", "model", "seeds.py", "spec.py", "training"),
+    ),
     "report": ("data/splits.py", "evaluation", "files.py", "report", "seeds.py", "spec.py", "training/run.py"),
 }
 TEMPLATES = ("report/page.html", "report/page.css")  # what the report's room holds besides Python

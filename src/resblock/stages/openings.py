@@ -8,7 +8,7 @@ from typing import Any
 from resblock import paths
 from resblock.files import read_json
 from resblock.report.style import COLORS
-from resblock.stages.manifests import code_digest
+from resblock.stages.manifests import TRAININGS, code_digest
 from resblock.tracking.result import Context, DataInput, Result
 
 NOTES = {
@@ -37,7 +37,7 @@ TRAINED_BY = (
 )  # of a training's manifest; the recipe besides
 CONTEXTS: Mapping[str, Context] = {"train": "training", "validation": "validation", "test": "test"}
 READ_BY: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("train", "ablate"), ("train", "validation")),
+    **dict.fromkeys(TRAININGS, ("train", "validation")),
     **dict.fromkeys(("evaluate", "evaluate_recipe"), ("train", "validation", "test")),
 }
 
@@ -48,7 +48,7 @@ def opening_of(manifest: Mapping[str, Any]) -> Result:
     tags = {"resblock.code": manifest["code"]}
     if "data" in manifest:
         tags["resblock.data"] = manifest["data"]
-    if stage in ("train", "ablate"):
+    if stage in TRAININGS:
         tags["resblock.recipe"] = manifest["recipe_name"]
         tags["mlflow.runColor"] = COLORS[manifest["family"]]
     return Result(
@@ -64,7 +64,7 @@ def opening_of(manifest: Mapping[str, Any]) -> Result:
 
 
 def _params(stage: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    if stage in ("train", "ablate"):
+    if stage in TRAININGS:
         chosen = {name: manifest[name] for name in TRAINED_BY}
         return {**chosen, "recipe": manifest["recipe_name"], **manifest["recipe"]}
     if stage == "download":

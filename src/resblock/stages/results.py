@@ -16,7 +16,7 @@ from resblock.files import read_json
 from resblock.report.figures import run_curves
 from resblock.report.style import save_figure
 from resblock.spec import ModelSpec, RunKey
-from resblock.stages.manifests import training_name
+from resblock.stages.manifests import TRAININGS, training_name
 from resblock.stages.openings import opening_of
 from resblock.stages.weights import weights_address
 from resblock.tracking.result import Artifact, Result, flatten
@@ -49,7 +49,7 @@ def results_of(dataset: str) -> Iterator[tuple[Path, Result | Exception]]:
 def result_of(manifest: Mapping[str, Any]) -> Result:
     """Return the result that `manifest` belongs to, with what its files hold."""
     stage = str(manifest["stage"]).partition("@")[0]
-    if stage in ("train", "ablate"):
+    if stage in TRAININGS:
         spec = ModelSpec.parse(manifest["variant"])
         return trained(RunKey(manifest["dataset"], spec, manifest["seed"], manifest["recipe_name"]))
     described = {

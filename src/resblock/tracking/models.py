@@ -8,7 +8,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import mlflow.artifacts
@@ -18,12 +17,18 @@ from mlflow.exceptions import MlflowException
 
 from resblock.errors import UserError
 from resblock.tracking.package import DATA, ModelPackage, Registration, read_example, write_package
-from resblock.tracking.result import KEY_TAG
-from resblock.tracking.store import experiment_name, find_experiment, open_store, required_store, tracking_uri
+from resblock.tracking.result import KEY_TAG, NOTE_TAG, shown_text
+from resblock.tracking.store import (
+    all_pages,
+    experiment_name,
+    find_experiment,
+    open_store,
+    required_store,
+    tracking_uri,
+)
 
 ALIAS = "champion"
 LACKING = "its model is not in MLflow"
-NOTE = "mlflow.note.content"
 
 
 def log_model(client: mlflow.MlflowClient, run_id: str, package: ModelPackage) -> str:
@@ -38,8 +43,8 @@ def log_model(client: mlflow.MlflowClient, run_id: str, package: ModelPackage) -
             run.info.experiment_id,
             name=package.name,
             source_run_id=run_id,
-            tags={KEY_TAG: package.key, NOTE: package.description},
-            params={name: _text(value) for name, value in package.metadata.items()},
+            tags={KEY_TAG: package.key, NOTE_TAG: package.description},
+            params={name: shown_text(value) for name, value in package.metadata.items()},
             model_type="classifier",
         )
     linked = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
@@ -160,14 +165,7 @@ def _model_of(
 
 
 def _all_models(client: mlflow.MlflowClient, experiment_id: str) -> list[LoggedModel]:
-    models: list[LoggedModel] = []
-    token: str | None = None
-    while True:
-        page = client.search_logged_models([experiment_id], page_token=token)
-        models += page
-        token = page.token
-        if not token:
-            return models
+    return all_pages(lambda token: client.search_logged_models([experiment_id], page_token=token))
 
 
 def _ensure_registered(client: mlflow.MlflowClient, name: str, dataset: str) -> None:
@@ -179,7 +177,3 @@ def _ensure_registered(client: mlflow.MlflowClient, name: str, dataset: str) -> 
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _text(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else str(value)

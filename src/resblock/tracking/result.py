@@ -86,7 +86,7 @@ class Result:
     @cached_property
     def shown_params(self) -> dict[str, str]:
         """Parameters as MLflow keeps them: one level, text."""
-        return {name: _text(value) for name, value in flatten(self.params).items()}
+        return {name: shown_text(value) for name, value in flatten(self.params).items()}
 
     @cached_property
     def shown_tags(self) -> dict[str, str]:
@@ -117,5 +117,6 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _text(value: Any) -> str:
+def shown_text(value: Any) -> str:
+    """Return a parameter as MLflow keeps it."""
     return ", ".join(str(entry) for entry in value) if isinstance(value, (list, tuple)) else str(value)

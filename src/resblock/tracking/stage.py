@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from resblock.tracking.result import Result
+from resblock.errors import one_line
+from resblock.tracking.result import NOTE_TAG, PROCESS_TAG, STAGE_TAG, Result
 
 
 class StageRun:
@@ -62,7 +63,6 @@ class StageRun:
 
             from resblock.tracking.patience import PatientClient
             from resblock.tracking.process import this_process
-            from resblock.tracking.result import PROCESS_TAG, STAGE_TAG
             from resblock.tracking.store import open_store
 
             client: Any = PatientClient(open_store())
@@ -134,8 +134,6 @@ class StageRun:
         with self.guard():
             if self._client is None:
                 return
-            from resblock.tracking.result import NOTE_TAG
-
             self._client.set_tag(self._run_id, NOTE_TAG, note)
             self._client.log_dict(self._run_id, dict(document), name)
 
@@ -162,10 +160,9 @@ class StageRun:
         except Exception as error:
             self._client = None
             self._stop_monitor()
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
             self._warn(
-                f"MLflow cannot be written, this stage goes on without it: {reason}. Its results are files as ever; "
-                "once MLflow answers, `resblock sync` shows them there"
+                f"MLflow cannot be written, this stage goes on without it: {one_line(error, 200)}. "
+                "Its results are files as ever; once MLflow answers, `resblock sync` shows them there"
             )
 
     def _stop_monitor(self) -> None:

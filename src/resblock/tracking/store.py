@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import mlflow
 from filelock import FileLock
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities.paged_list import PagedList
 from sqlalchemy.exc import SQLAlchemyError
 
-from resblock.errors import UserError
+from resblock.errors import UserError, one_line
+from resblock.tracking.result import NOTE_TAG
 from resblock.tracking.signals import uninterrupted
 from resblock.tracking.view import save_view
+
+Entity = TypeVar("Entity")
 
 DATABASE = Path("mlflow.db")
 ARTIFACTS = Path("mlartifacts")
@@ -25,8 +30,8 @@ SQLITE = "sqlite:///"
 
 # A server that does not answer must not hold up a training: MLflow's own defaults wait for many minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-# Of a run on a server, MLflow prints the address of a page that shows nothing of the study.
-QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+# Of a run on a server, MLflow prints the address of a page that shows nothing of the study; of files, progress bars.
+QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 LOCK_PATIENCE = 60  # seconds; the lock on making the store is held for two or three
 PAGE = 1000  # runs asked for at once
 
@@ -55,7 +60,6 @@ def open_store() -> mlflow.MlflowClient:
     """
     for name, value in {**PATIENCE, **QUIET}.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for noisy in ("mlflow", "alembic", "urllib3"):  # a failure reaches the caller, and is said once and in words
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     uri = tracking_uri()
@@ -83,10 +87,9 @@ def required_store(*, check: bool) -> Generator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"MLflow at {tracking_uri()} cannot be {'read' if check else 'brought up to date'}: {reason}. "
-            "Mend that, or name another store in MLFLOW_TRACKING_URI, and call resblock sync again"
+            f"MLflow at {tracking_uri()} cannot be {'read' if check else 'brought up to date'}: "
+            f"{one_line(error)}. Mend that, or name another store in MLFLOW_TRACKING_URI, and call resblock sync again"
         ) from None
 
 
@@ -109,21 +112,27 @@ def ensure_experiment(client: mlflow.MlflowClient, dataset: str, description: st
 
 def all_runs(client: mlflow.MlflowClient, experiment_id: str, query: str = "") -> list[Run]:
     """Return every run of an experiment that `query` finds and nobody deleted, the newest first."""
-    runs: list[Run] = []
+    order = ["attributes.start_time DESC"]
+    return all_pages(
+        lambda token: client.search_runs([experiment_id], query, max_results=PAGE, page_token=token, order_by=order)
+    )
+
+
+def all_pages(search: Callable[[str | None], PagedList[Entity]]) -> list[Entity]:
+    """Return what `search` finds on every page; it takes the token of the page it is to return."""
+    found: list[Entity] = []
     token: str | None = None
     while True:
-        page = client.search_runs(
-            [experiment_id], query, max_results=PAGE, page_token=token, order_by=["attributes.start_time DESC"]
-        )
-        runs += page
+        page = search(token)
+        found += page
         token = page.token
         if not token:
-            return runs
+            return found
 
 
 def _create_experiment(client: mlflow.MlflowClient, name: str, description: str) -> Experiment:
     location = (ARTIFACTS / name).resolve().as_uri() if database_file() else None  # a server chooses its own
-    tags = {"mlflow.note.content": description, "mlflow.experimentKind": "custom_model_development"}
+    tags = {NOTE_TAG: description, "mlflow.experimentKind": "custom_model_development"}
     try:
         client.create_experiment(name, artifact_location=location, tags=dict(tags))
     except MlflowException as error:

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from resblock.errors import UserError
+from resblock.errors import UserError, one_line
 from resblock.tracking.store import experiment_name, open_store, tracking_uri
 from resblock.tracking.view import view_fragment
 
@@ -106,8 +106,7 @@ def _fragment(dataset: str | None) -> str:
     try:
         return view_fragment(_experiment(open_store(), dataset))
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"MLflow at {tracking_uri()} cannot be read: {reason}") from None
+        raise UserError(f"MLflow at {tracking_uri()} cannot be read: {one_line(error)}") from None
 
 
 def _experiment(client: MlflowClient, dataset: str | None) -> str:
