@@ -12,6 +12,7 @@ import pytest
 from resblock.seeds import generator
 from resblock.training.run import (
     CURVE,
+    GRADIENTS,
     MANIFEST,
     METRICS,
     WEIGHTS,
@@ -62,7 +63,7 @@ def test_every_run_leaves_the_same_files(tmp_path: Path) -> None:
     write_run(tmp_path / "finished", RUN)
     write_run(tmp_path / "diverged", replace(RUN, status="diverged", curve=[FIRST, DIVERGED]))
     for folder in ("finished", "diverged"):
-        assert {path.name for path in (tmp_path / folder).iterdir()} == {WEIGHTS, CURVE, METRICS, MANIFEST}
+        assert {path.name for path in (tmp_path / folder).iterdir()} == {WEIGHTS, CURVE, GRADIENTS, METRICS, MANIFEST}
 
 
 def test_a_diverged_run_comes_back_as_one(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_the_manifest_takes_its_place_last(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("pathlib.Path.replace", record)
     write_run(tmp_path, RUN)
-    assert order == [WEIGHTS, CURVE, METRICS, MANIFEST]
+    assert order == [WEIGHTS, CURVE, GRADIENTS, METRICS, MANIFEST]
 
 
 @pytest.mark.parametrize("room_for", [0, 1, 2, 3])

@@ -114,6 +114,8 @@ class Recipe(_Section):
     batch_norm_momentum: float = Field(ge=0, lt=1)
     batch_norm_epsilon: float = Field(gt=0)
     reestimate_images: int = Field(ge=1)
+    gradient_epochs: Annotated[list[Annotated[int, Field(ge=0)]], Once]
+    gradient_images: int = Field(ge=1)
     precision: Literal["float32", "mixed_bfloat16"]
     threads: int = Field(ge=0)
 

@@ -15,7 +15,7 @@ from resblock.training.run import Run, read_run
 from tests.pipeline.conftest import ROOT, Workspace
 
 FAMILIES = ("cnn-4", "plain-8", "residual-8", "preact-8", "bottleneck-11")
-RESULTS = ("weights.npz", "curve.csv", "metrics.json", "run.json")
+RESULTS = ("weights.npz", "curve.csv", "gradients.csv", "metrics.json", "run.json")
 
 # A machine with a graphics card has Keras, JAX and NumPy; the test's Python hides the rest.
 HIDDEN = ("click", "dvc", "matplotlib", "mlflow", "pandas", "pydantic", "ruamel", "sklearn")

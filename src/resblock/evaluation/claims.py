@@ -25,7 +25,12 @@ VERY_DEEP = 56  # where He et al. 2015, Figure 6, show plain networks degrade be
 AROUND = (15, 25)  # epochs that pass for "around 20"
 GRADIENT_SLOPE = "gradient_slope"  # probe: slope of log10 gradient norm over the layers from input to output
 
-IRRELEVANT = ("threads", "reestimate_images")  # of a recipe: they change no result but its last bits
+IRRELEVANT = (
+    "threads",
+    "reestimate_images",
+    "gradient_epochs",
+    "gradient_images",
+)  # of a recipe: they change no result but its last bits
 
 
 def residual_beats_cnn(evidence: Evidence) -> Contrast | None:

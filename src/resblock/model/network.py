@@ -6,10 +6,11 @@ same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from resblock.model.blocks import PREACTIVATED, Place, block
 from resblock.model.makers import Layers
@@ -36,6 +37,14 @@ def build_model(
     x = layers.augment(images)
     body = _convolutional_body if spec.family == "cnn" else _staged_body
     return keras.Model(images, layers.classify(body(x, spec, layers), classes), name=spec.name.replace("-", "_"))
+
+
+def load_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
+    """Put a run's weights into a network of the same spec. Raises ValueError where one is missing."""
+    if missing := [variable.path for variable in model.weights if variable.path not in weights]:
+        raise ValueError(f"the weights lack {missing[0]}; other code than this has made them")
+    for variable in model.weights:
+        variable.assign(weights[variable.path])
 
 
 def _convolutional_body(x: Any, spec: ModelSpec, layers: Layers) -> Any:

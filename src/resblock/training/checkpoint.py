@@ -13,7 +13,7 @@ import numpy as np
 
 from resblock.errors import UserError
 from resblock.files import PARTIAL, exclusive, read_arrays, write_arrays
-from resblock.training.run import EpochRow
+from resblock.training.run import EpochRow, GradientRow
 
 KEPT = 50  # checkpoints of other trainings: more than run side by side; about 1 GB of the deepest networks, with Adam
 
@@ -30,6 +30,7 @@ class Progress:
     curve: Sequence[EpochRow]
     epoch_seconds: Sequence[float]
     train_seconds: Sequence[float]
+    gradients: Sequence[GradientRow] = ()
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Checkpoint:
             "curve": [asdict(row) for row in progress.curve],
             "epoch_seconds": list(progress.epoch_seconds),
             "train_seconds": list(progress.train_seconds),
+            "gradients": [asdict(row) for row in progress.gradients],
         }
         text = np.frombuffer(json.dumps(state).encode(), np.uint8)
         try:
@@ -106,7 +108,10 @@ class Checkpoint:
             if state["key"] != self.key:
                 raise ValueError(f"it belongs to {state['key']}")
             curve = [EpochRow(**row) for row in state["curve"]]
-            progress = Progress(arrays, state["started"], curve, state["epoch_seconds"], state["train_seconds"])
+            gradients = [GradientRow(**row) for row in state["gradients"]]
+            progress = Progress(
+                arrays, state["started"], curve, state["epoch_seconds"], state["train_seconds"], gradients
+            )
         except FileNotFoundError:
             return None
         except Exception as error:  # what NumPy, zipfile, zlib and json raise on damage is no closed list

@@ -6,7 +6,7 @@ An engine keeps the images where the computation runs, and takes which of them t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import keras
 import numpy as np
@@ -27,9 +27,25 @@ class Engine(Protocol):
         ...
 
 
+def backpropagate(
+    segments: Sequence[keras.Model], inputs: np.ndarray, outward: Callable[[np.ndarray], np.ndarray], *, training: bool
+) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """Pass `inputs` through `segments`, one after the other, and the gradient of a function of the last outputs back.
+
+    `outward` maps the last outputs to that function's gradient there. Returns the gradients at the inputs of each
+    segment, and at each trainable weight by its path. Slow: made for a look, not for training.
+    """
+    match _backend():
+        case "tensorflow":
+            from resblock.training import tensorflow_engine as engine
+        case "jax":
+            from resblock.training import jax_engine as engine
+    return engine.backpropagate(segments, inputs, outward, training=training)
+
+
 def make_engine(model: keras.Model, optimizer: keras.optimizers.Optimizer, split: Split) -> Engine:
     """Return the engine of the backend that Keras runs on. Raises UserError where there is none."""
-    match keras.backend.backend():
+    match _backend():
         case "tensorflow":
             from resblock.training.tensorflow_engine import TensorFlowEngine
 
@@ -38,5 +54,13 @@ def make_engine(model: keras.Model, optimizer: keras.optimizers.Optimizer, split
             from resblock.training.jax_engine import JaxEngine
 
             return JaxEngine(model, optimizer, split)
+
+
+def _backend() -> Literal["tensorflow", "jax"]:
+    match keras.backend.backend():
+        case "tensorflow":
+            return "tensorflow"
+        case "jax":
+            return "jax"
         case other:
             raise UserError(f"KERAS_BACKEND: got {other}, must be tensorflow or jax")

@@ -16,13 +16,14 @@ import numpy as np
 from resblock.data.splits import DatasetDescription, Split
 from resblock.errors import UserError
 from resblock.model.cost import count_multiply_adds, count_parameters
-from resblock.model.network import build_model
+from resblock.model.network import build_model, load_weights
 from resblock.seeds import generator
 from resblock.spec import ModelSpec, RunKey
 from resblock.training.backend import machine_name
 from resblock.training.checkpoint import Checkpoint, Progress
+from resblock.training.gradients import GradientProbe
 from resblock.training.inference import accuracy, cross_entropy, predict, reestimated, reestimation_images
-from resblock.training.run import Cost, EpochRow, Run
+from resblock.training.run import Cost, EpochRow, GradientRow, Run
 from resblock.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class _State:
     curve: list[EpochRow] = field(default_factory=list[EpochRow])
     epoch_seconds: list[float] = field(default_factory=list[float])
     train_seconds: list[float] = field(default_factory=list[float])
+    gradients: list[GradientRow] = field(default_factory=list[GradientRow])
 
 
 def fit(
@@ -86,7 +88,19 @@ def fit(
     model = trainer.model
     statistics_images = reestimation_images(train, recipe.reestimate_images, key.seed)
 
+    probe = (
+        GradientProbe(trainer.twin(key.seed), train, recipe.gradient_images, key.seed)
+        if recipe.gradient_epochs
+        else None
+    )
+
+    def probe_gradients(epoch: int) -> None:
+        if probe and epoch in recipe.gradient_epochs:
+            state.gradients += probe.measure(trainer.weights(), epoch)
+
     state = _resume(trainer, checkpoint, observers)
+    if not state.curve:
+        probe_gradients(0)
     for epoch in range(len(state.curve) + 1, recipe.epochs + 1):
         if state.curve and not math.isfinite(state.curve[-1].loss):
             break
@@ -101,9 +115,17 @@ def fit(
             **_validate(model, validation, statistics_images, key.seed, finite=math.isfinite(loss)),
         )
         state.curve.append(row)
+        probe_gradients(epoch)
         state.epoch_seconds.append(time.perf_counter() - begin)
         checkpoint.save(
-            Progress(trainer.state(), state.started, state.curve, state.epoch_seconds, state.train_seconds),
+            Progress(
+                trainer.state(),
+                state.started,
+                state.curve,
+                state.epoch_seconds,
+                state.train_seconds,
+                state.gradients,
+            ),
             observers.warnings,
         )
         observers.epochs(row)
@@ -113,6 +135,7 @@ def fit(
         status="finished" if math.isfinite(state.curve[-1].loss) else "diverged",
         curve=state.curve,
         weights=trainer.weights(),
+        gradients=state.gradients,
     )
     cost = Cost(
         started=state.started,
@@ -130,14 +153,6 @@ def fit(
 def backend_versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     return {name: version(name) for name in ("keras", keras.backend.backend(), "numpy")}
-
-
-def load_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
-    """Put a run's weights into a network of the same spec. Raises ValueError where one is missing."""
-    if missing := [variable.path for variable in model.weights if variable.path not in weights]:
-        raise ValueError(f"the weights lack {missing[0]}; other code than this has made them")
-    for variable in model.weights:
-        variable.assign(weights[variable.path])
 
 
 def trained_network(run: Run, dataset: DatasetDescription) -> keras.Model:
@@ -159,7 +174,13 @@ def _resume(trainer: Trainer, checkpoint: Checkpoint, observers: Observers) -> _
         observers.warnings("the checkpoint does not fit this network; starting from the first epoch")
         return _State(datetime.now(UTC).isoformat(timespec="seconds"))
     observers.resumed(progress.curve)
-    return _State(progress.started, list(progress.curve), list(progress.epoch_seconds), list(progress.train_seconds))
+    return _State(
+        progress.started,
+        list(progress.curve),
+        list(progress.epoch_seconds),
+        list(progress.train_seconds),
+        list(progress.gradients),
+    )
 
 
 def _train_epoch(trainer: Trainer, batch_size: int, seed: int, epoch: int, observers: Observers) -> tuple[float, float]:

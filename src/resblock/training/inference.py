@@ -13,7 +13,8 @@ from scipy.special import log_softmax
 from resblock.data.splits import Split
 from resblock.seeds import derive, generator
 
-BATCH = 500  # images a forward pass; decides memory and the last bits, no more
+# Images a forward pass; decides the last bits, and memory: Keras keeps all layers' outputs to the end of a pass.
+BATCH = 125
 
 
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -61,20 +62,29 @@ def reestimated(model: keras.Model, images: np.ndarray, seed: int) -> Generator[
     if not normalizations:
         yield
         return
-    state = [(variable, keras.ops.convert_to_numpy(variable)) for variable in model.non_trainable_variables]
     momenta = [layer.momentum for layer in normalizations]
-    try:
+    with undisturbed(model):
         _seed_augmentation(model, seed)
-        seen = 0
-        for batch in _batches(images):
-            for layer in normalizations:
-                layer.momentum = seen / (seen + len(batch))  # turns the moving average into a plain mean
-            model(batch, training=True)
-            seen += len(batch)
+        try:
+            seen = 0
+            for batch in _batches(images):
+                for layer in normalizations:
+                    layer.momentum = seen / (seen + len(batch))  # turns the moving average into a plain mean
+                model(batch, training=True)
+                seen += len(batch)
+        finally:
+            for layer, momentum in zip(normalizations, momenta, strict=True):
+                layer.momentum = momentum
+        yield
+
+
+@contextmanager
+def undisturbed(model: keras.Model) -> Generator[None]:
+    """Put back, after the block, what passes through `model` in training mode change: statistics, random states."""
+    state = [(variable, keras.ops.convert_to_numpy(variable)) for variable in model.non_trainable_variables]
+    try:
         yield
     finally:
-        for layer, momentum in zip(normalizations, momenta, strict=True):
-            layer.momentum = momentum
         for variable, value in state:
             variable.assign(value)
 

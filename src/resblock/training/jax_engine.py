@@ -59,6 +59,31 @@ class JaxEngine:
         return np.concatenate([np.asarray(pairs, np.float64) for pairs in sums])
 
 
+def backpropagate(
+    segments: Sequence[keras.Model], inputs: np.ndarray, outward: Callable[[np.ndarray], np.ndarray], *, training: bool
+) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """See `resblock.training.engine.backpropagate`."""
+    x: Any = jnp.asarray(inputs)
+    backs: list[Any] = []
+    for segment in segments:
+        others = [variable.value for variable in segment.non_trainable_variables]
+
+        def call(trainable: list[Any], x: Any, segment: keras.Model = segment, others: list[Any] = others) -> Any:
+            return cast(Any, segment.stateless_call(trainable, others, x, training=training))[0]
+
+        x, back = jax.vjp(call, [variable.value for variable in segment.trainable_variables], x)
+        backs.append(back)
+    gradient: Any = jnp.asarray(outward(np.asarray(x)))
+    points: list[np.ndarray] = []
+    weights: dict[str, np.ndarray] = {}
+    for segment, back in zip(reversed(segments), reversed(backs), strict=True):
+        of_weights, gradient = back(gradient)
+        points.append(np.asarray(gradient, np.float32))
+        paths = [variable.path for variable in segment.trainable_variables]
+        weights |= {path: np.asarray(each, np.float32) for path, each in zip(paths, of_weights, strict=True)}
+    return points[::-1], weights
+
+
 def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function from raw images to logits at inference, compiled once for each network."""
     compiled = _compiled(model)

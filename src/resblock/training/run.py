@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 Status = Literal["finished", "diverged"]
 
-WEIGHTS, CURVE, METRICS, MANIFEST = "weights.npz", "curve.csv", "metrics.json", "run.json"
+WEIGHTS, CURVE, GRADIENTS = "weights.npz", "curve.csv", "gradients.csv"
+METRICS, MANIFEST = "metrics.json", "run.json"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,21 @@ class EpochRow:
     def metrics(self) -> dict[str, float]:
         """All columns but the epoch."""
         return {name: value for name, value in asdict(self).items() if name != "epoch"}
+
+
+@dataclass(frozen=True)
+class GradientRow:
+    """The norm of the loss gradient at one place of a network, at one moment of its training.
+
+    The loss is the mean cross-entropy in nats of the same training images at every moment, not augmented, with the
+    batch statistics of training. Norms are Euclidean, over a convolution's kernel or over all activations of the batch.
+    """
+
+    epoch: int  # epochs finished; 0: at initialisation
+    of: Literal["weights", "activations"]
+    layer: str  # the convolution, or the block (or stem) behind which the activations stand
+    position: int  # convolutions from the image to here, on the longest path
+    norm: float
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,7 @@ class Run:
     status: Status
     curve: Sequence[EpochRow]
     weights: Mapping[str, np.ndarray]  # by variable path, as trained; moving statistics included
+    gradients: Sequence[GradientRow] = ()
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -93,7 +110,8 @@ def write_run(folder: Path, run: Run) -> None:
     write_together(
         {
             folder / WEIGHTS: arrays_bytes(run.weights),
-            folder / CURVE: _curve_bytes(run.curve),
+            folder / CURVE: _rows_bytes(EpochRow, run.curve),
+            folder / GRADIENTS: _rows_bytes(GradientRow, run.gradients),
             folder / METRICS: json_bytes(run.metrics),
             folder / MANIFEST: json_bytes({**run.manifest, "status": run.status}),
         }
@@ -104,16 +122,29 @@ def read_run(folder: Path) -> Run:
     """Read what `write_run` wrote."""
     manifest = read_json(folder / MANIFEST)
     status = manifest.pop("status")
-    return Run(manifest, status, read_curve(folder), read_arrays(folder / WEIGHTS))
+    return Run(manifest, status, read_curve(folder), read_arrays(folder / WEIGHTS), read_gradients(folder))
 
 
 def read_curve(folder: Path) -> list[EpochRow]:
     """Read the curve of the run in `folder`; needs no weights."""
-    with (folder / CURVE).open(encoding="utf-8", newline="") as file:
-        return [
-            EpochRow(epoch=int(row.pop("epoch")), **{name: float(text or math.nan) for name, text in row.items()})
-            for row in csv.DictReader(file)
-        ]
+    return [
+        EpochRow(epoch=int(row.pop("epoch")), **{name: float(text or math.nan) for name, text in row.items()})
+        for row in _read_rows(folder / CURVE)
+    ]
+
+
+def read_gradients(folder: Path) -> list[GradientRow]:
+    """Read the gradient norms of the run in `folder`; needs no weights."""
+    return [
+        GradientRow(
+            epoch=int(row["epoch"]),
+            of="weights" if row["of"] == "weights" else "activations",
+            layer=row["layer"],
+            position=int(row["position"]),
+            norm=float(row["norm"] or math.nan),
+        )
+        for row in _read_rows(folder / GRADIENTS)
+    ]
 
 
 def write_cost(path: Path, cost: Cost) -> None:
@@ -135,11 +166,16 @@ def curve_frame(curve: Sequence[EpochRow]) -> pd.DataFrame:
     return pd.DataFrame([asdict(row) for row in curve], columns=_COLUMNS)
 
 
-def _curve_bytes(curve: Sequence[EpochRow]) -> bytes:
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _rows_bytes(kind: type[EpochRow | GradientRow], rows: Sequence[EpochRow | GradientRow]) -> bytes:
     """Return a CSV whose numbers read back bit for bit; a missing one is empty."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
     writer.writeheader()
-    for row in curve:
+    for row in rows:
         writer.writerow({name: "" if value != value else value for name, value in asdict(row).items()})
     return text.getvalue().encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -38,3 +38,27 @@ class TensorFlowEngine:
             sums.append(self._step(tf.constant(indices, tf.int32)))  # returns before the work is done
             moved(number)
         return np.array([pair.numpy() for pair in sums], np.float64)
+
+
+def backpropagate(
+    segments: Sequence[keras.Model], inputs: np.ndarray, outward: Callable[[np.ndarray], np.ndarray], *, training: bool
+) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """See `resblock.training.engine.backpropagate`."""
+    weights = [variable for segment in segments for variable in segment.trainable_variables]
+    points: list[tf.Tensor] = []
+    x = tf.constant(inputs)
+    with tf.GradientTape() as tape:
+        for segment in segments:
+            tape.watch(x)
+            points.append(x)
+            x = segment(x, training=training)
+    # Its type stub knows lists only, of one kind.
+    found: list[Any] = cast(Any, tape.gradient)(
+        x,
+        [*points, *(variable.value for variable in weights)],
+        output_gradients=tf.constant(outward(x.numpy())),
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    arrays = [tf.cast(gradient, tf.float32).numpy() for gradient in found]
+    paths = [variable.path for variable in weights]
+    return arrays[: len(points)], dict(zip(paths, arrays[len(points) :], strict=True))

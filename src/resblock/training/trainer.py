@@ -48,6 +48,10 @@ class Trainer:
                 variable.assign(initial)
         self._used = True
 
+    def twin(self, seed: int) -> keras.Model:
+        """Return a new network of `seed`, for whoever wants to look at what is trained without touching it."""
+        return self._build(seed)
+
     def state(self) -> dict[str, np.ndarray]:
         """Return every variable that the next step reads, by name."""
         return {name: keras.ops.convert_to_numpy(variable) for name, variable in self._named().items()}

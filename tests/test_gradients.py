@@ -1,0 +1,140 @@
+"""How gradients flow: closed forms, both backends' rules, and a training that does not notice being looked at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from resblock.data.splits import Split, SplitName
+from resblock.model.network import build_model
+from resblock.params import Recipe
+from resblock.spec import ModelSpec, RunKey
+from resblock.training.checkpoint import Checkpoint
+from resblock.training.fit import fit
+from resblock.training.gradients import Backward, GradientProbe, cross_entropy_gradient, measure_gradients
+from resblock.training.run import GradientRow, Run
+
+WEIGHTS = (0.5, 2.0, 3.0)
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+
+def chain() -> keras.Model:
+    """A network that multiplies one pixel by each of `WEIGHTS`, with logits (that, its negative)."""
+    images = keras.Input((1, 1, 1), dtype="uint8")
+    x = keras.layers.Rescaling(1.0, name="rescale")(images)
+    for number, weight in enumerate(WEIGHTS, start=1):
+        constant = keras.initializers.Constant(weight)
+        x = keras.layers.Conv2D(1, 1, use_bias=False, kernel_initializer=constant, name=f"stage1_conv{number}")(x)
+    x = keras.layers.Flatten()(x)
+    signs = keras.initializers.Constant(np.array([[1.0, -1.0]]))
+    return keras.Model(images, keras.layers.Dense(2, kernel_initializer=signs, name="logits")(x))
+
+
+def test_norms_of_a_chain_are_those_of_the_closed_form() -> None:
+    backward = Backward(chain())
+    images, labels = np.array([1, 2], np.uint8).reshape(2, 1, 1, 1), np.array([0, 1])
+    rows = measure_gradients(backward, backward.inputs(images), cross_entropy_gradient(labels), epoch=7)
+    product = math.prod(WEIGHTS)
+    # With logits (z, -z), the cross-entropy's derivative by z is -2 sigmoid(-2 z) for the first class.
+    slopes = [-2 / (1 + math.exp(2 * product)) / 2, 2 / (1 + math.exp(-2 * 2 * product)) / 2]
+    by_weight = [abs(sum(slope * pixel for slope, pixel in zip(slopes, (1, 2), strict=True))) * product / weight
+                 for weight in WEIGHTS]  # fmt: skip
+    behind = [math.hypot(*slopes) * math.prod(WEIGHTS[number:]) for number in (1, 2, 3)]
+    assert [row.norm for row in rows] == pytest.approx([*by_weight, *behind], rel=1e-5)
+    assert [(row.of, row.layer, row.position) for row in rows] == [
+        (of, f"stage1_conv{number}", number) for of in ("weights", "activations") for number in (1, 2, 3)
+    ]
+    assert {row.epoch for row in rows} == {7}
+
+
+@pytest.mark.parametrize("variant", ["cnn-4", "plain-8", "residual-8-nobn", "preact-8-projection", "bottleneck-11"])
+def test_rows_name_every_convolution_and_every_block(
+    variant: str, make_recipe: Callable[..., Recipe], few_digits: dict[SplitName, Split]
+) -> None:
+    spec = ModelSpec.parse(variant)
+    model = build_model(spec, (8, 8, 1), 10, make_recipe(), 0)
+    weights = {variable.path: keras.ops.convert_to_numpy(variable) for variable in model.weights}
+    rows = GradientProbe(model, few_digits["train"], 32, 0).measure(weights, 0)
+    convolutions = [row for row in rows if row.of == "weights"]
+    assert [row.position for row in convolutions] == list(range(1, spec.depth))
+    blocks = [row for row in rows if row.of == "activations"]
+    assert len(blocks) == 3 * spec.blocks + (spec.family != "cnn")
+    assert blocks[-1].position == spec.depth - 1
+    assert all(row.norm > 0 for row in blocks)
+
+
+def test_norms_are_the_gradients_of_the_loss(
+    make_recipe: Callable[..., Recipe], few_digits: dict[SplitName, Split]
+) -> None:
+    tf = pytest.importorskip("tensorflow")
+    model = build_model(ModelSpec.parse("residual-8"), (8, 8, 1), 10, make_recipe(), 0)
+    weights = {variable.path: keras.ops.convert_to_numpy(variable) for variable in model.weights}
+    few = Split(few_digits["train"].images[:32], few_digits["train"].labels[:32])
+    with tf.GradientTape() as tape:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(few.labels, model(few.images, training=True))
+        loss = tf.reduce_mean(losses)
+    kernels = {v.path: v.value for v in model.trainable_variables if v.path.endswith("/kernel")}
+    expected = {path: float(tf.norm(gradient)) for path, gradient in tape.gradient(loss, kernels).items()}
+    rows = GradientProbe(model, few, len(few.labels), 0).measure(weights, 0)
+    measured = {f"{row.layer}/kernel": row.norm for row in rows if row.of == "weights"}
+    assert measured == pytest.approx({path: expected[path] for path in measured}, rel=1e-3)
+
+
+def trained(
+    folder: Path, recipe: Recipe, digits: dict[SplitName, Split], variant: str = "residual-8-sd", **choices: Any
+) -> Run:
+    key = RunKey("digits", ModelSpec.parse(variant), 0)
+    arguments: dict[str, Any] = {"classes": 10, "recipe": recipe, "manifest": {}, "threads": 1, **choices}
+    checkpoint = Checkpoint(folder, "key")
+    return fit(key, digits["train"], digits["validation"], checkpoint=checkpoint, **arguments)[0]
+
+
+def test_looking_changes_nothing(
+    tmp_path: Path, make_recipe: Callable[..., Recipe], few_digits: dict[SplitName, Split]
+) -> None:
+    unseen = trained(tmp_path / "unseen", make_recipe(gradient_epochs=[]), few_digits)
+    seen = trained(tmp_path / "seen", make_recipe(gradient_epochs=[0, 1, 2]), few_digits)
+    assert not unseen.gradients
+    assert sorted({row.epoch for row in seen.gradients}) == [0, 1, 2]
+    assert seen.curve == unseen.curve
+    for path, values in unseen.weights.items():
+        assert values.tobytes() == seen.weights[path].tobytes(), path
+
+
+class Killed(BaseException):
+    """Ends a training where it stands."""
+
+
+def test_a_resumed_training_has_the_rows_of_one_that_was_not_killed(
+    tmp_path: Path, make_recipe: Callable[..., Recipe], few_digits: dict[SplitName, Split]
+) -> None:
+    from resblock.training.fit import Observers
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    recipe = make_recipe(gradient_epochs=[0, 1, 2])
+    whole = trained(tmp_path / "whole", recipe, few_digits)
+    with pytest.raises(Killed):
+        trained(tmp_path / "killed", recipe, few_digits, observers=Observers(epochs=kill))
+    resumed = trained(tmp_path / "killed", recipe, few_digits)
+    assert resumed.gradients == whole.gradients
+
+
+def test_rows_survive_the_file(tmp_path: Path) -> None:
+    from resblock.training.run import read_gradients, write_run
+
+    rows = [GradientRow(0, "weights", "stem_conv", 1, 1 / 3), GradientRow(1, "activations", "stem", 1, math.nan)]
+    write_run(tmp_path, Run({}, "diverged", [], {}, rows))
+    first, second = read_gradients(tmp_path)
+    assert first == rows[0]
+    assert math.isnan(second.norm)
+    assert replace(second, norm=0.0) == replace(rows[1], norm=0.0)
