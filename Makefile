@@ -29,7 +29,7 @@ format: setup ## Format the code
 	ruff check --fix .
 
 test: check ## Run every check and test that CI runs
-	pytest
+	pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 slow: setup ## Run the slow tests too: many kills, full disks (half an hour)
 	pytest -m slow

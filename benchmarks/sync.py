@@ -18,7 +18,7 @@ from resblock import paths
 from resblock.data.table import find_dataset
 from resblock.evaluation.score import METRICS, Score, write_scores
 from resblock.files import digest_tree, write_json
-from resblock.params import Params, Recipe, Study, read_params
+from resblock.params import Examination, Params, Recipe, Study, read_params
 from resblock.seeds import generator
 from resblock.spec import ModelSpec, RunKey
 from resblock.stages import manifests
@@ -91,7 +91,8 @@ def write_evaluation(trainings: Sequence[RunKey]) -> None:
         variants=list(dict.fromkeys(key.spec.name for key in trainings)),
         seeds=list(dict.fromkeys(key.seed for key in trainings)),
     )
-    manifest = manifests.of_evaluate(dataset, study, data_digest=DATA, threads=1)
+    examination = Examination(corrupted_images=1, response_images=1, lesion_images=1, lesion_draws=1)
+    manifest = manifests.of_evaluate(dataset, study, examination, data_digest=DATA, threads=1)
     write_json(paths.manifest("evaluate", dataset), manifest)
 
 

@@ -12,11 +12,13 @@ import pandas as pd
 from blocks import markdown, replace_blocks
 
 from resblock import paths
+from resblock.evaluation.flow import nearest, read_untrained, slopes
+from resblock.evaluation.interval import t_interval
 from resblock.evaluation.score import read_scores
 from resblock.evaluation.study import Study
 from resblock.report.figures import run_curves
-from resblock.report.style import save_figure
-from resblock.report.tables import percent, points
+from resblock.report.style import save_figure, series_of
+from resblock.report.tables import number, percent, points
 from resblock.spec import ModelSpec, RunKey
 from resblock.training.run import read_cost, read_curve
 
@@ -97,7 +99,31 @@ def flips() -> str:
     return _markdown(pd.DataFrame(rows))
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"digits": digits, "cifar10": cifar10, "rebound": rebound, "flips": flips}
+def untrained() -> str:
+    """Return what depth does to gradients before training, on CIFAR-10."""
+    found = read_untrained(paths.untrained("cifar10"))
+    measures = {"slope": slopes(found.gradients, "activations"), "cosine": nearest(found.shattering)}
+    depths = sorted({spec.depth for spec in found.gradients})
+    rows = [
+        {"network": f"`{series}`", "number": words}
+        | {
+            f"depth {depth}": number(t_interval(list(measure[ModelSpec.parse(name)].values())), 1, 3)
+            for depth in depths
+            for name in [series.replace("-", f"-{depth}-", 1) if "-" in series else f"{series}-{depth}"]
+        }
+        for words, measure in measures.items()
+        for series in series_of(found.gradients)
+    ]
+    return _markdown(pd.DataFrame(rows))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "digits": digits,
+    "cifar10": cifar10,
+    "rebound": rebound,
+    "flips": flips,
+    "untrained": untrained,
+}
 
 
 def main() -> None:
@@ -108,12 +134,13 @@ def main() -> None:
         sys.exit("README.md: its tables are not what the results say; run make readme" if after != before else 0)
     README.write_text(after, encoding="utf-8")
     shutil.copy(paths.report("digits") / "figures/depth.png", IMAGES / "digits-depth.png")
+    shutil.copy(paths.report("cifar10") / "figures/untrained.png", IMAGES / "cifar10-untrained.png")
     curves = {str(key.spec): read_curve(paths.run(key)) for key in TWINS}
     save_figure(run_curves(curves), IMAGES / "cifar10-curves.png")
 
 
 def _markdown(frame: pd.DataFrame) -> str:
-    return markdown(frame, text=("network", "`flips`", "accuracy, %"))
+    return markdown(frame, text=("network", "`flips`", "accuracy, %", "number"))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ SHOWN_BY = {"train": ("report", "evaluation")}
 # What a stage's module reads of params.yaml, by how it asks.
 READS = {
     r"\.recipe\(": ("train.{dataset}",),
+    r"\.probing\(": ("probes.{dataset}",),
+    r"\.examination\(": ("evaluation.{dataset}",),
     r"\.preparation\(": ("data.{dataset}",),
     r"\.study\b": ("study.",),
     r"\.ablation\b": ("ablation",),

@@ -71,6 +71,7 @@ def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_rec
         "flips": "joint",
         "precision": "mixed_bfloat16",
         "batch_norm_momentum": 0.5,
+        "gradient_epochs": [0],
     }
     for name, value in make_recipe().model_dump().items():
         if name not in others:
@@ -90,7 +91,7 @@ def test_the_code_that_decides_a_result_is_there() -> None:
     assert all((Path(resblock.__file__).parent / room).exists() for room in manifest.ROOMS)
 
 
-@pytest.mark.parametrize("stage", ["download", "preprocess", "evaluate", "evaluate_recipe", "report"])
+@pytest.mark.parametrize("stage", ["download", "preprocess", "probe", "evaluate", "evaluate_recipe", "report"])
 def test_a_manifest_names_the_code_that_dvc_watches(stage: str, root: Path) -> None:
     deps = YAML(typ="safe").load((root / "dvc.yaml").read_text())["stages"][stage]["deps"]
     watched = {dep.removeprefix("src/resblock/") for dep in deps if dep.startswith("src/")}
@@ -117,7 +118,7 @@ def test_scores_and_reports_have_other_keys_when_a_training_has(
     study = params.study.model_copy(update={"variants": ["plain-8"], "seeds": [0]})
 
     def keys() -> tuple[str, str]:
-        scores = manifests.of_evaluate("digits", study, data_digest="d", threads=1)
+        scores = manifests.of_evaluate("digits", study, params.examination("digits"), data_digest="d", threads=1)
         write_json(paths.manifest("evaluate", "digits"), scores)
         return scores["key"], manifests.of_report("digits", study, [], data_digest="d")["key"]
 

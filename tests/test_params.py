@@ -103,9 +103,9 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole comp
         "study.jobs",
     ),
     "unknown section": (
-        ("study", "evaluate: {}\nstudy:"),
-        "evaluate: unknown key; allowed here: study, ablation, data, train, recipes",
-        "evaluate",
+        ("study", "weather: {}\nstudy:"),
+        "weather: unknown key; allowed here: study, ablation, data, train, probes, evaluation, recipes",
+        "weather",
     ),
     "missing key": (
         ("train.cifar10.batch_size", None),
@@ -340,12 +340,14 @@ def test_a_mistyped_key_is_told_as_unknown_and_missing(draft: Draft, complain: C
     ]
 
 
-def test_a_dataset_without_any_section_misses_both(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:
+def test_a_dataset_without_any_section_misses_all(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:
     draft.replace("study.datasets", "datasets: [mnist]")
     draft.replace("ablation.recipes", "recipes: []")
     assert [line.partition(";")[0] for line in complain(draft)] == [
         "study.datasets.0: mnist has no section data.mnist",
         "study.datasets.0: mnist has no section train.mnist",
+        "study.datasets.0: mnist has no section probes.mnist",
+        "study.datasets.0: mnist has no section evaluation.mnist",
     ]
 
 
@@ -376,7 +378,8 @@ def test_what_is_no_yaml_is_told_with_its_line(
 def test_a_file_without_sections_names_them(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
-    with pytest.raises(ParamsError, match=r"params.yaml: expected the sections study, ablation, data, train, recipes"):
+    expected = r"params.yaml: expected the sections study, ablation, data, train, probes, evaluation, recipes"
+    with pytest.raises(ParamsError, match=expected):
         read_params(path)
 
 

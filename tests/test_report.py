@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 
 from resblock.data.splits import DatasetDescription, Split, SplitName
+from resblock.evaluation.blocks import Lesion, Response
 from resblock.evaluation.corruption import CORRUPTIONS, SEVERITIES, Robustness
+from resblock.evaluation.flow import Shattering, Untrained
 from resblock.evaluation.interval import t_interval
 from resblock.evaluation.results import Assessment, gather
 from resblock.evaluation.score import METRICS, Score, empty_score
@@ -26,7 +28,7 @@ from resblock.report.style import COLORS, DASHES, MARKERS, look, save_figure, se
 from resblock.report.tables import markdown, p_value, percent, points
 from resblock.report.words import lead, verdicts_on
 from resblock.spec import FAMILIES, ModelSpec
-from resblock.training.run import Cost, EpochRow
+from resblock.training.run import Cost, EpochRow, GradientRow
 
 VARIANTS = ("cnn-4", "plain-8", "residual-8", "plain-20", "residual-20")
 CLASSES = ("cat", "<dog>", "frog")
@@ -64,7 +66,23 @@ def assess(score: Score) -> Assessment:
         Robustness(score.variant, score.seed, name, severity, 12, 0.9 - severity / 10)
         for name, severity in [("none", 0), *worse]
     ]
-    return Assessment(score, logits, rows)
+    spec = score.spec
+    blocks = [f"stage{stage}_block1" for stage in (1, 2, 3)] if spec.family != "cnn" else []
+    responses = [Response(spec.name, score.seed, block, 2 * n + 3, 1 / (n + 1)) for n, block in enumerate(blocks)]
+    whole = [Lesion(spec.name, score.seed, 0, 0, "", 12, 0.9)] if blocks else []
+    lesions = whole + [Lesion(spec.name, score.seed, 1, n, block, 12, 0.5 + n / 10) for n, block in enumerate(blocks)]
+    return Assessment(score, logits, rows, responses, lesions)
+
+
+def norms(spec: ModelSpec) -> list[GradientRow]:
+    """Gradients that shrink tenfold from layer to layer in plain networks, and not at all in others."""
+    growth = 10.0 if spec.family == "plain" else 1.0
+    return [
+        GradientRow(epoch, of, f"stage{n}_block1", n, growth**n)
+        for epoch in (0, 4)
+        for of in ("weights", "activations")
+        for n in (1, 2, 3)
+    ]
 
 
 def make_material(scores: Sequence[Score]) -> Material:
@@ -79,6 +97,11 @@ def make_material(scores: Sequence[Score]) -> Material:
         curves={spec: {s.seed: curve() for s in there if s.spec == spec} for spec in specs},
         costs={spec: {s.seed: cost for s in there if s.spec == spec} for spec in specs},
         recipes=[{"epochs": 4, "schedule": "constant"}] if there else [],
+        gradients={spec: {s.seed: norms(spec) for s in there if s.spec == spec} for spec in specs},
+        untrained=Untrained(
+            {spec: {seed: norms(spec) for seed in (0, 1)} for spec in specs},
+            [Shattering(spec.name, seed, lag, 0.9 - lag) for spec in specs for seed in (0, 1) for lag in (0.5, 1.0)],
+        ),
         keys={f"train@pets-{s.variant}-{s.seed}": "0123456789abcdef" for s in there},
     )
 
@@ -139,7 +162,7 @@ def test_every_link_of_the_page_arrives(published: Path) -> None:
 
 def test_every_figure_has_its_numbers_next_to_it(published: Path) -> None:
     pictures = list(published.glob("figures/*.png"))
-    assert len(pictures) == 10
+    assert len(pictures) == 14
     for picture in pictures:
         assert len(pd.read_csv(published / "data" / f"{picture.stem}.csv")), picture.stem
     assert len(pd.read_csv(published / "timing/speed.csv"))
@@ -153,6 +176,8 @@ def test_the_page_holds_every_section_and_network(page: str) -> None:
         "Accuracy over epochs",
         "Loss over epochs",
         "The rebound and its causes",
+        "Gradient flow",
+        "Single blocks",
         "Calibration",
         "Where networks err, and whether seeds agree",
         "Robustness",

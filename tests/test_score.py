@@ -10,7 +10,6 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from resblock.data.splits import DatasetDescription, Split, SplitName
-from resblock.evaluation.corruption import corrupt
 from resblock.evaluation.score import (
     METRICS,
     Confusion,
@@ -22,7 +21,8 @@ from resblock.evaluation.score import (
     write_confusions,
     write_scores,
 )
-from resblock.params import Recipe
+from resblock.evaluation.specimens import choose
+from resblock.params import Examination, Recipe
 from resblock.spec import ModelSpec, RunKey
 from resblock.training.checkpoint import Checkpoint
 
@@ -83,8 +83,10 @@ def test_evaluation_repeats_the_last_epochs_validation_figures(
     )
     sizes: dict[SplitName, int] = {name: len(split.labels) for name, split in few_digits.items()}
     description = DatasetDescription("digits", tuple("0123456789"), (8, 8, 1), sizes, {}, "test")
-    corrupted = corrupt(few_digits["test"], limit=20)
-    assessment = evaluate(run, few_digits, description, corrupted)
+    examination = Examination(corrupted_images=20, response_images=30, lesion_images=40, lesion_draws=2)
+    specimens = choose(few_digits["test"], examination)
+    corrupted = specimens.corrupted
+    assessment = evaluate(run, few_digits, description, specimens)
     score, logits = assessment.score, assessment.logits
 
     last = run.curve[-1]
@@ -105,6 +107,9 @@ def test_evaluation_repeats_the_last_epochs_validation_figures(
     assert untouched.accuracy == pytest.approx(expected.mean())
     assert len(worse) == 25
     assert min(row.accuracy for row in worse) < untouched.accuracy
+    assert [row.position for row in assessment.responses] == [3, 5, 7]
+    assert [row.removed for row in assessment.lesions] == [0, 1, 1, 1, 2, 2]
+    assert {row.images for row in assessment.lesions} == {40}
 
     write_predictions(tmp_path / "predictions.npz", logits)
     kept = read_predictions(tmp_path / "predictions.npz")

@@ -88,7 +88,7 @@ def _parse(variant: str) -> ModelSpec:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="resblock", message="resblock %(version)s")
 def main() -> None:
-    r"""Measure what the residual block buys, and how accuracy changes with depth.
+    """Measure what the residual block buys, and how accuracy changes with depth.
 
     \b
     The stages below are what `dvc repro` calls; params.yaml says what they do.
@@ -105,7 +105,7 @@ def main() -> None:
 
 @main.command()
 def check() -> None:
-    r"""Check params.yaml and say what the study comprises.
+    """Check params.yaml and say what the study comprises.
 
     \b
     Example: resblock check
@@ -130,7 +130,7 @@ def check() -> None:
 @main.command()
 @click.argument("names", nargs=-1)
 def variants(names: tuple[str, ...]) -> None:
-    r"""List families, depths and modifiers of networks, or what the networks NAMES cost.
+    """List families, depths and modifiers of networks, or what the networks NAMES cost.
 
     \b
     Example: resblock variants residual-20 plain-20-nobn bottleneck-164
@@ -150,7 +150,7 @@ def variants(names: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("dataset")
 def download(dataset: str) -> None:
-    r"""Fetch and verify the raw files of DATASET.
+    """Fetch and verify the raw files of DATASET.
 
     RESBLOCK_MIRROR, a folder or a base URL, is tried before the official address.
 
@@ -165,7 +165,7 @@ def download(dataset: str) -> None:
 @main.command()
 @click.argument("dataset")
 def preprocess(dataset: str) -> None:
-    r"""Cut DATASET into train, validation and test arrays.
+    """Cut DATASET into train, validation and test arrays.
 
     \b
     Example: resblock preprocess digits
@@ -177,11 +177,26 @@ def preprocess(dataset: str) -> None:
 
 @main.command()
 @click.argument("dataset")
+def probe(dataset: str) -> None:
+    """Measure how gradients flow in networks before training, on images of DATASET.
+
+    Which networks, and on how many images: params.yaml, probes.
+
+    \b
+    Example: resblock probe digits
+    """
+    from resblock.stages import probe
+
+    probe.run(dataset)
+
+
+@main.command()
+@click.argument("dataset")
 @click.argument("variant")
 @click.argument("seed", type=click.IntRange(0, 2**32 - 1))
 @click.option("--recipe", default="base", help="One of params.yaml's recipes; default: the data set's own.")
 def train(dataset: str, variant: str, seed: int, recipe: str) -> None:
-    r"""Train VARIANT on DATASET from SEED, by the data set's recipe or one that differs from it.
+    """Train VARIANT on DATASET from SEED, by the data set's recipe or one that differs from it.
 
     VARIANT is <family>-<depth>[-<modifier>…], for instance residual-20 (all: resblock variants). A training that was
     killed goes on from its last epoch.
@@ -198,7 +213,7 @@ def train(dataset: str, variant: str, seed: int, recipe: str) -> None:
 @main.command()
 @click.argument("dataset")
 def recipe(dataset: str) -> None:
-    r"""Print how networks are trained on DATASET, as JSON for `python -m resblock.training`.
+    """Print how networks are trained on DATASET, as JSON for `python -m resblock.training`.
 
     That command needs nothing but Keras, JAX and NumPy: docs/gpu.md.
 
@@ -215,7 +230,7 @@ def recipe(dataset: str) -> None:
 @click.argument("dataset")
 @click.option("--recipe", default="base", help="Score the ablation by this recipe instead of the study.")
 def evaluate(dataset: str, recipe: str) -> None:
-    r"""Score every training of the study on DATASET; those not there yet are listed as missing.
+    """Score every training of the study on DATASET; those not there yet are listed as missing.
 
     \b
     Example: resblock evaluate digits
@@ -232,7 +247,7 @@ def evaluate(dataset: str, recipe: str) -> None:
 @main.command()
 @click.argument("dataset")
 def report(dataset: str) -> None:
-    r"""Write the page, figures and tables of DATASET.
+    """Write the page, figures and tables of DATASET.
 
     \b
     Example: resblock report digits
@@ -261,7 +276,7 @@ def predict(
     invert: bool,
     as_json: bool,
 ) -> None:
-    r"""Say what a trained network sees in each IMAGE, a PNG or JPEG file of any size and mode.
+    """Say what a trained network sees in each IMAGE, a PNG or JPEG file of any size and mode.
 
     A picture is turned upright, put onto white where it is transparent, cut to the network's aspect ratio around its
     centre and reduced to its size. Ends with 1 where a file cannot be read; the others are answered all the same.
@@ -284,7 +299,7 @@ def predict(
     "--jobs", "-j", type=click.IntRange(1), help="Trainings side by side; default: as many as the cores carry."
 )
 def run(datasets: tuple[str, ...], jobs: int | None) -> None:
-    r"""Bring the study on DATASETS (default: all) up to date, trainings side by side.
+    """Bring the study on DATASETS (default: all) up to date, trainings side by side.
 
     DVC decides what is stale; the results are those of `dvc repro`.
 
@@ -300,7 +315,7 @@ def run(datasets: tuple[str, ...], jobs: int | None) -> None:
 @click.argument("datasets", nargs=-1)
 @click.option("--check", is_flag=True, help="Change nothing; list what differs, and exit with 1 if anything does.")
 def sync(datasets: tuple[str, ...], check: bool) -> None:
-    r"""Bring MLflow to what the files say: one live run for each result on DATASETS (default: all).
+    """Bring MLflow to what the files say: one live run for each result on DATASETS (default: all).
 
     For results that were pulled, cloned, restored by DVC, or made while MLflow was out of reach.
 
@@ -321,7 +336,7 @@ def sync(datasets: tuple[str, ...], check: bool) -> None:
 @click.option("--allowed-hosts", default="", help="Names by which browsers may ask for it, separated by commas.")
 @click.option("--open/--no-open", "browse", default=False, help="Open the page in a browser.")
 def ui(dataset: str | None, host: str, port: int, allowed_hosts: str, browse: bool) -> None:
-    r"""Start the MLflow UI and print the address that shows the training runs with charts.
+    """Start the MLflow UI and print the address that shows the training runs with charts.
 
     \b
     Example: resblock ui --port 5001

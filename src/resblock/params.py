@@ -120,6 +120,30 @@ class Recipe(_Section):
     threads: int = Field(ge=0)
 
 
+class Probing(_Section):
+    """What is measured of networks before training, on a data set."""
+
+    variants: Variants
+    seeds: Seeds
+    images: int = Field(ge=1)
+    lines: int = Field(ge=1)
+    line_points: int = Field(ge=2)
+
+    @property
+    def specs(self) -> list[ModelSpec]:
+        """The variants, parsed, in the order of the file."""
+        return [ModelSpec.parse(variant) for variant in self.variants]
+
+
+class Examination(_Section):
+    """How trained networks are looked at, on a data set."""
+
+    corrupted_images: int = Field(ge=1)
+    response_images: int = Field(ge=1)
+    lesion_images: int = Field(ge=1)
+    lesion_draws: int = Field(ge=1)
+
+
 def _check_name(name: str) -> str:
     """Refuse what is no part of a DVC stage's name, or a dot, by which DVC would divide the name."""
     if name == BASE or not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
@@ -156,11 +180,21 @@ class Params(_Section):
     ablation: Ablation
     data: dict[str, Preparation]
     train: dict[str, Recipe]
+    probes: dict[str, Probing]
+    evaluation: dict[str, Examination]
     recipes: dict[RecipeName, Difference]
 
     def preparation(self, dataset: str) -> Preparation:
         """Return how `dataset` is split. Raises ParamsError where the file does not say."""
         return _entry(self.data, "data", dataset)
+
+    def probing(self, dataset: str) -> Probing:
+        """Return what is measured of untrained networks. Raises ParamsError where the file does not say."""
+        return _entry(self.probes, "probes", dataset)
+
+    def examination(self, dataset: str) -> Examination:
+        """Return how trained networks are looked at. Raises ParamsError where the file does not say."""
+        return _entry(self.evaluation, "evaluation", dataset)
 
     def recipe(self, dataset: str, name: str = BASE) -> Recipe:
         """Return how networks are trained on `dataset`, by its own recipe or by one that differs from it.
@@ -191,7 +225,7 @@ class Params(_Section):
 
     def _undescribed_datasets(self) -> Iterator[InitErrorDetails]:
         for index, dataset in enumerate(self.study.datasets):
-            for section in ("data", "train"):
+            for section in ("data", "train", "probes", "evaluation"):
                 if dataset not in getattr(self, section):
                     known = ", ".join(getattr(self, section)) or "none"
                     words = f"{dataset} has no section {section}.{dataset}; described are {known}"
@@ -353,6 +387,8 @@ def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
         "ablation": Ablation,
         "data": Preparation,
         "train": Recipe,
+        "probes": Probing,
+        "evaluation": Examination,
         "recipes": Recipe,
     }
     section = Params if len(location) == 1 else sections[str(location[0])]

@@ -58,6 +58,11 @@ def ablation(dataset: str, recipe: str) -> Path:
     return evaluation(dataset) / "ablations" / recipe
 
 
+def untrained(dataset: str) -> Path:
+    """Folder of what was measured of networks before training."""
+    return Path("probes") / dataset
+
+
 def report(dataset: str) -> Path:
     """Folder of the page, its figures and tables."""
     return Path("reports") / dataset
@@ -68,5 +73,5 @@ def manifest(stage: str, dataset: str) -> Path:
 
     Raw files and splits are not in git, so what is to be known of them lies beside them.
     """
-    folders = {"evaluate": evaluation(dataset), "report": report(dataset)}
+    folders = {"probe": untrained(dataset), "evaluate": evaluation(dataset), "report": report(dataset)}
     return folders.get(stage, Path("data/lineage") / dataset / stage) / "run.json"

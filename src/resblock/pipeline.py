@@ -46,7 +46,8 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
             workers = jobs or _default_jobs(params, dataset)
             # The longest first, so that none trails alone at the end.
             trainings = sorted(params.keys(dataset), key=lambda key: -key.spec.depth)
-            _side_by_side(dvc, f"{dataset}, trainings", [key.stage for key in trainings], workers)
+            stages = [f"probe@{dataset}", *(key.stage for key in trainings)]
+            _side_by_side(dvc, f"{dataset}, probes and trainings", stages, workers)
             scorings = [f"evaluate_recipe@{recipe}" for recipe in params.ablation.recipes_on(dataset)]
             _side_by_side(dvc, f"{dataset}, evaluations", [f"evaluate@{dataset}", *scorings], workers)
             dvc.repro(f"report@{dataset}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RESULTS = {"dvc.lock", "runs", "ablations", "costs", "reports", "evaluation", "data"}
+RESULTS = {"dvc.lock", "runs", "ablations", "costs", "probes", "reports", "evaluation", "data"}
 
 STUDY = """\
 study:
@@ -29,6 +30,7 @@ ablation:
   variants: [residual-8]
 """
 EPOCHS = 2
+PROBED = "[plain-8, residual-8-nobn]"
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,11 @@ def copy_project(root: Path) -> Workspace:
     text = params.read_text()
     start, end = text.index("study:"), text.index("data:  #")
     text = text[:start] + STUDY + "\n" + text[end:]
-    params.write_text(text.replace("epochs: 20                 #", f"epochs: {EPOCHS}  #"))
+    text = text.replace("epochs: 20                 #", f"epochs: {EPOCHS}  #")
+    text = text.replace("gradient_epochs: [0, 1, 20]", f"gradient_epochs: [0, {EPOCHS}]")
+    params.write_text(
+        re.sub(r"(probes:.*\n  digits:\n    variants:) .*\n    seeds: .*", rf"\1 {PROBED}\n    seeds: [0]", text)
+    )
     workspace = Workspace(root)
     workspace.run("git", "init", "-q")
     workspace.run("git", "add", "-A")

@@ -16,7 +16,9 @@ TRAININGS = {f"train@digits-{variant}-{seed}" for variant in ("cnn-4", "plain-8"
 AFTERWARDS = {"evaluate@digits", "report@digits"}
 ABLATIONS = {f"ablate@low-lr-residual-8-{seed}" for seed in (0, 1)}
 ABLATIONS_AFTERWARDS = {"evaluate_recipe@low-lr", "report@digits"}
-EVERYTHING = TRAININGS | AFTERWARDS | ABLATIONS | ABLATIONS_AFTERWARDS
+PROBES = {"probe@digits"}
+RETRAINED = TRAININGS | AFTERWARDS | ABLATIONS | ABLATIONS_AFTERWARDS
+EVERYTHING = PROBES | RETRAINED
 
 
 def test_the_study_leaves_every_file(finished: Workspace) -> None:
@@ -42,11 +44,15 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
         "depth.png",
         "efficiency.png",
         "gap.png",
+        "gradients.png",
+        "lesions.png",
         "loss.png",
         "mistakes.png",
         "recipes.png",
         "rebound.png",
+        "responses.png",
         "robustness.png",
+        "untrained.png",
     }
     assert (root / "reports/digits/summary.md").is_file()
     assert {path.name for path in (root / "evaluation/digits").iterdir()} == {
@@ -54,10 +60,12 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
         "agreement.csv",
         "calibration.csv",
         "confusion.csv",
+        "lesions.csv",
         "mistakes.npz",
         "pairs.csv",
         "predictions",
         "reliability.csv",
+        "responses.csv",
         "robustness.csv",
         "run.json",
         "scores.csv",
@@ -106,7 +114,14 @@ def test_metrics_and_plots_say_something(finished: Workspace, workspace: Workspa
 
 def test_an_edited_learning_rate_makes_stale_the_trainings_and_what_follows(workspace: Workspace) -> None:
     workspace.edit("params.yaml", "learning_rate: 0.001       #", "learning_rate: 0.002       #")
-    assert workspace.would_run() == EVERYTHING
+    assert workspace.would_run() == RETRAINED
+
+
+def test_how_networks_are_looked_at_retrains_nothing(workspace: Workspace) -> None:
+    workspace.edit("params.yaml", "lesion_draws: 5         #", "lesion_draws: 2         #")
+    assert workspace.would_run() == AFTERWARDS
+    workspace.edit("params.yaml", "lines: 4         #", "lines: 2         #")
+    assert workspace.would_run() == AFTERWARDS | PROBES
 
 
 def test_an_edited_recipe_makes_stale_its_own_trainings_and_what_follows(workspace: Workspace) -> None:
@@ -238,7 +253,7 @@ def test_a_diverged_training_is_recorded_as_such_everywhere(workspace: Workspace
 
 
 def test_no_result_names_this_machine(finished: Workspace) -> None:
-    for folder in ("runs", "evaluation", "reports"):
+    for folder in ("runs", "probes", "evaluation", "reports"):
         for path in (finished.root / folder).rglob("*"):
             if path.suffix in (".json", ".csv", ".html"):
                 assert str(Path.home()) not in path.read_text(), path

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser import needs_browser, open_page
@@ -21,7 +24,7 @@ from tests.server.services import HOST, MEMBERS, S3, Account, MlflowServer, Post
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 ADA, KURT = MEMBERS
-STAGES = TRAININGS | AFTERWARDS | {"download@digits", "preprocess@digits"}
+STAGES = TRAININGS | AFTERWARDS | {"download@digits", "preprocess@digits", "probe@digits"}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,16 @@ def assert_whole(client: MlflowClient, run: Run, curve: pd.DataFrame) -> None:
         history = client.get_metric_history(run.info.run_id, column)
         found = sorted((metric.step, metric.value) for metric in history)
         assert found == list(zip(curve["epoch"], curve[column], strict=True)), column
+
+
+def test_the_champion_is_on_the_server_and_answers_from_there(study: Workspace, team_server: MlflowServer) -> None:
+    digit = np.load(study.root / "data/splits/digits/test_images.npy")[0, ..., 0]
+    Image.fromarray(digit).save(study.root / "digit.png")
+    ask = ("resblock", "predict", "digit.png", "--json")
+    ways = ((), ("--model-uri", "models:/resblock-digits@champion"))
+    files, server = (json.loads(type_command(study, team_server, ADA, *ask, *way))["predictions"][0] for way in ways)
+    assert server["class"] == files["class"]
+    assert server["probability"] == pytest.approx(files["probability"], rel=1e-6)
 
 
 def test_the_study_is_on_the_server(study: Workspace, client: MlflowClient, bucket: S3) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 from resblock.evaluation.efficiency import Curves
 from resblock.evaluation.interval import Interval, t_interval
+from resblock.evaluation.measure import Measure
 from resblock.evaluation.rebound import find_rebounds, rebound_measure
 from resblock.evaluation.rows import read_rows, write_rows
 from resblock.evaluation.score import SCORES, Score
-from resblock.evaluation.study import Measure, Study
+from resblock.evaluation.study import Study
 from resblock.evaluation.verdicts import Trained
 from resblock.files import read_json, write_json
 from resblock.spec import ModelSpec

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from resblock.evaluation.measure import Measure
 from resblock.evaluation.rebound import rebound_measure
-from resblock.evaluation.study import Measure, Summary
+from resblock.evaluation.study import Summary
 from resblock.evaluation.verdicts import Claim, Contrast, Evidence, Trained, over_networks, paired
 from resblock.spec import Family, ModelSpec
 

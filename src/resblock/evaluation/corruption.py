@@ -16,7 +16,6 @@ from resblock.data.splits import Split
 from resblock.seeds import generator
 
 SEVERITIES = (1, 2, 3, 4, 5)
-IMAGES = 1_000  # of the test split, chosen by seed: 25 corruptions of all of CIFAR-10 would cost as much as epochs
 SEED = 0
 
 # By severity. Levels are fractions of the full range of a pixel.
@@ -56,7 +55,7 @@ class Corrupted:
         ]
 
 
-def corrupt(test: Split, limit: int = IMAGES) -> Corrupted:
+def corrupt(test: Split, limit: int) -> Corrupted:
     """Return at most `limit` images of `test`, chosen by seed, in every corruption and severity."""
     chosen = test.take(np.sort(generator(SEED, "robustness").permutation(len(test.labels))[:limit]))
     names, versions = [("none", 0)], [chosen.images]

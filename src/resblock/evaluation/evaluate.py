@@ -12,35 +12,36 @@ import numpy as np
 from resblock import paths
 from resblock.data.splits import DatasetDescription, Split, SplitName
 from resblock.evaluation.corruption import Corrupted, Robustness
+from resblock.evaluation.lesions import lesion, respond
 from resblock.evaluation.results import Assessment, Logits
 from resblock.evaluation.score import Score, empty_score
+from resblock.evaluation.specimens import Specimens
 from resblock.files import read_arrays, write_arrays
 from resblock.params import Recipe
 from resblock.spec import ModelSpec, RunKey
 from resblock.training.fit import trained_network
 from resblock.training.inference import accuracy, cross_entropy, predict, reestimated, reestimation_images
-from resblock.training.run import MANIFEST, Run, read_run
+from resblock.training.run import Run, is_there, read_run
 
 
 def assess(
-    key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription, corrupted: Corrupted | None = None
+    key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription, specimens: Specimens | None = None
 ) -> Assessment:
     """Evaluate the training of `key` if it is there and finished; otherwise its score says what befell it."""
-    folder = paths.run(key)
-    if not (folder / MANIFEST).is_file():
+    if not is_there(key):
         return Assessment(empty_score(key.spec, key.seed, "missing"), {})
-    run = read_run(folder)
+    run = read_run(paths.run(key))
     if run.status != "finished":
         return Assessment(empty_score(key.spec, key.seed, run.status), {})
-    return evaluate(run, splits, dataset, corrupted)
+    return evaluate(run, splits, dataset, specimens)
 
 
 def evaluate(
-    run: Run, splits: Mapping[SplitName, Split], dataset: DatasetDescription, corrupted: Corrupted | None
+    run: Run, splits: Mapping[SplitName, Split], dataset: DatasetDescription, specimens: Specimens | None
 ) -> Assessment:
-    """Return a finished `run`'s score, its logits on `splits` by both kinds of statistics, and its robustness.
+    """Return a finished `run`'s score, its logits on `splits` by both kinds of statistics, and a closer look.
 
-    Without `corrupted` images robustness is left out.
+    Without `specimens` there is no closer look: at robustness, at what each block says, at what is lost without it.
     """
     spec, seed = ModelSpec.parse(run.manifest["variant"]), int(run.manifest["seed"])
     recipe = Recipe.model_validate(run.manifest["recipe"])
@@ -48,7 +49,11 @@ def evaluate(
     logits: dict[str, np.ndarray] = {name: predict(model, split.images) for name, split in splits.items()}
     with reestimated(model, reestimation_images(splits["train"], recipe.reestimate_images, seed), seed):
         logits |= {f"{name}_reestimated": predict(model, split.images) for name, split in splits.items()}
-        robustness = _robustness(model, corrupted, spec, seed) if corrupted else []
+        looks: dict[str, Any] = {}
+        if specimens:
+            looks["robustness"] = _robustness(model, specimens.corrupted, spec, seed)
+            looks["responses"] = respond(model, specimens.responding.images, spec, seed)
+            looks["lesions"] = lesion(model, specimens.lesioned, spec, seed, specimens.draws)
     keras.backend.clear_session()  # each network would stay in memory otherwise
     figures: dict[str, Any] = {}
     for name, split in splits.items():
@@ -56,7 +61,7 @@ def evaluate(
             figures[f"{name}_loss{suffix}"] = cross_entropy(logits[name + suffix], split.labels)
             figures[f"{name}_accuracy{suffix}"] = accuracy(logits[name + suffix], split.labels)
     score = Score(spec.name, spec.family, spec.depth, seed, "finished", **figures)
-    return Assessment(score, logits, robustness)
+    return Assessment(score, logits, **looks)
 
 
 def _robustness(model: keras.Model, corrupted: Corrupted, spec: ModelSpec, seed: int) -> list[Robustness]:

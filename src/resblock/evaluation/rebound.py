@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resblock.evaluation.study import Measure
+from resblock.evaluation.measure import Measure
 from resblock.spec import ModelSpec
 from resblock.training.run import EpochRow
 

@@ -17,6 +17,7 @@ from resblock.evaluation.agreement import (
     surest_mistakes,
     write_mistakes,
 )
+from resblock.evaluation.blocks import Lesion, Response
 from resblock.evaluation.calibration import Calibration, ReliabilityBin, calibrate
 from resblock.evaluation.comparison import ImagePairs, pair_images
 from resblock.evaluation.corruption import Robustness
@@ -36,6 +37,7 @@ from resblock.evaluation.study import Study
 
 CALIBRATION, RELIABILITY, PAIRS = "calibration.csv", "reliability.csv", "pairs.csv"
 AGREEMENT, ROBUSTNESS, MISTAKES = "agreement.csv", "robustness.csv", "mistakes.npz"
+RESPONSES, LESIONS = "responses.csv", "lesions.csv"
 
 Logits = Mapping[str, np.ndarray]  # "<split>" and "<split>_reestimated" to float32 (n, class)
 
@@ -47,6 +49,8 @@ class Assessment:
     score: Score
     logits: Logits
     robustness: Sequence[Robustness] = ()
+    responses: Sequence[Response] = ()
+    lesions: Sequence[Lesion] = ()
 
     @property
     def name(self) -> tuple[str, int]:
@@ -65,6 +69,8 @@ class Results:
     reliability: Sequence[ReliabilityBin] = ()
     agreements: Sequence[Agreement] = ()
     robustness: Sequence[Robustness] = ()
+    responses: Sequence[Response] = ()
+    lesions: Sequence[Lesion] = ()
     mistakes: Sequence[Mistake] = ()
 
 
@@ -102,6 +108,8 @@ def gather(dataset: str, assessments: Sequence[Assessment], splits: Mapping[Spli
         reliability=[row for _, bins in calibrated for row in bins],
         agreements=agreements(predicted, test.labels),
         robustness=[row for assessment in assessments for row in assessment.robustness],
+        responses=[row for assessment in assessments for row in assessment.responses],
+        lesions=[row for assessment in assessments for row in assessment.lesions],
         mistakes=mistakes,
     )
 
@@ -115,6 +123,8 @@ def write_results(folder: Path, results: Results, classes: Sequence[str]) -> Non
     write_rows(folder / RELIABILITY, ReliabilityBin, results.reliability)
     write_rows(folder / AGREEMENT, Agreement, results.agreements)
     write_rows(folder / ROBUSTNESS, Robustness, results.robustness)
+    write_rows(folder / RESPONSES, Response, results.responses)
+    write_rows(folder / LESIONS, Lesion, results.lesions)
     write_mistakes(folder / MISTAKES, results.mistakes)
 
 
@@ -128,5 +138,7 @@ def read_results(folder: Path, classes: Sequence[str]) -> Results:
         reliability=read_rows(folder / RELIABILITY, ReliabilityBin),
         agreements=read_rows(folder / AGREEMENT, Agreement),
         robustness=read_rows(folder / ROBUSTNESS, Robustness),
+        responses=read_rows(folder / RESPONSES, Response),
+        lesions=read_rows(folder / LESIONS, Lesion),
         mistakes=read_mistakes(folder / MISTAKES),
     )

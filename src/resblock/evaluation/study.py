@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from resblock.evaluation.interval import Interval, t_interval
+from resblock.evaluation.measure import Measure
 from resblock.evaluation.score import Score
 from resblock.spec import ModelSpec
 
 HEADLINES = ("train_accuracy", "validation_accuracy", "test_accuracy")
-
-Measure = Mapping[ModelSpec, Mapping[int, float]]  # one number for each network and seed that has it
 
 
 @dataclass(frozen=True)

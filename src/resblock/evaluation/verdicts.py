@@ -24,8 +24,9 @@ from typing import Any, Literal
 import numpy as np
 
 from resblock.evaluation.interval import Interval, seeds_needed, t_interval
+from resblock.evaluation.measure import Measure
 from resblock.evaluation.rebound import Rebound
-from resblock.evaluation.study import Measure, Study
+from resblock.evaluation.study import Study
 
 Outcome = Literal["supported", "refuted", "undecided", "not measured in this study"]
 Unit = Literal["points", "epochs", "log10 per layer"]

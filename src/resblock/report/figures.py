@@ -1,15 +1,28 @@
-"""The pictures of curves over epochs, which a report and a single training share."""
+"""The pictures that several share: curves over epochs, a number over depth."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from resblock.evaluation.efficiency import Curves
-from resblock.report.style import COLORS, DASHES, dash, house_style, look, new_figure, series_of
+from resblock.evaluation.interval import t_interval
+from resblock.evaluation.measure import Measure
+from resblock.report.style import (
+    COLORS,
+    DASHES,
+    dash,
+    dodges,
+    house_style,
+    look,
+    new_figure,
+    series,
+    series_of,
+)
 from resblock.spec import ModelSpec
 from resblock.training.run import EpochRow, curve_frame
 
@@ -79,6 +92,29 @@ def run_curves(curves: Mapping[str, Sequence[EpochRow]]) -> Figure:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
+
+
+def over_depth(axis: Axes, measure: Measure) -> None:
+    """Draw one number per network over depth: every seed, the mean, and its t-interval; a line for each series."""
+    families = series_of(measure)
+    aside = dodges(families)
+    for name, first in families.items():
+        members = sorted((spec for spec in measure if series(spec) == name), key=lambda spec: spec.depth)
+        depths = [spec.depth + aside[name] for spec in members]
+        for depth, spec in zip(depths, members, strict=True):
+            values = list(measure[spec].values())
+            axis.plot([depth] * len(values), values, linestyle="none", alpha=0.35, markersize=4, **look(first))
+        intervals = [t_interval(list(measure[spec].values())) for spec in members]
+        axis.errorbar(
+            depths,
+            [interval.mean for interval in intervals],
+            yerr=np.nan_to_num([interval.half_width for interval in intervals]),
+            linestyle=dash(first),
+            capsize=3,
+            markersize=6,
+            label=name,
+            **look(first),
+        )
 
 
 def _curve_lines(axis: Axes, spec: ModelSpec, seeds: Sequence[Sequence[EpochRow]], column: str) -> None:

@@ -13,14 +13,25 @@ from matplotlib.figure import Figure
 from resblock import paths
 from resblock.data.splits import DatasetDescription, read_description
 from resblock.evaluation.ablation import read_ablation
+from resblock.evaluation.claims import GRADIENT_SLOPE
 from resblock.evaluation.efficiency import Costs, Curves
+from resblock.evaluation.flow import Gradients, Untrained, read_untrained, slopes
 from resblock.evaluation.rebound import Rebound, find_rebounds
 from resblock.evaluation.results import Results, read_results
-from resblock.evaluation.study import Measure, Study
+from resblock.evaluation.study import Study
 from resblock.evaluation.verdicts import Evidence, Trained
 from resblock.files import read_json
 from resblock.spec import ModelSpec, RunKey
-from resblock.training.run import MANIFEST, Cost, EpochRow, read_cost, read_curve
+from resblock.training.run import (
+    MANIFEST,
+    Cost,
+    EpochRow,
+    GradientRow,
+    is_there,
+    read_cost,
+    read_curve,
+    read_gradients,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,10 @@ class Material:
     recipes: Sequence[Mapping[str, Any]]  # of the runs that are there, each different one once
     keys: Mapping[str, str] = field(default_factory=dict[str, str])  # the training's name to its run key
     ablations: Mapping[str, Trained] = field(default_factory=dict[str, Trained])
-    probes: Mapping[str, Measure] = field(default_factory=dict[str, Measure])
+    gradients: Gradients = field(
+        default_factory=dict[ModelSpec, Mapping[int, Sequence[GradientRow]]]
+    )  # of the trainings
+    untrained: Untrained | None = None
 
     @cached_property
     def study(self) -> Study:
@@ -53,7 +67,8 @@ class Material:
         multiply_adds = {
             spec.name: cost.multiply_adds for spec, seeds in self.costs.items() for cost in list(seeds.values())[:1]
         }
-        return Evidence(Trained(recipe, self.study, self.rebounds), self.ablations, self.probes, multiply_adds)
+        probes = {GRADIENT_SLOPE: slopes(self.gradients, "activations")}
+        return Evidence(Trained(recipe, self.study, self.rebounds), self.ablations, probes, multiply_adds)
 
 
 def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[str] = ()) -> Material:
@@ -61,16 +76,19 @@ def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[s
 
     A training that is missing leaves no gap but in the scores, which say so.
     """
-    there = [key for key in keys if (paths.run(key) / MANIFEST).is_file()]
+    there = [key for key in keys if is_there(key)]
     manifests = {key: read_json(paths.run(key) / MANIFEST) for key in there}
     seen = [manifest["recipe"] for manifest in manifests.values()]
     curves: dict[ModelSpec, dict[int, Sequence[EpochRow]]] = {}
+    gradients: dict[ModelSpec, dict[int, Sequence[GradientRow]]] = {}
     costs: dict[ModelSpec, dict[int, Cost]] = {}
     for key in there:
         curves.setdefault(key.spec, {})[key.seed] = read_curve(paths.run(key))
+        gradients.setdefault(key.spec, {})[key.seed] = read_gradients(paths.run(key))
         if paths.cost(key).is_file():
             costs.setdefault(key.spec, {})[key.seed] = read_cost(paths.cost(key))
     dataset = read_description(paths.splits(dataset_name))
+    untrained = paths.untrained(dataset_name)
     return Material(
         dataset=dataset,
         results=read_results(paths.evaluation(dataset_name), dataset.classes),
@@ -84,6 +102,8 @@ def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[s
             for folder in [paths.ablation(dataset_name, name)]
             if folder.is_dir()
         },
+        gradients=gradients,
+        untrained=read_untrained(untrained) if (untrained / MANIFEST).is_file() else None,
     )
 
 

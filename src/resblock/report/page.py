@@ -16,11 +16,13 @@ from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.sections import (
     ablation,
     accuracy,
+    blocks,
     calibration,
     comparison,
     cost,
     curves,
     errors,
+    gradients,
     rebound,
     robustness,
 )
@@ -32,6 +34,8 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     curves.accuracy,
     curves.loss,
     rebound.section,
+    gradients.section,
+    blocks.section,
     ablation.section,
     calibration.section,
     errors.section,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -78,6 +79,13 @@ def look(spec: ModelSpec) -> dict[str, Any]:
 def dash(spec: ModelSpec) -> Any:
     """Return the line style of a network's family."""
     return DASHES[spec.name.partition("-")[0]]
+
+
+def shades(specs: Collection[ModelSpec]) -> dict[ModelSpec, float]:
+    """Return each network's opacity: the deeper, the darker; a CNN's is full."""
+    depths = sorted({spec.depth for spec in specs if spec.family != "cnn"})
+    steps = np.linspace(0.35, 1, len(depths)) if len(depths) > 1 else np.ones(1)
+    return {spec: float(steps[depths.index(spec.depth)]) if spec.family != "cnn" else 1.0 for spec in specs}
 
 
 def dodges(names: Iterable[str]) -> dict[str, float]:

@@ -7,9 +7,9 @@ from functools import partial
 
 from resblock import paths
 from resblock.data.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_split
-from resblock.evaluation.corruption import Corrupted, corrupt
 from resblock.evaluation.results import Assessment, gather, write_results
 from resblock.evaluation.score import PREDICTIONS, Score
+from resblock.evaluation.specimens import Specimens, choose
 from resblock.files import write_json
 from resblock.params import read_params
 from resblock.spec import RunKey
@@ -20,7 +20,7 @@ from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import tracked
 from resblock.tracking.stage import StageRun
 from resblock.training.backend import prepare_backend
-from resblock.training.run import MANIFEST
+from resblock.training.run import is_there
 
 
 def run(dataset_name: str) -> None:
@@ -29,11 +29,12 @@ def run(dataset_name: str) -> None:
     study, folder = params.study, paths.evaluation(dataset_name)
     dataset = read_description(paths.splits(dataset_name))
     splits: dict[SplitName, Split] = {name: read_split(paths.splits(dataset_name), name) for name in SPLIT_NAMES}
-    corrupted = corrupt(splits["test"])
+    examination = params.examination(dataset_name)
+    specimens = choose(splits["test"], examination)
     threads = prepare_backend(params.recipe(dataset_name).threads)
-    manifest = manifests.of_evaluate(dataset_name, study, data_digest=dataset.digest, threads=threads)
+    manifest = manifests.of_evaluate(dataset_name, study, examination, data_digest=dataset.digest, threads=threads)
     with tracked(manifest) as tracker:
-        assessed = [_assess(key, splits, dataset, corrupted) for key in study.keys(dataset_name)]
+        assessed = [_assess(key, splits, dataset, specimens) for key in study.keys(dataset_name)]
         results = gather(dataset_name, assessed, splits, len(dataset.classes))
         write_results(folder, results, dataset.classes)
         write_json(paths.manifest("evaluate", dataset_name), manifest)
@@ -43,12 +44,12 @@ def run(dataset_name: str) -> None:
 
 
 def _assess(
-    key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription, corrupted: Corrupted
+    key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription, specimens: Specimens
 ) -> Assessment:
     """Look at one training and keep its predictions."""
     from resblock.evaluation.evaluate import assess, write_predictions  # Keras, quiet by now
 
-    assessment = assess(key, splits, dataset, corrupted)
+    assessment = assess(key, splits, dataset, specimens)
     if assessment.logits:
         target = paths.evaluation(key.dataset) / PREDICTIONS / key.spec.name
         write_predictions(target / f"seed-{key.seed}.npz", assessment.logits)
@@ -65,7 +66,7 @@ def tell(key: RunKey, score: Score) -> None:
 def show(keys: Sequence[RunKey], scores: Sequence[Score], tracker: StageRun) -> None:
     """Give the runs of trainings their test figures, and say how many trainings are not there."""
     for key in keys:
-        if (paths.run(key) / MANIFEST).is_file():
+        if is_there(key):
             tracker.show(partial(trained, key))
     if missing := sum(score.status == "missing" for score in scores):
         warn(f"{missing} of {len(scores)} trainings are not there; their rows say so")

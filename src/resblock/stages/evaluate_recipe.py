@@ -16,7 +16,7 @@ from resblock.stages.evaluate import show, tell
 from resblock.stages.results import result_of
 from resblock.stages.tracked import tracked
 from resblock.training.backend import prepare_backend
-from resblock.training.run import MANIFEST, EpochRow, read_curve
+from resblock.training.run import MANIFEST, EpochRow, is_there, read_curve
 
 
 def run(dataset_name: str, recipe_name: str) -> None:
@@ -45,6 +45,6 @@ def _read_curves(keys: Sequence[RunKey]) -> dict[ModelSpec, dict[int, list[Epoch
     """Read the curves of the trainings that are there."""
     curves: dict[ModelSpec, dict[int, list[EpochRow]]] = {}
     for key in keys:
-        if (paths.run(key) / MANIFEST).is_file():
+        if is_there(key):
             curves.setdefault(key.spec, {})[key.seed] = read_curve(paths.run(key))
     return curves

@@ -12,7 +12,7 @@ import resblock
 from resblock import paths
 from resblock.data.table import Dataset
 from resblock.files import digest_sources, digest_tree, read_json
-from resblock.params import Preparation, Study
+from resblock.params import Examination, Preparation, Probing, Recipe, Study
 from resblock.spec import RunKey
 from resblock.training import manifest as training
 from resblock.training.run import MANIFEST
@@ -28,8 +28,22 @@ ROOMS: Mapping[str, Sequence[str]] = {
         ("evaluate", "evaluate_recipe"),
         ("data/splits.py", "evaluation", "files.py", "model", "seeds.py", "spec.py", "training"),
     ),
+    "probe": (
+        "data/splits.py",
+        "evaluation/flow.py",
+        "evaluation/measure.py",
+        "evaluation/rows.py",
+        "evaluation/untrained.py",
+        "files.py",
+        "model",
+        "seeds.py",
+        "spec.py",
+        "training",
+    ),
     "report": ("data/splits.py", "evaluation", "files.py", "report", "seeds.py", "spec.py", "training/run.py"),
 }
+# What of a recipe networks are made and looked at by before training: what dvc.yaml names among probe's parameters.
+PROBED_BY = ("batch_norm_epsilon", "precision", "rescale", "threads")
 TEMPLATES = ("report/page.html", "report/page.css")  # what the report's room holds besides Python
 
 
@@ -60,13 +74,27 @@ def of_preprocess(dataset: Dataset, preparation: Preparation) -> dict[str, Any]:
     )
 
 
-def of_evaluate(dataset: str, study: Study, *, data_digest: str, threads: int) -> dict[str, Any]:
+def of_probe(dataset: str, probing: Probing, recipe: Recipe, *, data_digest: str, threads: int) -> dict[str, Any]:
+    """Return the manifest of what is measured of networks before training."""
+    content = {
+        **probing.model_dump(),
+        "recipe": recipe.model_dump(include=set(PROBED_BY)),
+        "data": data_digest,
+        "threads": threads,
+    }
+    return _sealed("probe", dataset, content)
+
+
+def of_evaluate(
+    dataset: str, study: Study, examination: Examination, *, data_digest: str, threads: int
+) -> dict[str, Any]:
     """Return the manifest of the scores of the trainings that are there, each named by its key."""
     return _sealed(
         "evaluate",
         dataset,
         {
             **study.model_dump(include={"variants", "seeds"}),
+            "examination": examination.model_dump(),
             "data": data_digest,
             "threads": threads,
             "runs": run_keys(study.keys(dataset)),
@@ -90,7 +118,6 @@ def of_evaluate_recipe(trainings: Sequence[RunKey], *, data_digest: str, threads
 
 def of_report(dataset: str, study: Study, recipes: Sequence[str] = (), *, data_digest: str) -> dict[str, Any]:
     """Return the manifest of a report: of what its scores and its curves come from. Costs vary and decide no key."""
-    scores = paths.manifest("evaluate", dataset)
     ablations = {name: paths.ablation(dataset, name) / MANIFEST for name in recipes}
     return _sealed(
         "report",
@@ -98,8 +125,9 @@ def of_report(dataset: str, study: Study, recipes: Sequence[str] = (), *, data_d
         {
             **study.model_dump(include={"variants", "seeds"}),
             "data": data_digest,
-            "evaluation": read_json(scores)["key"] if scores.is_file() else None,
-            "ablations": {name: read_json(path)["key"] if path.is_file() else None for name, path in ablations.items()},
+            "evaluation": _key_of(paths.manifest("evaluate", dataset)),
+            "probes": _key_of(paths.manifest("probe", dataset)),
+            "ablations": {name: _key_of(path) for name, path in ablations.items()},
             "runs": run_keys(study.keys(dataset)),
         },
     )
@@ -108,12 +136,16 @@ def of_report(dataset: str, study: Study, recipes: Sequence[str] = (), *, data_d
 def run_keys(trainings: Sequence[RunKey]) -> dict[str, str | None]:
     """Return the key of each training's result, None where there is none."""
     manifests = {training_name(key): paths.run(key) / MANIFEST for key in trainings}
-    return {name: read_json(path)["key"] if path.is_file() else None for name, path in manifests.items()}
+    return {name: _key_of(path) for name, path in manifests.items()}
 
 
 def training_name(key: RunKey) -> str:
     """Return how a manifest names a training of its data set, for instance ``residual-20/seed-0``."""
     return f"{key.spec.name}/seed-{key.seed}"
+
+
+def _key_of(manifest: Path) -> str | None:
+    return read_json(manifest)["key"] if manifest.is_file() else None
 
 
 def _sealed(stage: str, dataset: str, content: Mapping[str, Any], axes: str = "") -> dict[str, Any]:

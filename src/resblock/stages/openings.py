@@ -23,6 +23,7 @@ NOTES = {
         "`{variant}` trained on `{dataset}` from seed {seed} by the recipe `{recipe_name}`, which differs from the "
         "data set's own. Test figures come from `evaluate_recipe@{recipe_name}`. To make it again: `dvc repro {stage}`"
     ),
+    "probe": "What the initial weights of networks do to gradients on `{dataset}`: `gradients.csv`, `shattering.csv`",
     "evaluate": "Every training of the study on `{dataset}`, scored on train, validation and test images: `scores.csv`",
     "evaluate_recipe": "Every training by the recipe `{recipe_name}` on `{dataset}`, scored: `scores.csv`",
     "report": "The study on `{dataset}` as one page: `index.html` among the artifacts.",
@@ -38,6 +39,7 @@ TRAINED_BY = (
 CONTEXTS: Mapping[str, Context] = {"train": "training", "validation": "validation", "test": "test"}
 READ_BY: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(TRAININGS, ("train", "validation")),
+    "probe": ("train",),
     **dict.fromkeys(("evaluate", "evaluate_recipe"), ("train", "validation", "test")),
 }
 

@@ -11,8 +11,10 @@ from typing import Any
 
 from resblock import paths
 from resblock.evaluation.ablation import read_ablation
+from resblock.evaluation.flow import SHATTERING
 from resblock.evaluation.score import SCORES, read_scores
 from resblock.files import read_json
+from resblock.params import ParamsError, read_params
 from resblock.report.figures import run_curves
 from resblock.report.style import save_figure
 from resblock.spec import ModelSpec, RunKey
@@ -20,23 +22,35 @@ from resblock.stages.manifests import TRAININGS, training_name
 from resblock.stages.openings import opening_of
 from resblock.stages.weights import weights_address
 from resblock.tracking.result import Artifact, Result, flatten
-from resblock.training.run import CURVE, MANIFEST, METRICS, read_cost, read_curve
+from resblock.training.run import CURVE, GRADIENTS, MANIFEST, METRICS, read_cost, read_curve
 
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)  # raised by files that are not what they were
 PICTURE, COST = "curve.png", "cost.json"
 
 
 def datasets_with_results() -> list[str]:
-    """Return every data set that has results here."""
-    places = (Path("data/lineage"), Path("runs"), Path("ablations"), Path("evaluation"), Path("reports"))
-    return sorted({folder.name for place in places if place.is_dir() for folder in place.iterdir() if folder.is_dir()})
+    """Return every data set that has results here, by name, but those of the study first and in its order."""
+    places = (
+        Path("data/lineage"),
+        Path("runs"),
+        Path("ablations"),
+        Path("probes"),
+        Path("evaluation"),
+        Path("reports"),
+    )
+    there = {folder.name for place in places if place.is_dir() for folder in place.iterdir() if folder.is_dir()}
+    try:
+        study = read_params(paths.PARAMS).study.datasets
+    except ParamsError:  # what is there can be shown without
+        study = []
+    return sorted(there, key=lambda name: (study.index(name) if name in study else len(study), name))
 
 
 def results_of(dataset: str) -> Iterator[tuple[Path, Result | Exception]]:
     """Yield each result on `dataset` that lies here with its manifest; an exception where its files are damaged."""
     trainings = sorted(paths.runs(dataset).glob(f"*/seed-*/{MANIFEST}"))
     trainings += sorted(paths.ablations(dataset).glob(f"*/*/seed-*/{MANIFEST}"))
-    others = [paths.manifest(stage, dataset) for stage in ("download", "preprocess", "evaluate", "report")]
+    others = [paths.manifest(stage, dataset) for stage in ("download", "preprocess", "probe", "evaluate", "report")]
     others += sorted(paths.evaluation(dataset).glob(f"ablations/*/{MANIFEST}"))
     for path in (*others, *trainings):
         if path.is_file():
@@ -55,6 +69,7 @@ def result_of(manifest: Mapping[str, Any]) -> Result:
     described = {
         "download": _downloaded,
         "preprocess": _preprocessed,
+        "probe": _probed,
         "evaluate": _evaluated,
         "evaluate_recipe": _evaluated,
         "report": _reported,
@@ -74,7 +89,7 @@ def trained(key: RunKey) -> Result:
         tags["resblock.weights"] = address
     curve = read_curve(folder) if (folder / CURVE).is_file() else []
     metrics = _test_figures(key, manifest["key"])
-    artifacts = _copies(folder, CURVE, METRICS, MANIFEST)
+    artifacts = _copies(folder, CURVE, GRADIENTS, METRICS, MANIFEST)
     if curve:
         artifacts += (Artifact(PICTURE, folder / CURVE, lambda path: save_figure(run_curves({str(key): curve}), path)),)
     started, step_ends = (folder / MANIFEST).stat().st_mtime, dict[int, float]()
@@ -116,6 +131,11 @@ def _downloaded(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple
 def _preprocessed(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
     sizes = {f"{name}_images": size for name, size in manifest["sizes"].items()}
     return sizes, (Artifact(MANIFEST, paths.manifest("preprocess", manifest["dataset"])),)
+
+
+def _probed(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
+    networks = len(manifest["variants"]) * len(manifest["seeds"])
+    return {"networks": networks}, _copies(paths.untrained(manifest["dataset"]), GRADIENTS, SHATTERING, MANIFEST)
 
 
 def _evaluated(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
@@ -11,13 +10,12 @@ import numpy as np
 from scipy.special import softmax
 
 from resblock.data.splits import Split
+from resblock.model.anatomy import anatomy
 from resblock.model.network import load_weights
 from resblock.seeds import generator
 from resblock.training.engine import backpropagate
 from resblock.training.inference import undisturbed
 from resblock.training.run import GradientRow
-
-_PLACE = re.compile(r"stem|stage\d+_(?:block|conv)\d+")  # how the names of a block's layers begin, or a convolution's
 
 
 class Backward:
@@ -27,20 +25,10 @@ class Backward:
     """
 
     def __init__(self, model: keras.Model) -> None:
+        self.parts = anatomy(model)
         self._rescale = model.get_layer("rescale")
-        self.positions: dict[str, int] = {}  # of convolutions on the main path, by name
-        self.places: dict[str, int] = {}  # of blocks, and the stem: the position of the last convolution there
-        ends: dict[str, keras.Layer] = {}  # the last layer there
-        for layer in model.layers:
-            place = _PLACE.match(layer.name)
-            if isinstance(layer, keras.layers.Conv2D) and "shortcut" not in layer.name:
-                self.positions[layer.name] = len(self.positions) + 1
-                if place:
-                    self.places[place[0]] = self.positions[layer.name]
-            if place:
-                ends[place[0]] = layer
-        first = next(layer for layer in model.layers if layer.name in self.positions)
-        cuts = [first.input, *(layer.output for layer in ends.values()), model.output]
+        first = model.get_layer(next(iter(self.parts.convolutions)))
+        cuts = [first.input, *(layer.output for layer in self.parts.ends.values()), model.output]
         self._segments = [keras.Model(start, end) for start, end in pairwise(cuts)]
 
     def inputs(self, images: np.ndarray) -> np.ndarray:
@@ -65,15 +53,15 @@ class GradientProbe:
 
     def __init__(self, model: keras.Model, train: Split, count: int, seed: int) -> None:
         chosen = np.sort(generator(seed, "gradients").permutation(len(train.labels))[:count])
-        self._model, self._backward = model, Backward(model)
-        self._inputs = self._backward.inputs(train.images[chosen])
-        self._outward = cross_entropy_gradient(train.labels[chosen])
+        few = train.take(chosen)
+        self._model, self.backward = model, Backward(model)
+        self._inputs, self._outward = self.backward.inputs(few.images), cross_entropy_gradient(few.labels)
 
     def measure(self, weights: Mapping[str, np.ndarray], epoch: int) -> list[GradientRow]:
         """Return the norms for `weights`, by variable path, after `epoch` epochs: by convolution, then by block."""
         load_weights(self._model, weights)
         with undisturbed(self._model):  # what is dropped at random is the same at every moment
-            return measure_gradients(self._backward, self._inputs, self._outward, epoch)
+            return measure_gradients(self.backward, self._inputs, self._outward, epoch)
 
 
 def measure_gradients(
@@ -83,11 +71,11 @@ def measure_gradients(
     activations, weights = backward.gradients(inputs, outward, training=True)
     rows = [
         GradientRow(epoch, "weights", name, position, _norm(weights[f"{name}/kernel"]))
-        for name, position in backward.positions.items()
+        for name, position in backward.parts.convolutions.items()
     ]
     return rows + [
         GradientRow(epoch, "activations", place, position, _norm(gradient))
-        for (place, position), gradient in zip(backward.places.items(), activations[1:], strict=True)
+        for (place, position), gradient in zip(backward.parts.places.items(), activations[1:], strict=True)
     ]
 
 

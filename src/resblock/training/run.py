@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from resblock import paths
 from resblock.files import arrays_bytes, json_bytes, read_arrays, read_json, write_json, write_together
+from resblock.spec import RunKey
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +102,11 @@ class Run:
 
 _COLUMNS = [field.name for field in fields(EpochRow)]
 METRIC_NAMES = tuple(name for name in _COLUMNS if name != "epoch")
+
+
+def is_there(key: RunKey) -> bool:
+    """Return whether the training of `key` has left its results, finished or diverged."""
+    return (paths.run(key) / MANIFEST).is_file()
 
 
 def write_run(folder: Path, run: Run) -> None:

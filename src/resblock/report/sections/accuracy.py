@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,8 +9,9 @@ from matplotlib.ticker import PercentFormatter
 
 from resblock.evaluation.interval import CONFIDENCE
 from resblock.evaluation.study import HEADLINES, Study
+from resblock.report.figures import over_depth
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.style import dash, dodges, house_style, legend_below, look, new_figure, series, series_of
+from resblock.report.style import house_style, legend_below, new_figure
 from resblock.report.tables import NONE, percent
 
 
@@ -56,26 +56,7 @@ def draw(study: Study) -> Figure:
 
 
 def _panel(axis: Axes, study: Study, metric: str) -> None:
-    there = [summary for summary in study.summaries if summary.finished]
-    families = series_of(summary.spec for summary in there)
-    aside = dodges(families)
-    for name, first in families.items():
-        members = sorted((s for s in there if series(s.spec) == name), key=lambda s: s.spec.depth)
-        depths = [summary.spec.depth + aside[name] for summary in members]
-        for depth, summary in zip(depths, members, strict=True):
-            values = summary.values(metric)
-            axis.plot([depth] * len(values), values, linestyle="none", alpha=0.35, markersize=4, **look(first))
-        intervals = [summary.interval(metric) for summary in members]
-        axis.errorbar(
-            depths,
-            [interval.mean for interval in intervals],
-            yerr=np.nan_to_num([interval.half_width for interval in intervals]),
-            linestyle=dash(first),
-            capsize=3,
-            markersize=6,
-            label=name,
-            **look(first),
-        )
+    over_depth(axis, study.measure(metric))
     axis.set_xticks(sorted({summary.spec.depth for summary in study.summaries}))
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
 

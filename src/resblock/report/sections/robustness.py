@@ -13,7 +13,7 @@ from resblock.evaluation.corruption import SEVERITIES, Robustness, mean_by_sever
 from resblock.evaluation.interval import t_interval
 from resblock.evaluation.rows import rows_frame
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.style import dash, house_style, look, new_figure
+from resblock.report.style import dash, house_style, look, new_figure, shades
 from resblock.report.tables import percent
 from resblock.spec import ModelSpec
 
@@ -52,7 +52,7 @@ def draw(rows: Sequence[Robustness]) -> Figure:
     means = _means(rows)
     corruptions = [name for name in dict.fromkeys(row.corruption for row in rows) if name != "none"]
     specs = [ModelSpec.parse(name) for name in dict.fromkeys(row.variant for row in rows)]
-    shade = _shades(specs)
+    shade = shades(specs)
     severities = [0, *SEVERITIES]
     overall: dict[tuple[str, int], list[float]] = {}
     for (variant, _, severity), value in mean_by_severity(rows).items():
@@ -85,12 +85,6 @@ def _means(rows: Sequence[Robustness]) -> Mapping[tuple[str, str, int], float]:
     for row in rows:
         groups.setdefault((row.variant, row.corruption, row.severity), []).append(row.accuracy)
     return {key: float(np.mean(values)) for key, values in groups.items()}
-
-
-def _shades(specs: Sequence[ModelSpec]) -> dict[ModelSpec, float]:
-    depths = sorted({spec.depth for spec in specs if spec.family != "cnn"})
-    steps = np.linspace(0.35, 1, len(depths)) if len(depths) > 1 else np.ones(1)
-    return {spec: float(steps[depths.index(spec.depth)]) if spec.family != "cnn" else 1.0 for spec in specs}
 
 
 def _table(rows: Sequence[Robustness]) -> pd.DataFrame:

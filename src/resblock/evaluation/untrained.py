@@ -1,0 +1,62 @@
+"""Networks before training: how gradients flow, and how shattered they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+
+from resblock.data.splits import DatasetDescription, Split
+from resblock.evaluation.flow import Shattering
+from resblock.model.network import build_model
+from resblock.params import Probing, Recipe
+from resblock.seeds import generator
+from resblock.spec import ModelSpec
+from resblock.training.gradients import Backward, GradientProbe
+from resblock.training.inference import reestimated
+from resblock.training.run import GradientRow
+
+
+def probe(
+    spec: ModelSpec, seed: int, train: Split, dataset: DatasetDescription, recipe: Recipe, probing: Probing
+) -> tuple[list[GradientRow], list[Shattering]]:
+    """Return what a network's initial weights of `seed` do to gradients on images of `train`."""
+    model = build_model(spec, dataset.image_shape, len(dataset.classes), recipe, seed)
+    weights = {variable.path: keras.ops.convert_to_numpy(variable) for variable in model.weights}
+    gradients = GradientProbe(model, train, probing.images, seed)
+    rows = gradients.measure(weights, epoch=0)
+    chosen = generator(seed, "lines").permutation(len(train.labels))
+    with reestimated(model, train.images[chosen[: probing.images]], seed):
+        ends = train.take(chosen[: 2 * probing.lines])
+        cosines = shattering(gradients.backward, ends, probing.line_points)
+    keras.backend.clear_session()  # each network would stay in memory otherwise
+    return rows, [Shattering(spec.name, seed, lag, cosine) for lag, cosine in cosines]
+
+
+def shattering(backward: Backward, ends: Split, points: int) -> Iterator[tuple[float, float]]:
+    """Yield for each lag the mean cosine between the input gradients of two points so far apart.
+
+    Lines run between the first and second image of `ends`, the third and fourth, and so on, with `points` on each, in
+    equal steps; lags are 1, 2, 4, … steps, given as shares of the line. The gradient is that of the logit of the first
+    image's class.
+    """
+    inputs = backward.inputs(ends.images)
+    steps = np.linspace(0, 1, points, dtype=np.float32).reshape(-1, *[1] * (inputs.ndim - 1))
+    directions: list[np.ndarray] = []
+    for first, second, label in zip(inputs[::2], inputs[1::2], ends.labels[::2], strict=False):
+
+        def outward(logits: np.ndarray, label: int = int(label)) -> np.ndarray:
+            chosen = np.zeros_like(logits)
+            chosen[:, label] = 1
+            return chosen
+
+        (gradients, *_), _ = backward.gradients(first + steps * (second - first), outward, training=False)
+        flat = gradients.reshape(points, -1).astype(np.float64)
+        norms = np.linalg.norm(flat, axis=1, keepdims=True)
+        directions.append(flat / np.where(norms > 0, norms, 1))
+    lag = 1
+    while lag < points:
+        cosines = [(each[lag:] * each[:-lag]).sum(axis=1).mean() for each in directions]
+        yield lag / (points - 1), float(np.mean(cosines))
+        lag *= 2

@@ -1,0 +1,146 @@
+"""What single blocks do: how strongly they respond, and what is lost without them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from resblock.evaluation.blocks import Lesion, Response
+from resblock.evaluation.interval import t_interval
+from resblock.evaluation.rows import rows_frame
+from resblock.report.material import Material, Picture, Section, Table
+from resblock.report.style import dash, house_style, legend_below, look, new_figure, shades
+from resblock.report.tables import percent
+from resblock.spec import ModelSpec
+
+WORDS = (
+    "Layer responses (He et al. 2015, Figure 7): the standard deviation of what a block says before anything is added "
+    "to it. Lesions (Veit et al. 2016): test accuracy after blocks are taken out of the trained network, without "
+    "training it again; a residual block is left by its shortcut, a plain one as its twin's shortcut would leave it. "
+    "Where accuracy bears that, no block waits for the one before it."
+)
+
+
+def section(material: Material) -> Section | None:
+    """Show responses by block, accuracy without each block, and without several."""
+    responses, lesions = material.results.responses, material.results.lesions
+    if not responses or not lesions:
+        return None
+    images = lesions[0].images
+    pictures = [
+        Picture(
+            "responses",
+            "Standard deviation of each block's response, mean over seeds. Deeper networks have darker lines.",
+            draw_responses(responses),
+            rows_frame(Response, responses),
+        ),
+        Picture(
+            "lesions",
+            f"Accuracy on {images:,} test images: without one block, a panel for each depth, thin lines are seeds and "
+            "thick ones their mean, horizontal lines the whole network; last, without several blocks chosen at random.",
+            draw_lesions(lesions),
+            rows_frame(Lesion, lesions),
+        ),
+    ]
+    note = (
+        f"Per cent of {images:,} test images, mean over seeds ± half of the 95 % t-interval. Without one: the mean "
+        "over blocks, and the block whose loss costs most."
+    )
+    return Section("blocks", "Single blocks", WORDS, pictures, [Table("lesions-table", note, _table(lesions))])
+
+
+def draw_responses(responses: Sequence[Response]) -> Figure:
+    """Draw each block's response over the layers."""
+    specs = _specs(responses)
+    shade = shades(specs)
+    with house_style():
+        figure = new_figure(7, 3.8)
+        axis = figure.subplots()
+        for spec in specs:
+            mine = [row for row in responses if row.variant == spec.name]
+            positions = sorted({row.position for row in mine})
+            means = [np.mean([row.deviation for row in mine if row.position == place]) for place in positions]
+            style: dict[str, Any] = {**look(spec), "alpha": shade[spec]}
+            axis.plot(positions, means, linestyle=dash(spec), markersize=4, label=spec.name, **style)
+        axis.set_xlabel("layer, from the image")
+        axis.set_ylabel("standard deviation of the response")
+        axis.set_ylim(bottom=0)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        legend_below(figure, axis)
+    return figure
+
+
+def draw_lesions(lesions: Sequence[Lesion]) -> Figure:
+    """Draw accuracy without each block, a panel for each depth, and without several."""
+    specs = _specs(lesions)
+    depths = sorted({spec.depth for spec in specs})
+    shade = shades(specs)
+    with house_style():
+        figure = new_figure(2.5 * (len(depths) + 1) + 0.6, 3.4)
+        *panels, last = figure.subplots(1, len(depths) + 1, sharey=True)
+        for axis, depth in zip(panels, depths, strict=True):
+            for spec in (spec for spec in specs if spec.depth == depth):
+                _without_one(axis, [row for row in lesions if row.variant == spec.name], spec)
+            axis.set_title(f"depth {depth}")
+            axis.set_xlabel("block that is removed")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for spec in specs:
+            mine = [row for row in lesions if row.variant == spec.name]
+            counts = sorted({row.removed for row in mine})
+            means = [np.mean([row.accuracy for row in mine if row.removed == count]) for count in counts]
+            style: dict[str, Any] = {**look(spec), "alpha": shade[spec]}
+            last.plot(counts, means, linestyle=dash(spec), markersize=4, label=spec.name, **style)
+        last.set_title("several blocks")
+        last.set_xlabel("blocks removed")
+        panels[0].set_ylabel("test accuracy")
+        panels[0].set_ylim(0, 1.02)
+        panels[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        legend_below(figure, last)
+    return figure
+
+
+def _without_one(axis: Axes, rows: Sequence[Lesion], spec: ModelSpec) -> None:
+    color = look(spec)["color"]
+    alone = [row for row in rows if row.removed == 1]
+    numbers = sorted({row.draw for row in alone})
+    for seed in dict.fromkeys(row.seed for row in alone):
+        values = [row.accuracy for row in alone if row.seed == seed]
+        axis.plot([number + 1 for number in numbers], values, color=color, linewidth=0.7, alpha=0.4)
+    means = [np.mean([row.accuracy for row in alone if row.draw == number]) for number in numbers]
+    axis.plot([number + 1 for number in numbers], means, linestyle=dash(spec), markersize=4, **look(spec))
+    whole = np.mean([row.accuracy for row in rows if row.removed == 0])
+    axis.axhline(float(whole), color=color, linewidth=0.8, linestyle=dash(spec), alpha=0.7)
+
+
+def _table(lesions: Sequence[Lesion]) -> pd.DataFrame:
+    rows: list[dict[str, str]] = []
+    counts = sorted({row.removed for row in lesions if row.removed > 1})
+    for spec in _specs(lesions):
+        mine = [row for row in lesions if row.variant == spec.name]
+        by_seed = {seed: [row for row in mine if row.seed == seed] for seed in dict.fromkeys(row.seed for row in mine)}
+
+        def mean(removed: int, by_seed: dict[int, list[Lesion]] = by_seed) -> str:
+            shares = [[row.accuracy for row in rows if row.removed == removed] for rows in by_seed.values()]
+            return percent(t_interval([float(np.mean(values)) for values in shares if values]))
+
+        worst = [min(row.accuracy for row in rows if row.removed == 1) for rows in by_seed.values()]
+        rows.append(
+            {
+                "network": spec.name,
+                "whole": mean(0),
+                "without one": mean(1),
+                "without the one that costs most": percent(t_interval(worst)),
+                **{f"without {count}": mean(count) for count in counts},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _specs(rows: Sequence[Response] | Sequence[Lesion]) -> list[ModelSpec]:
+    return [ModelSpec.parse(name) for name in dict.fromkeys(row.variant for row in rows)]

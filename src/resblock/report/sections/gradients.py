@@ -1,0 +1,187 @@
+"""Whether gradients vanish: their norms behind each block, before and along training, and how shattered they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from resblock.evaluation.flow import (
+    Gradients,
+    NetworkGradient,
+    Untrained,
+    last_epoch,
+    nearest,
+    network_rows,
+    slope,
+    slopes,
+)
+from resblock.evaluation.interval import t_interval
+from resblock.evaluation.measure import Measure
+from resblock.evaluation.rows import rows_frame
+from resblock.report.figures import over_depth
+from resblock.report.material import Material, Picture, Section, Table
+from resblock.report.style import dash, house_style, legend_below, look, new_figure, shades
+from resblock.report.tables import difference, number
+from resblock.spec import ModelSpec
+from resblock.training.run import GradientRow
+
+WORDS = (
+    "A gradient vanishes where its norm shrinks on the way from the logits to the image; the slope of log10 norm over "
+    "the layers says by how much: above zero it shrinks, below zero it grows. Norms are of the gradient of the mean "
+    "cross-entropy on the same training images each time, with batch statistics, by the activations behind each block. "
+    "Shattered gradients (Balduzzi et al. 2017) keep their norm, but at a neighbouring input they point elsewhere."
+)
+
+
+def section(material: Material) -> Section | None:
+    """Show gradient norms along the network and along training, and what depth does to them before training."""
+    pictures: list[Picture] = []
+    tables: list[Table] = []
+    trained = {spec: seeds for spec, seeds in material.gradients.items() if any(seeds.values())}
+    if trained:
+        caption = (
+            "Gradient norm behind the stem and each block, geometric mean over seeds: at initialisation and after the "
+            "epochs named. The deeper the network, the darker the line."
+        )
+        data = rows_frame(NetworkGradient, network_rows(trained))
+        pictures.append(Picture("gradients", caption, draw(trained), data))
+        note = (
+            "Slope of log10 gradient norm over the layers, from the image to the logits: mean over seeds with its 95 % "
+            "t-interval. By activations behind each block, and by each convolution's kernel."
+        )
+        tables.append(Table("gradients-table", note, _slope_table(trained), _slope_data(trained)))
+    if material.untrained and material.untrained.gradients:
+        caption = (
+            "Networks before training. Left: slope of log10 gradient norm over the layers. Right: cosine between the "
+            "input gradients of neighbouring points on lines between training images. Small marks are seeds, large "
+            "ones their mean, bars its 95 % t-interval; open marks: without batch normalisation."
+        )
+        picture = Picture("untrained", caption, draw_untrained(material.untrained), _untrained_data(material.untrained))
+        pictures.append(picture)
+        note = "The same numbers: mean over seeds ± half of the 95 % t-interval, slopes in log10 per layer."
+        tables.append(Table("untrained-table", note, _untrained_table(material.untrained)))
+    return Section("gradients", "Gradient flow", WORDS, pictures, tables) if pictures else None
+
+
+def draw(gradients: Gradients) -> Figure:
+    """Draw norms behind each block over the layers, a panel for each moment."""
+    moments = sorted({row.epoch for seeds in gradients.values() for rows in seeds.values() for row in rows})
+    shade = shades(gradients)
+    with house_style():
+        figure = new_figure(max(2.6 * len(moments), 5.2) + 0.8, 3.6)
+        axes = figure.subplots(1, len(moments), sharex=True, sharey=True, squeeze=False)[0]
+        for axis, epoch in zip(axes, moments, strict=True):
+            for spec, seeds in gradients.items():
+                positions, norms = _profile(list(seeds.values()), epoch)
+                style: dict[str, Any] = {**look(spec), "alpha": shade[spec]}
+                axis.plot(positions, norms, linestyle=dash(spec), markersize=3.5, label=spec.name, **style)
+            axis.set_title("at initialisation" if epoch == 0 else f"after epoch {epoch}")
+            axis.set_yscale("log")
+            axis.set_xlabel("layer, from the image")
+        axes[0].set_ylabel("gradient norm")
+        legend_below(figure, axes[0])
+    return figure
+
+
+def draw_untrained(found: Untrained) -> Figure:
+    """Draw slope and cosine over depth, in networks before training."""
+    panels = {
+        "log10 gradient norm per layer": slopes(found.gradients, "activations"),
+        "cosine of neighbours' gradients": nearest(found.shattering),
+    }
+    with house_style():
+        figure = new_figure(9, 4)
+        axes = figure.subplots(1, 2)
+        for axis, (label, measure) in zip(axes, panels.items(), strict=True):
+            over_depth(axis, measure)
+            axis.set_ylabel(label)
+            axis.set_xlabel("depth (weight layers)")
+            axis.set_xticks(sorted({spec.depth for spec in found.gradients}))
+        axes[0].axhline(0, color="#222222", linewidth=0.8)
+        axes[0].set_title("below zero: gradients grow towards the image")
+        axes[1].set_ylim(-0.05, 1.05)
+        axes[1].set_title("near zero: shattered")
+        legend_below(figure, axes[0])
+    return figure
+
+
+def _profile(seeds: Sequence[Sequence[GradientRow]], epoch: int) -> tuple[list[int], list[float]]:
+    """Return positions and the geometric mean over seeds of the norms of activations there."""
+    norms: dict[int, list[float]] = {}
+    for rows in seeds:
+        for row in rows:
+            if row.epoch == epoch and row.of == "activations" and row.norm > 0:
+                norms.setdefault(row.position, []).append(float(np.log(row.norm)))
+    return list(norms), [float(np.exp(np.mean(values))) for values in norms.values()]
+
+
+def _moments(gradients: Gradients) -> dict[str, int]:
+    last = last_epoch(gradients)
+    return {"at initialisation": 0} | ({f"after epoch {last}": last} if last else {})
+
+
+def _slope_table(gradients: Gradients) -> pd.DataFrame:
+    columns = {
+        f"{of}, {words}": slopes(gradients, of, epoch)
+        for words, epoch in _moments(gradients).items()
+        for of in ("activations", "weights")
+    }
+    return _by_network(gradients, columns, digits=3, signed=True)
+
+
+def _slope_data(gradients: Gradients) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "variant": spec.name,
+                "seed": seed,
+                "epoch": epoch,
+                "activations": slope((row for row in rows if row.epoch == epoch), "activations"),
+                "weights": slope((row for row in rows if row.epoch == epoch), "weights"),
+            }
+            for spec, seeds in gradients.items()
+            for seed, rows in seeds.items()
+            for epoch in sorted({row.epoch for row in rows})
+        ]
+    )
+
+
+def _untrained_table(found: Untrained) -> pd.DataFrame:
+    columns = {
+        "slope, activations": slopes(found.gradients, "activations"),
+        "slope, weights": slopes(found.gradients, "weights"),
+        "neighbours' cosine": nearest(found.shattering),
+    }
+    return _by_network(found.gradients, columns, digits=3, signed=False)
+
+
+def _untrained_data(found: Untrained) -> pd.DataFrame:
+    slope_of, cosine_of = slopes(found.gradients, "activations"), nearest(found.shattering)
+    return pd.DataFrame(
+        [
+            {
+                "variant": spec.name,
+                "seed": seed,
+                "slope": slope_of.get(spec, {}).get(seed),
+                "cosine": cosine_of.get(spec, {}).get(seed),
+            }
+            for spec, seeds in found.gradients.items()
+            for seed in seeds
+        ]
+    )
+
+
+def _by_network(
+    networks: Mapping[ModelSpec, object], columns: Mapping[str, Measure], *, digits: int, signed: bool
+) -> pd.DataFrame:
+    def cell(measure: Measure, spec: ModelSpec) -> str:
+        interval = t_interval(list(measure.get(spec, {}).values()))
+        return difference(interval, 1, digits) if signed else number(interval, 1, digits)
+
+    return pd.DataFrame(
+        [{"network": spec.name} | {name: cell(measure, spec) for name, measure in columns.items()} for spec in networks]
+    )

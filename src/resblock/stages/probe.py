@@ -1,0 +1,43 @@
+"""Stage ``probe``: what the initial weights of networks do to gradients."""
+
+from __future__ import annotations
+
+from resblock import paths
+from resblock.data.splits import read_description, read_split
+from resblock.evaluation.flow import Shattering, Untrained, slope, write_untrained
+from resblock.files import write_json
+from resblock.params import read_params
+from resblock.spec import ModelSpec
+from resblock.stages import manifests
+from resblock.stages.results import result_of
+from resblock.stages.terminal import say
+from resblock.stages.tracked import tracked
+from resblock.training.backend import prepare_backend
+from resblock.training.run import GradientRow
+
+
+def run(dataset_name: str) -> None:
+    """Measure gradients in every network and seed that params.yaml names under probes, before training."""
+    params = read_params(paths.PARAMS)
+    probing, recipe = params.probing(dataset_name), params.recipe(dataset_name)
+    dataset = read_description(paths.splits(dataset_name))
+    train = read_split(paths.splits(dataset_name), "train")
+    threads = prepare_backend(recipe.threads)
+    from resblock.evaluation.untrained import probe  # Keras, now quiet
+
+    manifest = manifests.of_probe(dataset_name, probing, recipe, data_digest=dataset.digest, threads=threads)
+    gradients: dict[ModelSpec, dict[int, list[GradientRow]]] = {}
+    shattering: list[Shattering] = []
+    with tracked(manifest) as tracker:
+        for spec in probing.specs:
+            for seed in probing.seeds:
+                rows, cosines = probe(spec, seed, train, dataset, recipe, probing)
+                gradients.setdefault(spec, {})[seed] = rows
+                shattering += cosines
+                say(
+                    f"{spec}, seed {seed}: gradient norms {slope(rows, 'activations'):+.3f} log10 a layer, "
+                    f"neighbours' cosine {cosines[0].cosine:.3f}"
+                )
+        write_untrained(paths.untrained(dataset_name), Untrained(gradients, shattering))
+        write_json(paths.manifest("probe", dataset_name), manifest)
+        tracker.complete(lambda: result_of(manifest))
