@@ -88,19 +88,9 @@ def fit(
     model = trainer.model
     statistics_images = reestimation_images(train, recipe.reestimate_images, key.seed)
 
-    probe = (
-        GradientProbe(trainer.twin(key.seed), train, recipe.gradient_images, key.seed)
-        if recipe.gradient_epochs
-        else None
-    )
-
-    def probe_gradients(epoch: int) -> None:
-        if probe and epoch in recipe.gradient_epochs:
-            state.gradients += probe.measure(trainer.weights(), epoch)
-
     state = _resume(trainer, checkpoint, observers)
-    if not state.curve:
-        probe_gradients(0)
+    initial = trainer.weights()  # looked at after the first epoch, so that the first step need not wait
+    probe: GradientProbe | None = None
     for epoch in range(len(state.curve) + 1, recipe.epochs + 1):
         if state.curve and not math.isfinite(state.curve[-1].loss):
             break
@@ -115,7 +105,11 @@ def fit(
             **_validate(model, validation, statistics_images, key.seed, finite=math.isfinite(loss)),
         )
         state.curve.append(row)
-        probe_gradients(epoch)
+        moments = {0: initial, 1: trainer.weights()} if epoch == 1 else {epoch: trainer.weights()}
+        for moment, weights in moments.items():
+            if moment in recipe.gradient_epochs:
+                probe = probe or GradientProbe(trainer.twin(key.seed), train, recipe.gradient_images, key.seed)
+                state.gradients += probe.measure(weights, moment)
         state.epoch_seconds.append(time.perf_counter() - begin)
         checkpoint.save(
             Progress(
