@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -16,7 +17,14 @@ from resblock.model.network import build_model
 from resblock.params import Recipe
 from resblock.seeds import generator
 from resblock.spec import ModelSpec
-from resblock.training.inference import BATCH, accuracy, cross_entropy, predict, reestimated, reestimation_images
+from resblock.training.inference import (
+    MOST_IMAGES,
+    accuracy,
+    cross_entropy,
+    predict,
+    reestimated,
+    reestimation_images,
+)
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -64,12 +72,25 @@ def test_a_very_wrong_prediction_has_a_finite_loss() -> None:
 
 
 def test_predictions_are_one_row_of_logits_for_each_image(residual: keras.Model, images: np.ndarray) -> None:
-    assert len(images) > BATCH
+    assert len(images) > MOST_IMAGES
     logits = predict(residual, images)
     assert logits.shape == (600, 10)
     assert logits.dtype == np.float32
     alone = predict(residual, images[-3:])
     assert np.allclose(logits[-3:], alone, atol=1e-5)
+
+
+def test_large_images_pass_in_smaller_batches() -> None:
+    sizes: list[int] = []
+
+    def model(batch: np.ndarray, training: bool) -> np.ndarray:
+        assert not training
+        sizes.append(len(batch))
+        return np.zeros((len(batch), 2), np.float32)
+
+    for side, count in ((8, 1_100), (32, 300), (1_000, 3)):
+        predict(cast(Any, model), np.zeros((count, side, side, 3), np.uint8))
+    assert sizes == [500, 500, 100, 125, 125, 50, 1, 1, 1]
 
 
 def test_reestimated_statistics_are_mean_batch_statistics() -> None:
@@ -80,7 +101,7 @@ def test_reestimated_statistics_are_mean_batch_statistics() -> None:
     draw = generator(0, "images")
     images = np.clip(draw.normal((60, 120, 200), (5, 20, 40), (1_100, 4, 4, 3)), 0, 255).astype(np.uint8)
     model(images[:300], training=True)  # statistics as a training might have left them
-    batches = [images[start : start + BATCH] / 255 for start in range(0, len(images), BATCH)]
+    batches = [images[start : start + MOST_IMAGES] / 255 for start in range(0, len(images), MOST_IMAGES)]
     assert len({len(batch) for batch in batches}) == 2  # the last one counts for less
     sizes = [len(batch) for batch in batches]
     mean = np.average([batch.mean(axis=(0, 1, 2)) for batch in batches], axis=0, weights=sizes)

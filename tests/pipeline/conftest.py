@@ -86,7 +86,7 @@ def copy_project(root: Path) -> Workspace:
     start, end = text.index("study:"), text.index("data:  #")
     text = text[:start] + STUDY + "\n" + text[end:]
     text = text.replace("epochs: 20                 #", f"epochs: {EPOCHS}  #")
-    text = text.replace("gradient_epochs: [0, 1, 20]", f"gradient_epochs: [0, {EPOCHS}]")
+    text = text.replace("gradient_epochs: [0, 20]", f"gradient_epochs: [0, {EPOCHS}]")
     params.write_text(
         re.sub(r"(probes:.*\n  digits:\n    variants:) .*\n    seeds: .*", rf"\1 {PROBED}\n    seeds: [0]", text)
     )

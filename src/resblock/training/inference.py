@@ -14,7 +14,7 @@ from resblock.data.splits import Split
 from resblock.seeds import derive, generator
 
 # Images a forward pass; decides the last bits, and memory: Keras keeps all layers' outputs to the end of a pass.
-BATCH = 125
+MOST_IMAGES, MOST_PIXELS = 500, 128_000
 
 
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -99,5 +99,7 @@ def _seed_augmentation(model: keras.Model, seed: int) -> None:
 
 
 def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(images), BATCH):
-        yield images[start : start + BATCH]
+    _, height, width, _ = images.shape
+    size = max(1, min(MOST_IMAGES, MOST_PIXELS // (height * width)))
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
