@@ -35,7 +35,7 @@ def ends(first: int, second: int) -> Split:
 
 
 def test_the_gradients_of_a_linear_network_all_point_one_way() -> None:
-    found = list(shattering(network("linear"), ends(0, 8), points=9))
+    found = shattering(network("linear"), ends(0, 8), points=9)
     assert [lag for lag, _ in found] == [1 / 8, 2 / 8, 4 / 8, 1.0]
     assert [cosine for _, cosine in found] == pytest.approx([1.0] * 4)
 
@@ -67,6 +67,17 @@ def test_probing_twice_gives_the_same_and_seeds_differ(
     assert probe(spec, 0, digits["train"], DESCRIPTION, recipe, PROBING) == first
     assert probe(spec, 1, digits["train"], DESCRIPTION, recipe, PROBING) != first
     assert all(-1 <= row.cosine <= 1 for row in first[1])
+
+
+def test_statistics_are_those_of_training_images(
+    make_recipe: Callable[..., Recipe], digits: dict[SplitName, Split]
+) -> None:
+    """With the averages of a new network, zero and one, normalisation would do nothing at all."""
+    with_it, without = (
+        probe(ModelSpec.parse(variant), 0, digits["train"], DESCRIPTION, make_recipe(), PROBING)[1]
+        for variant in ("plain-8", "plain-8-nobn")
+    )
+    assert abs(with_it[0].cosine - without[0].cosine) > 0.01
 
 
 def test_depth_shatters_plain_networks_and_residual_ones_less(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import keras
 import numpy as np
 
@@ -34,8 +32,8 @@ def probe(
     return rows, [Shattering(spec.name, seed, lag, cosine) for lag, cosine in cosines]
 
 
-def shattering(backward: Backward, ends: Split, points: int) -> Iterator[tuple[float, float]]:
-    """Yield for each lag the mean cosine between the input gradients of two points so far apart.
+def shattering(backward: Backward, ends: Split, points: int) -> list[tuple[float, float]]:
+    """Return for each lag the mean cosine between the input gradients of two points so far apart.
 
     Lines run between the first and second image of `ends`, the third and fourth, and so on, with `points` on each, in
     equal steps; lags are 1, 2, 4, … steps, given as shares of the line. The gradient is that of the logit of the first
@@ -55,8 +53,10 @@ def shattering(backward: Backward, ends: Split, points: int) -> Iterator[tuple[f
         flat = gradients.reshape(points, -1).astype(np.float64)
         norms = np.linalg.norm(flat, axis=1, keepdims=True)
         directions.append(flat / np.where(norms > 0, norms, 1))
+    found: list[tuple[float, float]] = []
     lag = 1
     while lag < points:
         cosines = [(each[lag:] * each[:-lag]).sum(axis=1).mean() for each in directions]
-        yield lag / (points - 1), float(np.mean(cosines))
+        found.append((lag / (points - 1), float(np.mean(cosines))))
         lag *= 2
+    return found
