@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import optimize, stats
+import scipy  # which loads its parts when they are asked for: a training asks for none
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
@@ -43,7 +43,7 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Inter
     mean = float(np.mean(values))
     if n == 1:
         return Interval(mean, math.nan, math.nan, 1)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
 
 
@@ -58,7 +58,7 @@ def bootstrap_interval(values: Sequence[float], confidence: float = CONFIDENCE) 
     n = len(values)
     if n < 2:
         return t_interval(values)
-    resampled = stats.bootstrap(
+    resampled = scipy.stats.bootstrap(
         (np.asarray(values, np.float64),),
         np.mean,
         confidence_level=confidence,
@@ -79,7 +79,7 @@ def t_p_value(differences: Sequence[float]) -> float:
     mean = float(np.mean(differences))
     if spread == 0:  # every seed says the same
         return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(abs(mean) / (spread / math.sqrt(n)), n - 1))
+    return float(2 * scipy.stats.t.sf(abs(mean) / (spread / math.sqrt(n)), n - 1))
 
 
 def mcnemar_p_value(only_first: int, only_second: int) -> float:
@@ -89,7 +89,7 @@ def mcnemar_p_value(only_first: int, only_second: int) -> float:
     probability 1/2 (McNemar 1947; the exact form is the sign test on the discordant pairs).
     """
     discordant = only_first + only_second
-    return float(stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    return float(scipy.stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -131,11 +131,11 @@ def seeds_needed(spread: float, difference: float, alpha: float = ALPHA) -> int 
 
 @cache
 def _detectable_in_spreads(n: int, alpha: float) -> float:
-    degrees, critical = n - 1, float(stats.t.ppf(1 - alpha / 2, n - 1))
+    degrees, critical = n - 1, float(scipy.stats.t.ppf(1 - alpha / 2, n - 1))
 
     def lacking(effect: float) -> float:
         # The other tail, significant with the wrong sign, holds less than 1e-4 where the power is 0.8.
-        return float(stats.nct.sf(critical, degrees, effect * math.sqrt(n))) - POWER
+        return float(scipy.stats.nct.sf(critical, degrees, effect * math.sqrt(n))) - POWER
 
     # A test at two pairs is so weak that its detectable effect grows as 1 / alpha.
-    return float(optimize.brentq(lacking, 0.01, 2 / alpha))
+    return float(scipy.optimize.brentq(lacking, 0.01, 2 / alpha))

@@ -10,7 +10,6 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import confusion_matrix
 
 from resblock.evaluation.rows import read_rows, write_rows
 from resblock.files import write_text
@@ -101,6 +100,8 @@ class Confusion:
 
 def confuse(variant: str, seed: int, labels: np.ndarray, predicted: np.ndarray, classes: int) -> Confusion:
     """Count which classes are taken for which, from labels and predicted classes, int (n,)."""
+    from sklearn.metrics import confusion_matrix  # takes a second to import, and a training counts nothing
+
     counts = confusion_matrix(labels, predicted, labels=range(classes))
     return Confusion(variant, seed, cast(np.ndarray, counts))
 
