@@ -123,7 +123,7 @@ def test_a_clone_shows_the_published_study_at_once(study: Path) -> None:
                 zip(curve["epoch"], curve[column], strict=True)
             )
         artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id)}
-        assert artifacts == {"curve.csv", "curve.png", "metrics.json", "run.json", "cost.json"}
+        assert artifacts == {"curve.csv", "curve.png", "gradients.csv", "metrics.json", "run.json", "cost.json"}
         scores = pd.read_csv("evaluation/digits/scores.csv").set_index(["variant", "seed"])
         for name in ("test_accuracy", "test_loss_reestimated"):
             assert run.data.metrics[name] == scores.loc[(key.spec.name, key.seed), name]

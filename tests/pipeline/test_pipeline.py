@@ -159,7 +159,7 @@ def test_adding_a_depth_trains_only_the_new_networks(workspace: Workspace) -> No
 
 
 def test_removing_a_variant_retrains_nothing(workspace: Workspace) -> None:
-    workspace.edit("params.yaml", "plain-8, ", "")
+    workspace.edit("params.yaml", "cnn-4, plain-8, ", "cnn-4, ")
     assert workspace.would_run() == AFTERWARDS
 
 

@@ -18,7 +18,7 @@ from resblock.stages.terminal import say, warn
 from resblock.tracking.package import ModelPackage, Registration
 from resblock.tracking.result import Result
 from resblock.tracking.stage import StageRun
-from resblock.training.run import CURVE, MANIFEST, WEIGHTS
+from resblock.training.run import CURVE, GRADIENTS, MANIFEST, WEIGHTS
 
 if TYPE_CHECKING:
     from resblock.tracking.sync import Outcome
@@ -102,7 +102,7 @@ def model_package(key: RunKey) -> ModelPackage | None:
     training that diverged.
     """
     run, splits = paths.run(key), paths.splits(key.dataset)
-    files = [run / name for name in (MANIFEST, WEIGHTS, CURVE)] + [splits / DESCRIPTION]
+    files = [run / name for name in (MANIFEST, WEIGHTS, CURVE, GRADIENTS)] + [splits / DESCRIPTION]
     if not all(file.is_file() for file in files):
         return None
     manifest, dataset = read_json(run / MANIFEST), read_description(splits)
