@@ -169,6 +169,9 @@ def hold_one_history(project: Interrupted, story: str) -> None:
     query = f"attributes.run_name = '{STAGE}' and params.epochs = '{EPOCHS}'"
     runs = client.search_runs([experiment.experiment_id], query)
     assert [run.info.status for run in runs] == ["FINISHED"], story
+    for name in runs[0].data.metrics:
+        steps = [metric.step for metric in client.get_metric_history(runs[0].info.run_id, name)]
+        assert len(steps) == len(set(steps)), f"{name}\n{story}"
     curve = pd.read_csv(project.root / OUT / "curve.csv")
     for column in curve.columns.drop("epoch"):
         metrics = client.get_metric_history(runs[0].info.run_id, column)
