@@ -26,7 +26,7 @@ from resblock.report.page import compose, render
 from resblock.report.publish import publish
 from resblock.report.style import COLORS, DASHES, MARKERS, look, save_figure, series
 from resblock.report.tables import markdown, p_value, percent, points
-from resblock.report.words import lead, verdicts_on
+from resblock.report.words import abstract, lead, verdicts_on
 from resblock.spec import FAMILIES, ModelSpec
 from resblock.training.run import Cost, EpochRow, GradientRow
 
@@ -201,6 +201,19 @@ def test_every_claim_has_its_verdict_on_the_page_and_in_the_summary(
         assert verdict.claim.statement in summary
     assert page.count('class="outcome ') == len(verdicts_on(material))
     assert "not measured in this study" in summary
+
+
+def test_the_abstract_tells_how_planted_gradients_flow(material: Material) -> None:
+    said = " ".join(abstract(material, verdicts_on(material)))
+    assert "gradients shrink 10.00-fold a layer in plain-20 and grow 1.00-fold a layer in residual-20" in said
+    assert "a cosine of 0.40 and 0.40" in said
+    assert "gradients" not in " ".join(abstract(replace(material, untrained=None), verdicts_on(material)))
+
+
+def test_gradients_that_shrink_in_plain_networks_alone_support_the_claim(material: Material) -> None:
+    (verdict,) = (verdict for verdict in verdicts_on(material) if verdict.claim.name == "gradients")
+    assert verdict.interval.mean == pytest.approx(1.0)
+    assert verdict.outcome == "supported"
 
 
 def test_the_summary_tells_no_time_and_no_machine(published: Path) -> None:

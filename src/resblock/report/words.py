@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from resblock.evaluation.claims import CLAIMS
 from resblock.evaluation.comparison import compare
+from resblock.evaluation.flow import Untrained, nearest, slopes
 from resblock.evaluation.interval import CONFIDENCE
 from resblock.evaluation.study import Study
 from resblock.evaluation.verdicts import SCALES, Outcome, Verdict, judge
@@ -19,12 +21,21 @@ OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "undecided", "not measu
 
 
 def abstract(material: Material, verdicts: Sequence[Verdict]) -> list[str]:
-    """Return the page's first sentences: what was done, what the twins show, why loss rebounds, what is decided."""
+    """Return the page's first sentences: what was done, what the twins show, why loss rebounds, how gradients flow."""
     study = material.study
     if not any(summary.finished for summary in study.summaries):
         return [lead(study)]
     return [
-        text for text in (_scope(material), lead(study), _family(study), _rebound(material), _count(verdicts)) if text
+        text
+        for text in (
+            _scope(material),
+            lead(study),
+            _family(study),
+            _rebound(material),
+            _gradients(material.untrained),
+            _count(verdicts),
+        )
+        if text
     ]
 
 
@@ -140,6 +151,28 @@ def _rebound(material: Material) -> str:
         f"Validation loss rises after {100 * trained:.0f} % of the epochs with batch-norm statistics as trained and "
         f"after {100 * reestimated:.0f} % with statistics re-estimated; {100 * lagging:.0f} % of the height of its "
         "rises is gone on re-estimation, the weights untouched."
+    )
+
+
+def _gradients(untrained: Untrained | None) -> str:
+    """Say of the deepest twins before training where their gradients grow and how alike neighbours' are."""
+    if untrained is None:
+        return ""
+    slope_of, cosine_of = slopes(untrained.gradients, "activations"), nearest(untrained.shattering)
+    there = [spec for spec in slope_of if spec in cosine_of and spec.family == "residual" and not spec.modifiers]
+    twins = [(spec, spec.twin) for spec in there if spec.twin in slope_of and spec.twin in cosine_of]
+    if not twins:
+        return ""
+    residual, plain = max(twins, key=lambda pair: pair[0].depth)
+    assert plain is not None
+    rates, cosines = (
+        [float(np.mean(list(measure[spec].values()))) for spec in (plain, residual)]
+        for measure in (slope_of, cosine_of)
+    )
+    ways = [f"{'shrink' if rate > 0 else 'grow'} {10 ** abs(rate):.2f}-fold a layer" for rate in rates]
+    return (
+        f"Before training, on their way to the image gradients {ways[0]} in {plain} and {ways[1]} in {residual}; those "
+        f"of neighbouring inputs have a cosine of {cosines[0]:.2f} and {cosines[1]:.2f}."
     )
 
 

@@ -72,7 +72,7 @@ def draw(gradients: Gradients) -> Figure:
     moments = sorted({row.epoch for seeds in gradients.values() for rows in seeds.values() for row in rows})
     shade = shades(gradients)
     with house_style():
-        figure = new_figure(max(2.6 * len(moments), 5.2) + 0.8, 3.6)
+        figure = new_figure(max(2.6 * len(moments) + 0.8, 9), 3.6)
         axes = figure.subplots(1, len(moments), sharex=True, sharey=True, squeeze=False)[0]
         for axis, epoch in zip(axes, moments, strict=True):
             for spec, seeds in gradients.items():
