@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -115,6 +116,12 @@ def over_depth(axis: Axes, measure: Measure) -> None:
             label=name,
             **look(first),
         )
+
+
+def network_line(axis: Axes, spec: ModelSpec, across: Sequence[float], values: Sequence[float], shade: float) -> None:
+    """Draw one network's line as opaque as `shade` says, named for a legend."""
+    style: dict[str, Any] = {**look(spec), "alpha": shade}
+    axis.plot(across, values, linestyle=dash(spec), markersize=4, label=spec.name, **style)
 
 
 def _curve_lines(axis: Axes, spec: ModelSpec, seeds: Sequence[Sequence[EpochRow]], column: str) -> None:

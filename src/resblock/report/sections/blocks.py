@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from resblock.evaluation.blocks import Lesion, Response
 from resblock.evaluation.interval import t_interval
 from resblock.evaluation.rows import rows_frame
+from resblock.report.figures import network_line
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import dash, house_style, legend_below, look, new_figure, shades
 from resblock.report.tables import percent
@@ -65,9 +65,8 @@ def draw_responses(responses: Sequence[Response]) -> Figure:
         for spec in specs:
             mine = [row for row in responses if row.variant == spec.name]
             positions = sorted({row.position for row in mine})
-            means = [np.mean([row.deviation for row in mine if row.position == place]) for place in positions]
-            style: dict[str, Any] = {**look(spec), "alpha": shade[spec]}
-            axis.plot(positions, means, linestyle=dash(spec), markersize=4, label=spec.name, **style)
+            means = [float(np.mean([row.deviation for row in mine if row.position == place])) for place in positions]
+            network_line(axis, spec, positions, means, shade[spec])
         axis.set_xlabel("layer, from the image")
         axis.set_ylabel("standard deviation of the response")
         axis.set_ylim(bottom=0)
@@ -93,9 +92,8 @@ def draw_lesions(lesions: Sequence[Lesion]) -> Figure:
         for spec in specs:
             mine = [row for row in lesions if row.variant == spec.name]
             counts = sorted({row.removed for row in mine})
-            means = [np.mean([row.accuracy for row in mine if row.removed == count]) for count in counts]
-            style: dict[str, Any] = {**look(spec), "alpha": shade[spec]}
-            last.plot(counts, means, linestyle=dash(spec), markersize=4, label=spec.name, **style)
+            means = [float(np.mean([row.accuracy for row in mine if row.removed == count])) for count in counts]
+            network_line(last, spec, counts, means, shade[spec])
         last.set_title("several blocks")
         last.set_xlabel("blocks removed")
         panels[0].set_ylabel("test accuracy")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,9 +21,9 @@ from resblock.evaluation.flow import (
 from resblock.evaluation.interval import t_interval
 from resblock.evaluation.measure import Measure
 from resblock.evaluation.rows import rows_frame
-from resblock.report.figures import over_depth
+from resblock.report.figures import network_line, over_depth
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.style import dash, house_style, legend_below, look, new_figure, shades
+from resblock.report.style import house_style, legend_below, new_figure, shades
 from resblock.report.tables import difference, number
 from resblock.spec import ModelSpec
 from resblock.training.run import GradientRow
@@ -77,8 +76,7 @@ def draw(gradients: Gradients) -> Figure:
         for axis, epoch in zip(axes, moments, strict=True):
             for spec, seeds in gradients.items():
                 positions, norms = _profile(list(seeds.values()), epoch)
-                style: dict[str, Any] = {**look(spec), "alpha": shade[spec]}
-                axis.plot(positions, norms, linestyle=dash(spec), markersize=3.5, label=spec.name, **style)
+                network_line(axis, spec, positions, norms, shade[spec])
             axis.set_title("at initialisation" if epoch == 0 else f"after epoch {epoch}")
             axis.set_yscale("log")
             axis.set_xlabel("layer, from the image")

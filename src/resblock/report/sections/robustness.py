@@ -12,8 +12,9 @@ from matplotlib.ticker import PercentFormatter
 from resblock.evaluation.corruption import SEVERITIES, Robustness, mean_by_severity
 from resblock.evaluation.interval import t_interval
 from resblock.evaluation.rows import rows_frame
+from resblock.report.figures import network_line
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.style import dash, house_style, look, new_figure, shades
+from resblock.report.style import house_style, new_figure, shades
 from resblock.report.tables import percent
 from resblock.spec import ModelSpec
 
@@ -66,8 +67,7 @@ def draw(rows: Sequence[Robustness]) -> Figure:
                     values = [float(np.mean(overall[spec.name, severity])) for severity in severities]
                 else:
                     values = [means[spec.name, corruption if severity else "none", severity] for severity in severities]
-                style = {**look(spec), "alpha": shade[spec]}
-                axis.plot(severities, values, linestyle=dash(spec), markersize=4, label=spec.name, **style)
+                network_line(axis, spec, severities, values, shade[spec])
             axis.set_title("mean of the five" if corruption == "mean" else corruption)
             axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             axis.set_ylim(0, 1.02)
