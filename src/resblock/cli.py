@@ -281,7 +281,7 @@ def predict(
     A picture is turned upright, put onto white where it is transparent, cut to the network's aspect ratio around its
     centre and reduced to its size. Ends with 1 where a file cannot be read; the others are answered all the same.
 
-    
+    \b
     Example: resblock predict three.png --dataset digits --invert
     """
     from resblock.stages import predict

@@ -30,6 +30,7 @@ ablation:
   variants: [residual-8]
 """
 EPOCHS = 2
+RUN_FILES = ("weights.npz", "curve.csv", "gradients.csv", "metrics.json", "run.json")
 PROBED = "[plain-8, residual-8-nobn]"
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from resblock.files import digest_file
-from tests.pipeline.conftest import EPOCHS, Workspace
+from tests.pipeline.conftest import EPOCHS, RUN_FILES, Workspace
 
 TRAININGS = {f"train@digits-{variant}-{seed}" for variant in ("cnn-4", "plain-8", "residual-8") for seed in (0, 1)}
 AFTERWARDS = {"evaluate@digits", "report@digits"}
@@ -26,13 +26,7 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
     for stage in TRAININGS:
         variant, _, seed = stage.removeprefix("train@digits-").rpartition("-")
         folder = root / "runs/digits" / variant / f"seed-{seed}"
-        assert {path.name for path in folder.iterdir()} == {
-            "weights.npz",
-            "curve.csv",
-            "gradients.csv",
-            "metrics.json",
-            "run.json",
-        }
+        assert {path.name for path in folder.iterdir()} == set(RUN_FILES)
         assert (root / "costs/digits" / variant / f"seed-{seed}.json").is_file()
         assert list(pd.read_csv(folder / "curve.csv")["epoch"]) == list(range(1, EPOCHS + 1))
         assert (root / "evaluation/digits/predictions" / variant / f"seed-{seed}.npz").is_file()
@@ -77,13 +71,7 @@ def test_an_ablation_leaves_the_files_of_a_training_and_stands_in_the_report(fin
     root = finished.root
     for seed in (0, 1):
         folder = root / f"ablations/digits/low-lr/residual-8/seed-{seed}"
-        assert {path.name for path in folder.iterdir()} == {
-            "weights.npz",
-            "curve.csv",
-            "gradients.csv",
-            "metrics.json",
-            "run.json",
-        }
+        assert {path.name for path in folder.iterdir()} == set(RUN_FILES)
         assert (root / f"costs/ablations/digits/low-lr/residual-8/seed-{seed}.json").is_file()
         manifest = json.loads((folder / "run.json").read_text())
         assert (manifest["stage"], manifest["recipe_name"]) == (f"ablate@low-lr-residual-8-{seed}", "low-lr")

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from resblock.training.run import Run, read_run
-from tests.pipeline.conftest import ROOT, Workspace
+from tests.pipeline.conftest import ROOT, RUN_FILES, Workspace
 
 FAMILIES = ("cnn-4", "plain-8", "residual-8", "preact-8", "bottleneck-11")
-RESULTS = ("weights.npz", "curve.csv", "gradients.csv", "metrics.json", "run.json")
 
 # A machine with a graphics card has Keras, JAX and NumPy; the test's Python hides the rest.
 HIDDEN = ("click", "dvc", "matplotlib", "mlflow", "pandas", "pydantic", "ruamel", "sklearn")
@@ -61,7 +60,7 @@ class Machine:
 
     def digest(self, variant: str, seed: int) -> dict[str, bytes]:
         """Return the bytes of all that must be equal in every repeat."""
-        return {name: (self.results(variant, seed) / name).read_bytes() for name in RESULTS}
+        return {name: (self.results(variant, seed) / name).read_bytes() for name in RUN_FILES}
 
     def run(self, variant: str, seed: int) -> Run:
         """Read a run."""

@@ -63,10 +63,8 @@ def draw_responses(responses: Sequence[Response]) -> Figure:
         figure = new_figure(7, 3.8)
         axis = figure.subplots()
         for spec in specs:
-            mine = [row for row in responses if row.variant == spec.name]
-            positions = sorted({row.position for row in mine})
-            means = [float(np.mean([row.deviation for row in mine if row.position == place])) for place in positions]
-            network_line(axis, spec, positions, means, shade[spec])
+            mine = [(row.position, row.deviation) for row in responses if row.variant == spec.name]
+            network_line(axis, spec, *_means(mine), shade[spec])
         axis.set_xlabel("layer, from the image")
         axis.set_ylabel("standard deviation of the response")
         axis.set_ylim(bottom=0)
@@ -90,10 +88,8 @@ def draw_lesions(lesions: Sequence[Lesion]) -> Figure:
             axis.set_xlabel("block that is removed")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         for spec in specs:
-            mine = [row for row in lesions if row.variant == spec.name]
-            counts = sorted({row.removed for row in mine})
-            means = [float(np.mean([row.accuracy for row in mine if row.removed == count])) for count in counts]
-            network_line(last, spec, counts, means, shade[spec])
+            mine = [(row.removed, row.accuracy) for row in lesions if row.variant == spec.name]
+            network_line(last, spec, *_means(mine), shade[spec])
         last.set_title("several blocks")
         last.set_xlabel("blocks removed")
         panels[0].set_ylabel("test accuracy")
@@ -101,6 +97,12 @@ def draw_lesions(lesions: Sequence[Lesion]) -> Figure:
         panels[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         legend_below(figure, last)
     return figure
+
+
+def _means(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    """Return each place among `points` once, in order, with the mean of the values there."""
+    places = sorted({place for place, _ in points})
+    return places, [float(np.mean([value for place, value in points if place == at])) for at in places]
 
 
 def _without_one(axis: Axes, rows: Sequence[Lesion], spec: ModelSpec) -> None:

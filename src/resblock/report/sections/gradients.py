@@ -23,7 +23,7 @@ from resblock.evaluation.measure import Measure
 from resblock.evaluation.rows import rows_frame
 from resblock.report.figures import network_line, over_depth
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.style import house_style, legend_below, new_figure, shades
+from resblock.report.style import INK, house_style, legend_below, new_figure, shades
 from resblock.report.tables import difference, number
 from resblock.spec import ModelSpec
 from resblock.training.run import GradientRow
@@ -99,7 +99,7 @@ def draw_untrained(found: Untrained) -> Figure:
             axis.set_ylabel(label)
             axis.set_xlabel("depth (weight layers)")
             axis.set_xticks(sorted({spec.depth for spec in found.gradients}))
-        axes[0].axhline(0, color="#222222", linewidth=0.8)
+        axes[0].axhline(0, color=INK, linewidth=0.8)
         axes[0].set_title("below zero: gradients grow towards the image")
         axes[1].set_ylim(-0.05, 1.05)
         axes[1].set_title("near zero: shattered")
