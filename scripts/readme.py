@@ -24,7 +24,7 @@ from resblock.training.run import read_cost, read_curve
 
 README = Path("README.md")
 IMAGES = Path("docs/images")
-JOINT = Path("docs/results/cifar10-joint-flips")  # the same trainings with `flips: joint`
+INDEPENDENT = Path("docs/results/cifar10-independent-flips")  # the same trainings with `flips: independent`
 TWINS = [RunKey("cifar10", ModelSpec.parse(name), 0) for name in ("residual-20", "plain-20")]
 EPOCHS = (1, 5, 10, 15, 20)
 
@@ -92,8 +92,7 @@ def flips() -> str:
         {"network": f"`{key.spec}`", "`flips`": name}
         | {f"epoch {epoch}": f"{100 * curve[epoch - 1].accuracy:.1f}" for epoch in EPOCHS}
         for key in TWINS
-        for name, folder in (("independent", paths.run(key)), ("joint", JOINT / key.spec.name))
-        if folder.is_dir()
+        for name, folder in (("joint", paths.run(key)), ("independent", INDEPENDENT / key.spec.name))
         for curve in [read_curve(folder)]
     ]
     return _markdown(pd.DataFrame(rows))

@@ -37,9 +37,10 @@ def make_step(model: keras.Model, recipe: Recipe, split: Split) -> Engine:
 
 
 def task_recipe(task: Task) -> Recipe:
-    """Return the recipe of params.yaml at the task's precision and batch size."""
+    """Return the recipe of params.yaml at the task's precision and batch size, with a coin for each axis."""
     recipe = read_params(paths.PARAMS).recipe(DATASET)
-    return recipe.model_copy(update={"precision": task.precision, "batch_size": task.batch_size})
+    changes = {"precision": task.precision, "batch_size": task.batch_size, "flips": "independent"}
+    return recipe.model_copy(update=changes)
 
 
 def main() -> None:

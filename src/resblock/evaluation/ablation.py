@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from resblock.evaluation.efficiency import Curves
 from resblock.evaluation.interval import Interval, t_interval
 from resblock.evaluation.measure import Measure
 from resblock.evaluation.rebound import find_rebounds, rebound_measure
-from resblock.evaluation.rows import read_rows, write_rows
+from resblock.evaluation.rows import narrowed, read_rows, write_rows
 from resblock.evaluation.score import SCORES, Score
 from resblock.evaluation.study import Study
 from resblock.evaluation.verdicts import Trained
@@ -37,11 +37,6 @@ class CurveRow(EpochRow):
     variant: str = ""
     seed: int = 0
 
-    @property
-    def alone(self) -> EpochRow:
-        """The epoch without its training."""
-        return EpochRow(**{field.name: getattr(self, field.name) for field in fields(EpochRow)})
-
 
 def write_ablation(folder: Path, name: str, recipe: Mapping[str, Any], scores: Sequence[Score], curves: Curves) -> None:
     """Write all that a report needs of the trainings by one recipe."""
@@ -60,7 +55,7 @@ def read_ablation(folder: Path, dataset: str) -> Trained:
     """Read what `write_ablation` wrote of trainings on `dataset`."""
     curves: dict[ModelSpec, dict[int, list[EpochRow]]] = {}
     for row in read_rows(folder / CURVES, CurveRow):
-        curves.setdefault(ModelSpec.parse(row.variant), {}).setdefault(row.seed, []).append(row.alone)
+        curves.setdefault(ModelSpec.parse(row.variant), {}).setdefault(row.seed, []).append(narrowed(row, EpochRow))
     study = Study(dataset, tuple(read_rows(folder / SCORES, RecipeScore)))
     return Trained(read_json(folder / RECIPE), study, find_rebounds(curves))
 

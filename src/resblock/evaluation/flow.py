@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from resblock.evaluation.measure import Measure
-from resblock.evaluation.rows import read_rows, write_rows
+from resblock.evaluation.rows import narrowed, read_rows, write_rows
 from resblock.spec import ModelSpec
 from resblock.training.run import GRADIENTS, GradientRow
 
@@ -29,11 +29,6 @@ class NetworkGradient(GradientRow):
 
     variant: str = ""
     seed: int = 0
-
-    @property
-    def alone(self) -> GradientRow:
-        """The norm without its network."""
-        return GradientRow(**{field.name: getattr(self, field.name) for field in fields(GradientRow)})
 
 
 @dataclass(frozen=True)
@@ -117,5 +112,6 @@ def read_untrained(folder: Path) -> Untrained:
     """Read what `write_untrained` wrote."""
     gradients: dict[ModelSpec, dict[int, list[GradientRow]]] = {}
     for row in read_rows(folder / GRADIENTS, NetworkGradient):
-        gradients.setdefault(ModelSpec.parse(row.variant), {}).setdefault(row.seed, []).append(row.alone)
+        rows = gradients.setdefault(ModelSpec.parse(row.variant), {}).setdefault(row.seed, [])
+        rows.append(narrowed(row, GradientRow))
     return Untrained(gradients, read_rows(folder / SHATTERING, Shattering))

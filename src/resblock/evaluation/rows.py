@@ -36,6 +36,12 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     return [kind(**{name: types[name](record[name]) for name in names}) for record in records]
 
 
+def narrowed(row: Any, kind: type[Row]) -> Row:
+    """Return `row`, of a kind that adds fields to `kind`, without them."""
+    names = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]  (a dataclass)
+    return kind(**{name: getattr(row, name) for name in names})
+
+
 def rows_frame(kind: type[Row], rows: Iterable[Row]) -> pd.DataFrame:
     """Return `rows` as a frame with one column per field of `kind`, in their order."""
     names = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]  (a dataclass)

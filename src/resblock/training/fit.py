@@ -89,7 +89,8 @@ def fit(
     statistics_images = reestimation_images(train, recipe.reestimate_images, key.seed)
 
     state = _resume(trainer, checkpoint, observers)
-    initial = trainer.weights()  # looked at after the first epoch, so that the first step need not wait
+    # Looked at after the first epoch, so that the first step need not wait.
+    moments = {0: trainer.weights()} if not state.curve and 0 in recipe.gradient_epochs else {}
     probe: GradientProbe | None = None
     for epoch in range(len(state.curve) + 1, recipe.epochs + 1):
         if state.curve and not math.isfinite(state.curve[-1].loss):
@@ -105,11 +106,11 @@ def fit(
             **_validate(model, validation, statistics_images, key.seed, finite=math.isfinite(loss)),
         )
         state.curve.append(row)
-        moments = {0: initial, 1: trainer.weights()} if epoch == 1 else {epoch: trainer.weights()}
-        for moment, weights in moments.items():
-            if moment in recipe.gradient_epochs:
-                probe = probe or GradientProbe(trainer.twin(key.seed), train, recipe.gradient_images, key.seed)
-                state.gradients += probe.measure(weights, moment)
+        if epoch in recipe.gradient_epochs:
+            moments[epoch] = trainer.weights()
+        for moment in sorted(moments):
+            probe = probe or GradientProbe(trainer.twin(key.seed), train, recipe.gradient_images, key.seed)
+            state.gradients += probe.measure(moments.pop(moment), moment)
         state.epoch_seconds.append(time.perf_counter() - begin)
         checkpoint.save(
             Progress(
