@@ -6,13 +6,16 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -30,6 +33,7 @@ ablation:
   variants: [residual-8]
 """
 EPOCHS = 2
+STORE = "mlflow.db"
 RUN_FILES = ("weights.npz", "curve.csv", "gradients.csv", "metrics.json", "run.json")
 PROBED = "[plain-8, residual-8-nobn]"
 
@@ -100,11 +104,18 @@ def copy_project(root: Path) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The small study, run. Tests read it and leave it as it is."""
-    workspace = copy_project(tmp_path_factory.mktemp("finished"))
-    workspace.run("resblock", "run", "--jobs", "2")
-    return workspace
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Workspace:
+    """The small study, run once for all processes of tests. They read it and leave it as it is."""
+    mine = tmp_path_factory.getbasetemp()
+    shared = mine if worker_id == "master" else mine.parent  # pytest-xdist gives each process a folder in one
+    root, done = shared / "finished", shared / "finished.done"
+    with FileLock(shared / "finished.lock"):
+        if not done.exists():
+            shutil.rmtree(root, ignore_errors=True)  # of a process that failed
+            root.mkdir()
+            copy_project(root).run("resblock", "run", "--jobs", "2")
+            done.touch()
+    return Workspace(root)
 
 
 @pytest.fixture
@@ -114,6 +125,13 @@ def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
 
 
 def copy_workspace(workspace: Workspace, root: Path) -> Workspace:
-    """Copy a project with all that was run in it to `root`."""
-    shutil.copytree(workspace.root, root, symlinks=True)
+    """Copy a project with all that was run in it to `root`, while others may read and serve it."""
+
+    def passing(folder: str, _: list[str]) -> set[str]:
+        """Leave out what comes and goes while DVC or MLflow are at it."""
+        return {"tmp"} if Path(folder).name == ".dvc" else {STORE} if Path(folder) == workspace.root else set()
+
+    shutil.copytree(workspace.root, root, symlinks=True, ignore=passing)
+    with closing(sqlite3.connect(workspace.root / STORE)) as source, closing(sqlite3.connect(root / STORE)) as copy:
+        source.backup(copy)  # whole, even if it is being written
     return Workspace(root)

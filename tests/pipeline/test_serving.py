@@ -28,7 +28,7 @@ STARTING = 180  # seconds
 
 
 @pytest.fixture(scope="module")
-def address(finished: Workspace) -> Iterator[str]:
+def address(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where `mlflow models serve` answers for the champion, while it runs."""
     port = free_port()
     command = [str(Path(sys.executable).parent / "mlflow"), "models", "serve", "--env-manager", "local"]
@@ -36,7 +36,8 @@ def address(finished: Workspace) -> Iterator[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{finished.root / 'mlflow.db'}"
-    with (finished.root / "serve.log").open("w") as log:
+    log_path = tmp_path_factory.mktemp("serve") / "log"
+    with log_path.open("w") as log:
         server = subprocess.Popen(
             command, cwd=finished.root, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -44,13 +45,12 @@ def address(finished: Workspace) -> Iterator[str]:
     try:
         deadline = time.monotonic() + STARTING
         while not _answers(address):
-            assert server.poll() is None and time.monotonic() < deadline, (finished.root / "serve.log").read_text()
+            assert server.poll() is None and time.monotonic() < deadline, log_path.read_text()
             time.sleep(0.3)
         yield address
     finally:
         os.killpg(server.pid, signal.SIGTERM)  # mlflow, and the server that it starts
         server.wait(timeout=30)
-        (finished.root / "serve.log").unlink()
     deadline = time.monotonic() + STARTING
     while _answers(address):  # its child may end a moment later
         assert time.monotonic() < deadline

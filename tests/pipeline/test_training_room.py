@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from resblock.training.run import Run, read_run
-from tests.pipeline.conftest import ROOT, RUN_FILES, Workspace
+from tests.pipeline.conftest import ROOT, RUN_FILES, Workspace, copy_workspace
 
 FAMILIES = ("cnn-4", "plain-8", "residual-8", "preact-8", "bottleneck-11")
 
@@ -102,8 +102,7 @@ def test_seeds_that_share_a_compiled_step_give_what_separate_runs_give(trained: 
 
 
 def test_dvc_commits_what_the_room_wrote(trained: Machine, finished: Workspace, tmp_path: Path) -> None:
-    study = Workspace(tmp_path / "study")
-    shutil.copytree(finished.root, study.root, symlinks=True)
+    study = copy_workspace(finished, tmp_path / "study")
     trained.train("residual-8", 1, backend="jax")
     for kind, name in (("runs", "seed-1"), ("costs", "seed-1.json")):
         source, target = (folder / kind / "digits/residual-8" / name for folder in (trained.folder, study.root))
