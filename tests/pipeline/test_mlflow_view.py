@@ -254,6 +254,20 @@ def test_mlflow_run_of_a_finished_study_runs_nothing_and_links_what_it_reused(wo
     assert f"**{len(STAGES)} reused**" in parent.data.tags["mlflow.note.content"]
 
 
+def test_mlflow_run_in_another_experiment_links_to_the_parent(workspace: Workspace) -> None:
+    store = f"sqlite:///{workspace.root / 'mlflow.db'}"
+    workspace.run("mlflow", "run", ".", "--env-manager", "local", "-e", "demo", MLFLOW_TRACKING_URI=store)
+    client = MlflowClient(tracking_uri=store)
+    (outside,) = client.search_runs(["0"])  # the experiment Default
+    assert outside.info.status == "FINISHED"
+    assert "study.seeds" not in outside.data.params
+    newest, first = parents(client)
+    assert f"/runs/{newest.info.run_id})" in outside.data.tags["mlflow.note.content"]
+    assert newest.info.status == "FINISHED"
+    assert newest.data.params == first.data.params
+    assert f"**{len(STAGES)} reused**" in newest.data.tags["mlflow.note.content"]
+
+
 def test_artifacts_lie_in_the_project(runs: dict[str, Run], finished: Workspace) -> None:
     for run in runs.values():
         assert Path(str(run.info.artifact_uri).removeprefix("file://")).is_relative_to(finished.root / "mlartifacts")

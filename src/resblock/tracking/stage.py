@@ -56,17 +56,23 @@ class StageRun:
 
                 self._monitor = start_monitor(self._run_id, tracking_uri())
 
-    def adopt(self, run_id: str, opening: Result) -> None:
-        """Write into the run that another program opened and will close."""
+    def adopt(self, run_id: str, opening: Result) -> bool:
+        """Write into the run that another program opened and will close.
+
+        Refuse, with False, one of another experiment than the data set's: MLflow nests no runs across experiments.
+        """
         with self.guard():
             from mlflow.entities import Param, RunTag
 
             from resblock.tracking.patience import PatientClient
             from resblock.tracking.process import this_process
-            from resblock.tracking.store import open_store
+            from resblock.tracking.store import find_experiment, open_store
 
             client: Any = PatientClient(open_store())
             self._experiment_id = str(client.get_run(run_id).info.experiment_id)
+            home = find_experiment(client, opening.dataset)
+            if home is None or str(home.experiment_id) != self._experiment_id:
+                return False
             self._run_id, self._client = run_id, client
             tags = {STAGE_TAG: opening.stage, PROCESS_TAG: this_process()}
             client.log_batch(
@@ -74,6 +80,15 @@ class StageRun:
                 params=[Param(name, value) for name, value in opening.shown_params.items()],
                 tags=[RunTag(name, value) for name, value in tags.items()],
             )
+        return True
+
+    def announce(self, run_id: str, name: str) -> None:
+        """Link this run, under `name`, from the run that another program opened in another experiment."""
+        with self.guard():
+            if self._client is None:
+                return
+            link = f"[{name}](#/experiments/{self._experiment_id}/runs/{self._run_id})"
+            self._client.set_tag(run_id, NOTE_TAG, f"What it did is in the run {link}.")
 
     def epoch(self, metrics: Mapping[str, float], step: int) -> None:
         """Log one epoch's numbers, unless a killed process of the same training has logged them already."""
@@ -184,14 +199,16 @@ def track(
 ) -> Generator[StageRun]:
     """Open a run for the block and close it truthfully: FINISHED, FAILED, or KILLED when a signal ended it.
 
-    A run `adopted` by its id is written into, and closed by the program that opened it.
+    A run `adopted` by its id is written into, and closed by the program that opened it. Where it stands in another
+    experiment than the data set's, it gets a link to the run that is opened here.
     """
     run = StageRun(warn)
-    if adopted:
-        run.adopt(adopted, opening)
+    if adopted and run.adopt(adopted, opening):
         yield run
         return
     run.start(opening, about, watch_machine=watch_machine)
+    if adopted:
+        run.announce(adopted, opening.name)
     try:
         yield run
     except (KeyboardInterrupt, SystemExit):
