@@ -21,11 +21,12 @@ from resblock.evaluation.results import Assessment, gather
 from resblock.evaluation.score import METRICS, Score, empty_score
 from resblock.evaluation.study import Study
 from resblock.report.figures import run_curves
+from resblock.report.links import write_links
 from resblock.report.material import Material
 from resblock.report.page import compose, render
 from resblock.report.publish import publish
 from resblock.report.style import COLORS, DASHES, MARKERS, look, save_figure, series
-from resblock.report.tables import markdown, p_value, percent, points
+from resblock.report.tables import markdown, number, p_value, percent, points
 from resblock.report.words import abstract, lead, verdicts_on
 from resblock.spec import FAMILIES, ModelSpec
 from resblock.training.run import Cost, EpochRow, GradientRow
@@ -146,7 +147,7 @@ def links_of(page: str) -> Links:
 def test_the_page_loads_nothing_and_leads_only_to_itself_and_its_own_files(page: str) -> None:
     links = links_of(page)
     assert links.targets
-    outside = [t for t in links.targets if not t.startswith(("#", "data:", "data/", "figures/", "timing/"))]
+    outside = [t for t in links.targets if not t.startswith(("#", "data:", "data/", "figures/", "timing/", "mlflow.html"))]
     assert not outside
     assert not links.tags & {"script", "link", "iframe", "img"}
 
@@ -156,7 +157,7 @@ def test_every_link_of_the_page_arrives(published: Path) -> None:
     for target in links_of(page).targets:
         if target.startswith("#"):
             assert f'id="{target[1:]}"' in page, target
-        elif not target.startswith("data:"):
+        elif not target.startswith(("data:", "mlflow.html")):  # that is the store's, not the report's
             assert (published / target).is_file(), target
 
 
@@ -298,8 +299,18 @@ def test_numbers_are_written_as_a_reader_expects() -> None:
     assert percent(t_interval([0.5])) == "50.0"
     assert percent(t_interval([])) == "–"
     assert points(t_interval([0.01, 0.02, 0.03])) == "+2.0 [-0.5, +4.5]"
+    assert (number(t_interval([-0.001])), points(t_interval([-0.0001]))) == ("0.0", "+0.0")
     assert [p_value(p) for p in (0.0002, 0.0123, 0.5, float("nan"))] == ["< 0.001", "0.012", "0.50", "–"]
     assert markdown(pd.DataFrame({"a": ["x|y"], "b": ["1"]})) == "| a | b |\n| --- | --: |\n| x\\|y | 1 |\n"
+
+
+def test_a_page_of_links_leads_from_a_key_to_its_run_or_says_that_there_are_none(tmp_path: Path) -> None:
+    write_links(tmp_path, "pets", "http://127.0.0.1:5000", [("train@pets-cnn-4-0", "abc", "http://127.0.0.1:5000/#/1")])
+    text = (tmp_path / "mlflow.html").read_text()
+    assert '<tr id="abc"><td><a href="http://127.0.0.1:5000/#/1">train@pets-cnn-4-0</a>' in text
+    assert "<code>resblock ui</code>" in text
+    write_links(tmp_path, "pets", "", [])
+    assert "no store could be read" in (tmp_path / "mlflow.html").read_text()
 
 
 def test_networks_that_differ_in_depth_alone_share_a_series_and_a_look() -> None:

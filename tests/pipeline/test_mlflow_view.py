@@ -254,6 +254,16 @@ def test_mlflow_run_of_a_finished_study_runs_nothing_and_links_what_it_reused(wo
     assert f"**{len(STAGES)} reused**" in parent.data.tags["mlflow.note.content"]
 
 
+def test_the_report_links_to_its_runs(finished: Workspace, runs: dict[str, Run]) -> None:
+    report = finished.root / "reports/digits"
+    links, page = ((report / name).read_text() for name in ("mlflow.html", "index.html"))
+    for name, run in runs.items():
+        key = run.data.tags["resblock.key"]
+        assert f'<tr id="{key}"><td><a href="http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}' in links
+        assert f'/runs/{run.info.run_id}">{name}</a>' in links
+        assert (f'href="mlflow.html#{key}"' in page) == name.startswith("train@")
+
+
 def test_mlflow_run_in_another_experiment_links_to_the_parent(workspace: Workspace) -> None:
     store = f"sqlite:///{workspace.root / 'mlflow.db'}"
     workspace.run("mlflow", "run", ".", "--env-manager", "local", "-e", "demo", MLFLOW_TRACKING_URI=store)

@@ -28,6 +28,7 @@ from resblock.report.sections import (
 )
 from resblock.report.style import svg
 
+PAGE, LINKS = "index.html", "mlflow.html"
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     accuracy.section,
     comparison.section,
@@ -51,15 +52,10 @@ def compose(material: Material) -> list[Section]:
 
 def render(material: Material, sections: Sequence[Section]) -> str:
     """Return the page's HTML."""
-    room = files("resblock.report")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string((room / "page.html").read_text(encoding="utf-8"))
     verdicts = words.verdicts_on(material)
     there = {section.name for section in sections}
-    return template.render(
-        css=Markup((room / "page.css").read_text(encoding="utf-8")),  # noqa: S704  (our own file)
+    return fill_template(
+        "page.html",
         dataset=material.dataset,
         abstract=" ".join(words.abstract(material, verdicts)).replace(" %", "\N{NO-BREAK SPACE}%"),
         trouble=words.trouble(material.study),
@@ -69,8 +65,19 @@ def render(material: Material, sections: Sequence[Section]) -> str:
         recipe=_html(_recipe_table(material.recipes)),
         environment=_html(_environment_table(material)),
         times=_html(_time_table(material)),
-        keys=_html(pd.DataFrame(list(material.keys.items()), columns=["training", "run key"])),
+        keys=material.keys,
+        links=LINKS,
     )
+
+
+def fill_template(name: str, **values: Any) -> str:
+    """Return the HTML of a template in this folder, its style inside."""
+    room = files("resblock.report")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    css = Markup((room / "page.css").read_text(encoding="utf-8"))  # noqa: S704  (our own file)
+    return environment.from_string((room / name).read_text(encoding="utf-8")).render(css=css, **values)
 
 
 def _section(section: Section) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import pandas as pd
 from resblock.files import write_json, write_text
 from resblock.report import words
 from resblock.report.material import Material, Section
-from resblock.report.page import compose, data_file, figure_file, render
+from resblock.report.page import PAGE, compose, data_file, figure_file, render
 from resblock.report.style import save_figure
 from resblock.report.tables import markdown
 
-PAGE, SUMMARY, METRICS, VERDICTS = "index.html", "summary.md", "metrics.json", "data/verdicts.csv"
+SUMMARY, METRICS, VERDICTS = "summary.md", "metrics.json", "data/verdicts.csv"
 
 
 def publish(folder: Path, material: Material) -> list[Section]:

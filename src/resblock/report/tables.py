@@ -22,8 +22,8 @@ def number(interval: Interval, scale: float = 1, digits: int = 1) -> str:
     if math.isnan(interval.mean):
         return NONE
     if math.isnan(interval.half_width):
-        return f"{scale * interval.mean:.{digits}f}"
-    return f"{scale * interval.mean:.{digits}f} ± {scale * interval.half_width:.{digits}f}"
+        return f"{scale * interval.mean:z.{digits}f}"
+    return f"{scale * interval.mean:z.{digits}f} ± {scale * interval.half_width:z.{digits}f}"
 
 
 def points(interval: Interval) -> str:
@@ -35,7 +35,7 @@ def difference(interval: Interval, scale: float, digits: int) -> str:
     """Return a difference with its interval, signed, for instance ``+1.2 [+0.3, +2.1]``; a dash where there is none."""
     if math.isnan(interval.mean):
         return NONE
-    mean, low, high = (f"{scale * value:+.{digits}f}" for value in (interval.mean, interval.low, interval.high))
+    mean, low, high = (f"{scale * value:+z.{digits}f}" for value in (interval.mean, interval.low, interval.high))
     return mean if math.isnan(interval.low) else f"{mean} [{low}, {high}]"
 
 

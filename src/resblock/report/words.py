@@ -50,7 +50,7 @@ def lead(study: Study) -> str:
         return f"Best so far: {best.spec.name} with {percent(best.interval('test_accuracy'))} % on test images."
     deepest = gaps[-1]
     interval = deepest.interval
-    amount = f"{100 * interval.mean:+.1f} points"
+    amount = f"{100 * interval.mean:+z.1f} points"
     seeds = f"{interval.n} seed{'s' if interval.n > 1 else ''}"
     statement = (
         f"At depth {deepest.depth}, the deepest with both twins, the residual network's test accuracy lies {amount} "
@@ -58,7 +58,7 @@ def lead(study: Study) -> str:
     )
     if math.isnan(interval.low):
         return f"{statement}; one seed gives no interval, so this decides nothing)."
-    bounds = f"{100 * CONFIDENCE:.0f} % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
+    bounds = f"{100 * CONFIDENCE:.0f} % interval {100 * interval.low:+z.1f} to {100 * interval.high:+z.1f}"
     if interval.low > 0:
         verdict = "taken alone, the addition helps there"
     elif interval.high < 0:
@@ -172,7 +172,7 @@ def _gradients(untrained: Untrained | None) -> str:
     ways = [f"{'shrink' if rate > 0 else 'grow'} {10 ** abs(rate):.2f}-fold a layer" for rate in rates]
     return (
         f"Before training, on their way to the image gradients {ways[0]} in {plain} and {ways[1]} in {residual}; those "
-        f"of neighbouring inputs have a cosine of {cosines[0]:.2f} and {cosines[1]:.2f}."
+        f"of neighbouring inputs have a cosine of {cosines[0]:z.2f} and {cosines[1]:z.2f}."
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from resblock import paths
 from resblock.files import write_json
 from resblock.params import read_params
+from resblock.report.links import write_links
 from resblock.report.material import read_material
-from resblock.report.publish import PAGE, publish
+from resblock.report.page import PAGE
+from resblock.report.publish import publish
 from resblock.stages import manifests
 from resblock.stages.results import result_of
 from resblock.stages.terminal import say
@@ -25,3 +27,4 @@ def run(dataset_name: str) -> None:
         write_json(paths.manifest("report", dataset_name), manifest)
         say(f"{folder / PAGE}: {sum(len(section.pictures) for section in sections)} pictures")
         tracker.complete(lambda: result_of(manifest))
+        write_links(folder, dataset_name, *tracker.live_runs())

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from resblock import paths
 from resblock.errors import UserError
+from resblock.report.links import write_links
 from resblock.stages.models import sync_models
 from resblock.stages.results import datasets_with_results, results_of
 from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import ABOUT
+from resblock.tracking.links import live_runs
 from resblock.tracking.result import Result
+from resblock.tracking.store import open_store
 from resblock.tracking.sync import Outcome, synchronize
 
 
@@ -38,6 +42,9 @@ def sync_dataset(dataset: str, *, check: bool = False) -> Outcome:
             warn(f"{path}: damaged, or another version's ({type(result).__name__}: {result}); left out")
     outcome = synchronize(dataset, ABOUT.format(dataset=dataset), results, check=check)
     missing = sync_models(dataset, results, outcome, check=check)
+    report = paths.report(dataset)
+    if report.is_dir() and not check:
+        write_links(report, dataset, *live_runs(open_store(), outcome.experiment_id))
     if check:
         for change in outcome.changes:
             say(f"{dataset}: {change}")

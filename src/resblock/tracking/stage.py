@@ -144,6 +144,15 @@ class StageRun:
             if not lack.conflict:
                 add_figures(self._client, str(run.info.run_id), lack)
 
+    def live_runs(self) -> tuple[str, list[tuple[str, str, str]]]:
+        """See `resblock.tracking.links.live_runs`; empty where the store fails."""
+        with self.guard():
+            if self._client is not None:
+                from resblock.tracking.links import live_runs
+
+                return live_runs(self._client, self._experiment_id)
+        return "", []
+
     def leave(self, note: str, name: str, document: Mapping[str, Any]) -> None:
         """Describe the run by a Markdown note, and keep `document` among its artifacts as the JSON file `name`."""
         with self.guard():
