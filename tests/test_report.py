@@ -147,7 +147,9 @@ def links_of(page: str) -> Links:
 def test_the_page_loads_nothing_and_leads_only_to_itself_and_its_own_files(page: str) -> None:
     links = links_of(page)
     assert links.targets
-    outside = [t for t in links.targets if not t.startswith(("#", "data:", "data/", "figures/", "timing/", "mlflow.html"))]
+    outside = [
+        t for t in links.targets if not t.startswith(("#", "data:", "data/", "figures/", "timing/", "mlflow.html"))
+    ]
     assert not outside
     assert not links.tags & {"script", "link", "iframe", "img"}
 

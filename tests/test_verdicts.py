@@ -281,7 +281,13 @@ def test_flips_are_found_by_what_their_recipes_say() -> None:
 
 @pytest.mark.parametrize(
     ("settled", "epochs", "outcome"),
-    [(20.0, 60, "supported"), (5.0, 20, "refuted"), (18.0, 20, "undecided"), (50.0, 60, "refuted")],
+    [
+        (20.0, 60, "supported"),
+        (5.0, 20, "refuted"),
+        (18.0, 20, "undecided"),
+        (50.0, 60, "refuted"),
+        (3.0, 3, "not measured in this study"),
+    ],
 )
 def test_convergence_around_20_needs_trainings_that_go_on_after_it(settled: float, epochs: int, outcome: str) -> None:
     rows = [replace(row, epochs=epochs) for row in rebounds(settled_reestimated=settled)]

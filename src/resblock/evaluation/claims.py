@@ -127,11 +127,12 @@ def settles_around_20(evidence: Evidence) -> Contrast | None:
     """Ask from which epoch validation accuracy stays within 1 % of its final value.
 
     Above zero lies a mean epoch within AROUND. Trainings that end before the window does cannot tell settling there
-    from ending there: they may refute the claim, by settling earlier, and not support it.
+    from ending there: they may refute the claim, by settling earlier, and not support it. Those that end before it
+    begins say nothing.
     """
     epochs = {rebound.epochs for rebound in evidence.base.rebounds}
     values = over_networks(_rebound(evidence.base, "settled_reestimated"))
-    if not values:
+    if not values or max(epochs) < AROUND[0]:
         return None
     mean = float(np.mean(list(values.values())))
     early = mean < sum(AROUND) / 2
