@@ -106,7 +106,8 @@ def test_what_is_no_image_of_the_networks_shape_is_a_bad_request(address: str, i
 
 
 def test_a_finished_study_has_its_models_and_its_champion_in_mlflow(finished: Workspace) -> None:
-    client = MlflowClient(tracking_uri=f"sqlite:///{finished.root / 'mlflow.db'}")
+    store = f"sqlite:///{finished.root / 'mlflow.db'}"
+    client = MlflowClient(store, store)  # its registry, not one that another test of this process has named
     experiment = client.get_experiment_by_name("resblock-digits")
     assert experiment is not None
     models = {model.model_id: model for model in client.search_logged_models([experiment.experiment_id])}
