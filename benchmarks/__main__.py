@@ -103,7 +103,7 @@ def gpu(networks: Sequence[str], rounds: int, torch_python: Path) -> None:
 def fixed(save: bool) -> None:
     """Time what commands cost before their work, what tracking adds, and the memory of a training."""
     costs: list[dict[str, Any]] = []
-    for cost in measure_fixed_costs(click.echo):
+    for cost in measure_fixed_costs():
         costs.append(asdict(cost))
         click.echo(f"{cost.what}: {cost.measured:.2f} {cost.unit}".replace("`", ""))
     _show(tables.fixed_costs(costs))

@@ -11,21 +11,21 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
+from benchmarks.commands import REPEATS, environment, median_seconds, run
+from benchmarks.repro import make_up_to_date_copy
 from benchmarks.workers import ROOT
 from resblock import paths
 from resblock.files import read_json
 from resblock.params import read_params
 
 DATASET = "cifar10"
-REPEATS = 5
-PRIVATE = ("MLFLOW_", "DVC_")  # variables that would send a benchmark's runs to somebody's store
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,16 @@ class FixedCost:
     unit: str
 
 
-def measure_fixed_costs(say: Callable[[str], None]) -> Iterator[FixedCost]:
-    """Yield each cost as it is known; `say` what is left out. Raises ClickException where what is measured fails."""
-    yield FixedCost("`resblock --help`", _median_seconds([sys.executable, "-m", "resblock", "--help"]), 0.3, "s")
-    if (targets := _up_to_date()) is None:
-        say("dvc repro with nothing to do: left out, since no report is up to date; dvc repro report@digits first")
-    else:
-        seconds = _median_seconds([sys.executable, "-m", "dvc", "repro", *targets])
-        yield FixedCost(f"`{' '.join(('dvc', 'repro', *targets))}` with nothing to do", seconds, 3.0, "s")
+def measure_fixed_costs() -> Iterator[FixedCost]:
+    """Yield each cost as it is known. Raises ClickException where what is measured fails."""
+    yield FixedCost("`resblock --help`", median_seconds([sys.executable, "-m", "resblock", "--help"]), 0.3, "s")
+    with TemporaryDirectory() as scratch:
+        make_up_to_date_copy(Path(scratch))
+        seconds = median_seconds([sys.executable, "-m", "dvc", "repro"], Path(scratch))
+        yield FixedCost("`dvc repro` of the whole study with nothing to do", seconds, 3.0, "s")
     with TemporaryDirectory() as scratch:
         folder = _project(Path(scratch))
-        tracked = json.loads(_run([sys.executable, "-m", "benchmarks.tracking"], folder))
+        tracked = json.loads(run([sys.executable, "-m", "benchmarks.tracking"], folder))
         first = [_seconds_to_first_step(folder, "residual-20") for _ in range(REPEATS)]
         yield FixedCost(
             "`resblock train cifar10 residual-20 0`, from its start to its first step done",
@@ -56,23 +55,14 @@ def measure_fixed_costs(say: Callable[[str], None]) -> Iterator[FixedCost]:
             8.0,
             "s",
         )
-    training = json.loads(_run([sys.executable, "-m", "benchmarks.training", "residual-8"]))
+    training = json.loads(run([sys.executable, "-m", "benchmarks.training", "residual-8"]))
     share = tracked["epoch_seconds"] / training["epoch_seconds"] + tracked["watching"]
     yield FixedCost("MLflow, of an epoch of residual-8 on CIFAR-10", 100 * share, 1.0, "%")
-    training = json.loads(_run([sys.executable, "-m", "benchmarks.training", "residual-20"]))
+    training = json.loads(run([sys.executable, "-m", "benchmarks.training", "residual-20"]))
     yield FixedCost(
         "peak memory of training residual-20 on CIFAR-10, validation included", training["peak_bytes"] / 1e9, 2.5, "GB"
     )
     yield from _synchronisation()
-
-
-def _up_to_date() -> list[str] | None:
-    """Return which targets have nothing to do here: an empty list for all of the study, None where there is none."""
-    datasets = read_params(ROOT / paths.PARAMS).study.datasets
-    targets = [f"report@{dataset}" for dataset in datasets]
-    command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps"]
-    fresh = [target for target in targets if not json.loads(_run([*command, target]) or "{}")]
-    return [] if fresh == targets else fresh or None
 
 
 def _synchronisation() -> Iterator[FixedCost]:
@@ -101,7 +91,7 @@ def _seconds_to_first_step(folder: Path, network: str) -> float:
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", "resblock", "train", DATASET, network, "0"],
         cwd=folder,
-        env={**_environment(), "TERM": "xterm", "COLUMNS": "120"},
+        env={**environment(), "TERM": "xterm", "COLUMNS": "120"},
         stdout=theirs,
         stderr=theirs,
     )
@@ -117,32 +107,3 @@ def _seconds_to_first_step(folder: Path, network: str) -> float:
         process.terminate()
         os.close(ours)
         process.wait()
-
-
-def _median_seconds(command: Sequence[str]) -> float:
-    """Return the median wall clock of `command`, after one call that brings its files into memory."""
-    _run(command)
-    seconds: list[float] = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        _run(command)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
-
-
-def _run(command: Sequence[str], folder: Path = ROOT) -> str:
-    ended = subprocess.run(  # noqa: S603
-        command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False
-    )
-    if ended.returncode:
-        words = (ended.stdout + ended.stderr)[-2000:]
-        raise click.ClickException(f"{' '.join(command)} failed:\n{words}")
-    return ended.stdout
-
-
-def _environment() -> Mapping[str, str]:
-    """Return the environment in which `resblock` and the benchmarks are found, whatever the folder."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
-    here = str(Path(sys.executable).parent)
-    search = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
-    return {**kept, "PATH": os.pathsep.join((here, os.environ["PATH"])), "PYTHONPATH": search}
