@@ -85,8 +85,8 @@ class _Dvc:
         return ended.returncode == 0, ended.stdout.strip().splitlines()
 
     def stale(self, stages: Sequence[str]) -> list[str]:
-        """Return which of `stages` DVC would run."""
-        status = self._call("status", "--json", *stages, stdout=subprocess.PIPE)
+        """Return which of `stages` DVC would run. It tells all of the project's sooner than it finds some by name."""
+        status = self._call("status", "--json", stdout=subprocess.PIPE)
         if status.returncode:
             raise UserError("dvc status failed; its message stands above")
         changed = json.loads(status.stdout or "{}")
