@@ -29,7 +29,8 @@ format: setup ## Format the code
 	ruff check --fix .
 
 test: check ## Run every check and test that CI runs
-	pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@# One more than two cores: some tests wait. Files as they come: the long ones, of whole pipelines, first.
+	pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 slow: setup ## Run the slow tests too: many kills, full disks (half an hour)
 	pytest -m slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -209,17 +210,7 @@ def lasting(lock: dict[str, Any]) -> dict[tuple[str, str], Any]:
     }
 
 
-def test_a_half_trained_study_can_be_looked_at(workspace: Workspace) -> None:
-    folder = workspace.root / "runs/digits/plain-8/seed-1"
-    for path in folder.iterdir():
-        path.unlink()
-    ended = workspace.run("resblock", "evaluate", "digits")
-    assert "1 of 6 trainings are not there" in ended.stderr
-    workspace.run("resblock", "report", "digits")
-    assert "plain-8: 1 missing" in (workspace.root / "reports/digits/index.html").read_text()
-
-
-def test_a_diverged_training_is_recorded_as_such_everywhere(workspace: Workspace) -> None:
+def test_a_study_of_which_one_training_is_missing_and_one_diverged_is_told_as_it_is(workspace: Workspace) -> None:
     workspace.edit("params.yaml", "optimizer: adam            #", "optimizer: sgd  #")
     workspace.edit("params.yaml", "learning_rate: 0.001       #", "learning_rate: 1.0e+30  #")
     ended = workspace.run("resblock", "train", "digits", "plain-8", "0")
@@ -227,12 +218,14 @@ def test_a_diverged_training_is_recorded_as_such_everywhere(workspace: Workspace
     metrics = json.loads((workspace.root / "runs/digits/plain-8/seed-0/metrics.json").read_text())
     assert metrics["status"] == "diverged"
     assert metrics["loss"] is None
-    workspace.run("resblock", "evaluate", "digits")
+    shutil.rmtree(workspace.root / "runs/digits/plain-8/seed-1")
+    ended = workspace.run("resblock", "evaluate", "digits")
+    assert "1 of 6 trainings are not there" in ended.stderr
     scores = pd.read_csv(workspace.root / "evaluation/digits/scores.csv").set_index(["variant", "seed"])
     assert scores.loc[("plain-8", 0), "status"] == "diverged"
     assert pd.isna(scores.loc[("plain-8", 0), "test_accuracy"])
     workspace.run("resblock", "report", "digits")
-    assert "plain-8: 1 diverged" in (workspace.root / "reports/digits/index.html").read_text()
+    assert "plain-8: 1 diverged, 1 missing" in (workspace.root / "reports/digits/index.html").read_text()
     client = MlflowClient(tracking_uri=f"sqlite:///{workspace.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("resblock-digits")
     assert experiment is not None
