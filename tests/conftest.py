@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from resblock import paths
@@ -27,6 +29,22 @@ ROOT = Path(__file__).resolve().parent.parent
 # The same examples everywhere, and no clock: a busy machine must not fail a test.
 settings.register_profile("resblock", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("resblock")
+
+
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str, name: str, make: Callable[[Path], object]
+) -> Path:
+    """Return the folder `name` that `make` fills, once for all of pytest-xdist's processes; they leave it as it is."""
+    mine = tmp_path_factory.getbasetemp()
+    shared = mine if worker_id == "master" else mine.parent  # each process has a folder in one
+    root, done = shared / name, shared / f"{name}.done"
+    with FileLock(shared / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(root, ignore_errors=True)  # of a process that failed
+            root.mkdir()
+            make(root)
+            done.touch()
+    return root
 
 
 def free_port() -> int:
@@ -104,23 +122,27 @@ def few_digits(digits: dict[SplitName, Split]) -> dict[SplitName, Split]:
 
 
 @pytest.fixture(scope="session")
-def small_study(tmp_path_factory: pytest.TempPathFactory, digits: dict[SplitName, Split], backend: int) -> Path:
-    """A project whose study, three networks after one epoch on real digits, went through the stages in this process.
+def small_study(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str, digits: dict[SplitName, Split], backend: int
+) -> Path:
+    """A project whose study, three networks after one epoch on real digits, went through the stages.
 
     Its MLflow store holds their runs, their models and the champion. Tests read it and leave it as it is.
     """
-    from resblock.stages import evaluate, train
 
-    root = tmp_path_factory.mktemp("study")
-    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(root):
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
-            patch.delenv(name, raising=False)
-        text = (ROOT / PARAMS).read_text()
-        text = re.sub(r"variants: .*", "variants: [cnn-4, residual-8]", re.sub(r"seeds: .*", "seeds: [0, 1]", text))
-        PARAMS.write_text(re.sub(r"epochs: 20  .*", "epochs: 1", text))
-        classes = find_dataset("digits").classes
-        write_splits(paths.splits("digits"), digits, name="digits", classes=classes, source="scikit-learn")
-        for variant, seed in (("cnn-4", 0), ("cnn-4", 1), ("residual-8", 0)):
-            train.run(RunKey("digits", ModelSpec.parse(variant), seed))
-        evaluate.run("digits")
-    return root
+    def make(root: Path) -> None:
+        from resblock.stages import evaluate, train
+
+        with pytest.MonkeyPatch.context() as patch, contextlib.chdir(root):
+            for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+                patch.delenv(name, raising=False)
+            text = (ROOT / PARAMS).read_text()
+            text = re.sub(r"variants: .*", "variants: [cnn-4, residual-8]", re.sub(r"seeds: .*", "seeds: [0, 1]", text))
+            PARAMS.write_text(re.sub(r"epochs: 20  .*", "epochs: 1", text))
+            classes = find_dataset("digits").classes
+            write_splits(paths.splits("digits"), digits, name="digits", classes=classes, source="scikit-learn")
+            for variant, seed in (("cnn-4", 0), ("cnn-4", 1), ("residual-8", 0)):
+                train.run(RunKey("digits", ModelSpec.parse(variant), seed))
+            evaluate.run("digits")
+
+    return made_once(tmp_path_factory, worker_id, "small-study", make)

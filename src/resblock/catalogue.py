@@ -31,9 +31,9 @@ def grammar() -> Iterator[str]:
 
 def costs(specs: Sequence[ModelSpec], recipe: Recipe) -> Iterator[str]:
     """Yield a line per network: trainable parameters, multiply-adds of one image, and its twin."""
-    from resblock.training.backend import prepare_backend
+    from resblock.startup import start_keras
 
-    prepare_backend(threads=0)
+    start_keras(threads=0)
     from resblock.model.cost import count_multiply_adds, count_parameters  # Keras, now quiet
     from resblock.model.network import build_model
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from ruamel.yaml import YAML
+
+from tests.conftest import made_once
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = {"dvc.lock", "runs", "ablations", "costs", "probes", "reports", "evaluation", "data"}
@@ -106,16 +107,11 @@ def copy_project(root: Path) -> Workspace:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Workspace:
     """The small study, run once for all processes of tests. They read it and leave it as it is."""
-    mine = tmp_path_factory.getbasetemp()
-    shared = mine if worker_id == "master" else mine.parent  # pytest-xdist gives each process a folder in one
-    root, done = shared / "finished", shared / "finished.done"
-    with FileLock(shared / "finished.lock"):
-        if not done.exists():
-            shutil.rmtree(root, ignore_errors=True)  # of a process that failed
-            root.mkdir()
-            copy_project(root).run("resblock", "run", "--jobs", "2")
-            done.touch()
-    return Workspace(root)
+
+    def make(root: Path) -> None:
+        copy_project(root).run("resblock", "run", "--jobs", "2")
+
+    return Workspace(made_once(tmp_path_factory, worker_id, "finished", make))
 
 
 @pytest.fixture

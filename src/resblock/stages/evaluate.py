@@ -18,8 +18,8 @@ from resblock.stages.models import register
 from resblock.stages.results import result_of, trained
 from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import tracked
+from resblock.startup import start_keras
 from resblock.tracking.stage import StageRun
-from resblock.training.backend import prepare_backend
 from resblock.training.run import is_there
 
 
@@ -31,7 +31,7 @@ def run(dataset_name: str) -> None:
     splits: dict[SplitName, Split] = {name: read_split(paths.splits(dataset_name), name) for name in SPLIT_NAMES}
     examination = params.examination(dataset_name)
     specimens = choose(splits["test"], examination)
-    threads = prepare_backend(params.recipe(dataset_name).threads)
+    threads = start_keras(params.recipe(dataset_name).threads)
     manifest = manifests.of_evaluate(dataset_name, study, examination, data_digest=dataset.digest, threads=threads)
     with tracked(manifest) as tracker:
         assessed = [_assess(key, splits, dataset, specimens) for key in study.keys(dataset_name)]

@@ -15,7 +15,7 @@ from resblock.stages import manifests
 from resblock.stages.evaluate import show, tell
 from resblock.stages.results import result_of
 from resblock.stages.tracked import tracked
-from resblock.training.backend import prepare_backend
+from resblock.startup import start_keras
 from resblock.training.run import MANIFEST, EpochRow, is_there, read_curve
 
 
@@ -26,7 +26,7 @@ def run(dataset_name: str, recipe_name: str) -> None:
     folder = paths.ablation(dataset_name, recipe_name)
     dataset = read_description(paths.splits(dataset_name))
     splits: dict[SplitName, Split] = {name: read_split(paths.splits(dataset_name), name) for name in SPLIT_NAMES}
-    threads = prepare_backend(recipe.threads)
+    threads = start_keras(recipe.threads)
     from resblock.evaluation.evaluate import assess  # Keras, now quiet
 
     manifest = manifests.of_evaluate_recipe(keys, data_digest=dataset.digest, threads=threads)

@@ -26,7 +26,7 @@ from resblock.serving.pictures import PictureError, looks_inverted, read_picture
 from resblock.spec import ModelSpec, RunKey
 from resblock.stages.manifests import training_name
 from resblock.stages.terminal import warn
-from resblock.training.backend import prepare_backend
+from resblock.startup import start_keras
 from resblock.training.run import MANIFEST, WEIGHTS, Run, read_run
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _read(
 def _predict(trained: _Trained, images: dict[Path, np.ndarray]) -> dict[Path, Prediction]:
     if not images:
         return {}
-    prepare_backend(trained.run.manifest["threads"])
+    start_keras(trained.run.manifest["threads"])
     from resblock.serving.classifier import load_classifier  # Keras, quiet by now
 
     try:

@@ -12,7 +12,7 @@ from resblock.stages import manifests
 from resblock.stages.results import result_of
 from resblock.stages.terminal import say
 from resblock.stages.tracked import tracked
-from resblock.training.backend import prepare_backend
+from resblock.startup import start_keras
 from resblock.training.run import GradientRow
 
 
@@ -22,7 +22,7 @@ def run(dataset_name: str) -> None:
     probing, recipe = params.probing(dataset_name), params.recipe(dataset_name)
     dataset = read_description(paths.splits(dataset_name))
     train = read_split(paths.splits(dataset_name), "train")
-    threads = prepare_backend(recipe.threads)
+    threads = start_keras(recipe.threads)
     from resblock.evaluation.untrained import probe  # Keras, now quiet
 
     manifest = manifests.of_probe(dataset_name, probing, recipe, data_digest=dataset.digest, threads=threads)

@@ -13,8 +13,9 @@ from resblock.stages.models import log_training
 from resblock.stages.results import trained
 from resblock.stages.terminal import epoch_line, say, step_bar, warn
 from resblock.stages.tracked import tracked
+from resblock.startup import start_keras
 from resblock.tracking.stage import StageRun
-from resblock.training.backend import emulates_bfloat16, prepare_backend
+from resblock.training.backend import emulates_bfloat16
 from resblock.training.checkpoint import Checkpoint
 from resblock.training.run import EpochRow, write_cost, write_run
 
@@ -27,7 +28,7 @@ def run(key: RunKey) -> None:
     recipe = read_params(paths.PARAMS).recipe(key.dataset, key.recipe)
     dataset = read_description(paths.splits(key.dataset))
     train, validation = (read_split(paths.splits(key.dataset), name) for name in ("train", "validation"))
-    threads = prepare_backend(recipe.threads)
+    threads = start_keras(recipe.threads)
     if recipe.precision == "mixed_bfloat16" and emulates_bfloat16():
         warn(f"train.{key.dataset}.precision: this processor emulates bfloat16; float32 would be faster (params.yaml)")
     from resblock.training.fit import backend_versions, fit  # Keras, now quiet
