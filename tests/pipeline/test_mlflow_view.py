@@ -129,6 +129,7 @@ def test_a_store_that_was_deleted_comes_back_equal(workspace: Workspace) -> None
     shutil.rmtree(workspace.root / "mlartifacts")
     workspace.run("resblock", "sync")
     assert export(workspace) == before
+    assert "nothing differs" in workspace.run("resblock", "sync", "--check").stdout
     assert {run.data.tags["resblock.source"] for run in all_runs(reopened(workspace))} == {"files"}
 
 

@@ -150,11 +150,14 @@ def _scores(manifest: Mapping[str, Any]) -> Path:
 
 
 def _reported(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
+    from resblock.report.page import LINKS  # with all sections of the page, which other results need not load
+
     folder = paths.report(manifest["dataset"])
     files = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
     gaps = read_json(folder / METRICS)["residual_minus_plain"] if METRICS in files else {}
     numbers = {name: value for name, value in flatten(gaps, "residual_minus_plain.").items() if value is not None}
-    return numbers, _copies(folder, *(name for name in files if not name.endswith((".partial", ".gitignore"))))
+    # The page of links tells of the store at hand, and would differ from itself in every other.
+    return numbers, _copies(folder, *(name for name in files if not name.endswith((".partial", ".gitignore", LINKS))))
 
 
 def _copies(folder: Path, *names: str) -> tuple[Artifact, ...]:
