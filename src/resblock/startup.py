@@ -14,7 +14,7 @@ def start_keras(threads: int) -> int:
     """Bring Keras up as `prepare_backend` does, and sooner; return the number of threads.
 
     Where they are installed, Keras imports scikit-learn for its wrappers, and TensorFlow JAX for a converter, which
-    nothing here uses: 1.3 of the 4.2 s that importing Keras took on a 2-core Xeon. Both can be imported afterwards.
+    nothing here uses: together a good part of what a start takes. Both can be imported afterwards.
     """
     on_jax = os.environ.get("KERAS_BACKEND") == "jax"
     with _hidden(["sklearn"] if on_jax else ["sklearn", "jax"]):
