@@ -10,8 +10,6 @@ import shutil
 import sys
 from pathlib import Path
 
-from dvc.repo import Repo
-
 from benchmarks.commands import run
 from benchmarks.workers import ROOT
 
@@ -32,6 +30,8 @@ def _copy_tracked(folder: Path) -> None:
 
 def _fill(folder: Path) -> None:
     """Put a placeholder wherever a stage reads or writes and nothing is; what has a suffix is a file."""
+    from dvc.repo import Repo  # not at the start of every benchmark
+
     with Repo(str(folder)) as repository:
         named = {Path(part.fs_path) for stage in repository.index.stages for part in (*stage.deps, *stage.outs)}
     for path in sorted(named, key=lambda path: len(path.parts), reverse=True):  # so that no folder is taken for a file

@@ -114,6 +114,12 @@ def digits(digits_folder: Path) -> dict[SplitName, Split]:
     return prepare(find_dataset("digits"), digits_folder, preparation)
 
 
+def write_digits(root: Path, splits: dict[SplitName, Split]) -> None:
+    """Put `splits` of the digits where stage preprocess of the project in `root` leaves them."""
+    classes = find_dataset("digits").classes
+    write_splits(root / paths.splits("digits"), splits, name="digits", classes=classes, source="scikit-learn")
+
+
 @pytest.fixture(scope="session")
 def few_digits(digits: dict[SplitName, Split]) -> dict[SplitName, Split]:
     """Real digits for the shortest trainings: 250 to train on, so that the last of four batches of 64 is smaller."""
@@ -139,8 +145,7 @@ def small_study(
             text = (ROOT / PARAMS).read_text()
             text = re.sub(r"variants: .*", "variants: [cnn-4, residual-8]", re.sub(r"seeds: .*", "seeds: [0, 1]", text))
             PARAMS.write_text(re.sub(r"epochs: 20  .*", "epochs: 1", text))
-            classes = find_dataset("digits").classes
-            write_splits(paths.splits("digits"), digits, name="digits", classes=classes, source="scikit-learn")
+            write_digits(root, digits)
             for variant, seed in (("cnn-4", 0), ("cnn-4", 1), ("residual-8", 0)):
                 train.run(RunKey("digits", ModelSpec.parse(variant), seed))
             evaluate.run("digits")

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from resblock import paths
-from resblock.data.splits import Split, SplitName, write_splits
-from resblock.data.table import find_dataset
+from resblock.data.splits import Split, SplitName
+from tests.conftest import write_digits
 
 ROOT = Path(__file__).resolve().parent.parent
 RESBLOCK = Path(sys.executable).parent / "resblock"
@@ -152,8 +151,7 @@ def test_stages_work_one_by_one_without_git_or_dvc(project: Path) -> None:
 def test_a_batch_larger_than_the_training_set_is_refused(project: Path, digits: dict[SplitName, Split]) -> None:
     text = (project / "params.yaml").read_text().replace("batch_size: 64", "batch_size: 5000")
     (project / "params.yaml").write_text(text)
-    classes = find_dataset("digits").classes
-    write_splits(project / paths.splits("digits"), digits, name="digits", classes=classes, source="scikit-learn")
+    write_digits(project, digits)
     refused(resblock("train", "digits", "cnn-4", "0", cwd=project), "train.digits.batch_size", "5000", "1293")
 
 
