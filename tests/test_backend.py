@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import pytest
 
+from resblock.data.splits import Split, SplitName
+from resblock.paths import PARAMS
+from resblock.spec import ModelSpec, RunKey
+from resblock.stages import train
 from resblock.training.backend import emulates_bfloat16
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_digits
 
 # Lines as Linux writes them: an Intel server of 2019 and one of 2023, an AMD of 2022, two ARM servers, and none.
 PROCESSORS = {
@@ -48,24 +49,27 @@ def test_a_graphics_card_does_not_depend_on_the_processor(
     assert not emulates_bfloat16(cpuinfo)
 
 
-TRAIN = """
-import resblock.training.backend as backend
-backend.emulates_bfloat16 = lambda: True
-from resblock.cli import main
-for command in ("download digits", "preprocess digits", "train digits cnn-4 0"):
-    main(command.split(), standalone_mode=False)
-"""
-
-
-def test_an_emulated_precision_is_said_once_and_the_training_goes_on(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    text = (tmp_path / "params.yaml").read_text()
-    text = text.replace("epochs: 20                 #", "epochs: 2  #").replace(
-        "precision: float32         #", "precision: mixed_bfloat16  #"
-    )
-    (tmp_path / "params.yaml").write_text(text)
-    ended = subprocess.run([sys.executable, "-c", TRAIN], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.count("emulates bfloat16") == 1
-    assert "train.digits.precision" in ended.stderr
+def test_an_emulated_precision_is_said_once_and_the_training_goes_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    backend: int,
+    digits: dict[SplitName, Split],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("resblock.stages.train.emulates_bfloat16", lambda: True)
+    text = (ROOT / PARAMS).read_text()
+    for before, after in (
+        ("epochs: 20                 #", "epochs: 2  #"),
+        ("precision: float32         #", "precision: mixed_bfloat16  #"),
+    ):
+        assert before in text
+        text = text.replace(before, after)
+    PARAMS.write_text(text)
+    write_digits(tmp_path, digits)
+    train.run(RunKey("digits", ModelSpec.parse("cnn-4"), 0))
+    said = capsys.readouterr().err
+    assert said.count("emulates bfloat16") == 1
+    assert "train.digits.precision" in said
     assert (tmp_path / "runs/digits/cnn-4/seed-0/run.json").is_file()

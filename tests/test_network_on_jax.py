@@ -21,7 +21,7 @@ VARIANTS = (
 )
 
 PROGRAM = """
-import sys
+import importlib, sys
 from pathlib import Path
 import numpy as np
 from resblock.params import read_params
@@ -31,7 +31,9 @@ from resblock.training.backend import prepare_backend
 prepare_backend(threads=1)
 import keras
 from resblock.model.network import build_model
+from resblock.training.inference import predict
 assert keras.backend.backend() == sys.argv[1]
+compiled = importlib.import_module("jax").jit if sys.argv[1] == "jax" else lambda function: function
 choices = {"horizontal_flip": True, "crop_padding": 1}
 recipe = read_params(Path("params.yaml")).recipe("digits").model_copy(update=choices)
 images = generator(0, "images").integers(0, 256, (16, 8, 8, 1)).astype(np.uint8)
@@ -41,9 +43,11 @@ for name in sys.argv[3:]:
     for variable in model.weights:  # each backend draws its own initial weights
         values = generator(0, variable.path).normal(0, 0.1, variable.shape)
         variable.assign(np.abs(values) if "variance" in variable.path else values)
-    found[name] = keras.ops.convert_to_numpy(model(images, training=False))
-    logits = keras.ops.convert_to_numpy(model(images, training=True))
-    assert np.isfinite(logits).all()
+    found[name] = predict(model, images)
+    training = compiled(lambda variables, images: model.stateless_call(*variables, images, training=True)[0])
+    groups = (model.trainable_variables, model.non_trainable_variables)
+    logits = training([[variable.value for variable in group] for group in groups], images)
+    assert np.isfinite(keras.ops.convert_to_numpy(logits)).all()
 np.savez(sys.argv[2], **found)
 """
 

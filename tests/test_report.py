@@ -113,16 +113,16 @@ def material() -> Material:
 
 
 @pytest.fixture(scope="module")
-def page(material: Material) -> str:
-    return render(material, compose(material))
-
-
-@pytest.fixture(scope="module")
 def published(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole report as files."""
     folder = tmp_path_factory.mktemp("report")
     publish(folder, material)
     return folder
+
+
+@pytest.fixture(scope="module")
+def page(published: Path) -> str:
+    return (published / "index.html").read_text()
 
 
 class Links(HTMLParser):
@@ -254,7 +254,7 @@ def test_an_empty_study_is_published_whole(tmp_path: Path) -> None:
     assert "No training has finished yet." in (tmp_path / "summary.md").read_text()
 
 
-@pytest.mark.parametrize("variants", [("residual-8",), ("cnn-4",), ("plain-8", "residual-8")])
+@pytest.mark.parametrize("variants", [("cnn-4",), ("plain-8", "residual-8")])
 def test_one_seed_and_few_networks_have_a_page(variants: tuple[str, ...]) -> None:
     little = make_material([score(variant, 0, 0.9) for variant in variants])
     page = render(little, compose(little))
@@ -266,8 +266,8 @@ def without_drawings(page: str) -> str:
     return re.sub(r"<svg.*?</svg>|<style>.*?</style>", "", page, flags=re.DOTALL)
 
 
-def test_a_half_run_study_shows_what_is_there_and_what_is_not(material: Material) -> None:
-    scores = [*material.study.scores, empty_score(ModelSpec.parse("plain-32"), 0, "diverged")]
+def test_a_half_run_study_shows_what_is_there_and_what_is_not() -> None:
+    scores = [score("residual-8", 0, 0.9), empty_score(ModelSpec.parse("plain-32"), 0, "diverged")]
     half = make_material(scores)
     page = render(half, compose(half))
     assert "plain-32: 1 diverged" in page

@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from resblock.files import digest_file
 from tests.pipeline.conftest import EPOCHS, Workspace
 from tests.pipeline.test_pipeline import EVERYTHING, TRAININGS
 
@@ -149,8 +150,10 @@ def test_a_clone_without_the_cache_shows_every_result(workspace: Workspace, tmp_
         assert there[name] == here[name], name
 
 
-def test_a_result_that_dvc_restored_is_shown_and_the_other_superseded(workspace: Workspace) -> None:
+def test_an_edit_taken_back_brings_the_result_back_without_training_and_shows_it(workspace: Workspace) -> None:
     name, edit = "train@digits-cnn-4-0", ("learning_rate: 0.001       #", "learning_rate: 0.002       #")
+    out = workspace.root / "runs/digits/cnn-4/seed-0"
+    before = {path.name: digest_file(path) for path in out.iterdir()}
     client = MlflowClient(tracking_uri=f"sqlite:///{workspace.root / 'mlflow.db'}")
 
     def live() -> Run:
@@ -164,11 +167,13 @@ def test_a_result_that_dvc_restored_is_shown_and_the_other_superseded(workspace:
     first = live()
     workspace.edit("params.yaml", *edit)
     workspace.run("dvc", "repro", "--single-item", name)
+    assert {path.name: digest_file(path) for path in out.iterdir()} != before
     second = live()
     assert second.data.params["learning_rate"] == "0.002"
     assert "mlflow.parentRunId" not in second.data.tags  # a plain dvc repro
     workspace.edit("params.yaml", *reversed(edit))
     assert "is cached - skipping run" in workspace.run("dvc", "repro", "--single-item", name).stdout
+    assert {path.name: digest_file(path) for path in out.iterdir()} == before
     assert live().info.run_id == second.info.run_id
     workspace.run("resblock", "sync")
     assert live().info.run_id == first.info.run_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -13,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment
 
 from resblock.tracking.view import save_view
-from tests.server.services import MEMBERS, S3, MlflowServer, Postgres, environment
+from tests.server.services import S3, MlflowServer, Postgres, environment
 
 pytestmark = pytest.mark.server
 
@@ -37,45 +38,50 @@ with track(Result(**opening), about="text", warn=lambda message: sys.exit(messag
 """
 
 
-def test_eight_processes_on_an_empty_data_base_lose_and_double_nothing(
-    database_server: Postgres, bucket: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = MlflowServer(tmp_path, database_server.database("empty"), bucket)
+@pytest.fixture(scope="module")
+def empty_server(
+    database_server: Postgres, bucket: S3, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MlflowServer]:
+    """A server on an empty data base that asks nobody who they are: hashing passwords takes most of a call."""
+    server = MlflowServer(tmp_path_factory.mktemp("empty"), database_server.database("empty"), bucket)
     with server.running():
-        started = [
-            subprocess.Popen(
-                [sys.executable, "-c", WRITE, str(number)],
-                cwd=tmp_path,
-                env=environment(MLFLOW_TRACKING_URI=server.address),
-            )
-            for number in range(WRITERS)
+        yield server
+
+
+def test_eight_processes_on_an_empty_data_base_lose_and_double_nothing(
+    empty_server: MlflowServer, bucket: S3, tmp_path: Path
+) -> None:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITE, str(number)],
+            cwd=tmp_path,
+            env=environment(MLFLOW_TRACKING_URI=empty_server.address),
+        )
+        for number in range(WRITERS)
+    ]
+    assert [process.wait() for process in started] == [0] * WRITERS
+    client = MlflowClient(tracking_uri=empty_server.address)
+    (experiment,) = client.search_experiments(filter_string="name LIKE 'resblock-%'")
+    assert experiment.name == "resblock-digits"
+    assert experiment.tags["mlflow.note.content"] == "text"
+    assert "mlflow.sharedViewState.resblock" in experiment.tags
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.data.tags["resblock.key"] for run in runs) == [f"key {number}" for number in range(WRITERS)]
+    stored = bucket.stored()
+    for run in runs:
+        number = int(run.data.params["seed"])
+        assert run.info.status == "FINISHED"
+        history = client.get_metric_history(run.info.run_id, "loss")
+        assert [(metric.step, metric.value) for metric in history] == [
+            (step, number + 1 / step) for step in range(1, STEPS + 1)
         ]
-        assert [process.wait() for process in started] == [0] * WRITERS
-        client = MlflowClient(tracking_uri=server.address)
-        experiments = {experiment.name: experiment for experiment in client.search_experiments()}
-        assert set(experiments) == {"Default", "resblock-digits"}
-        experiment = experiments["resblock-digits"]
-        assert experiment.tags["mlflow.note.content"] == "text"
-        assert "mlflow.sharedViewState.resblock" in experiment.tags
-        runs = client.search_runs([experiment.experiment_id])
-        assert sorted(run.data.tags["resblock.key"] for run in runs) == [f"key {number}" for number in range(WRITERS)]
-        stored = bucket.stored()
-        for run in runs:
-            number = int(run.data.params["seed"])
-            assert run.info.status == "FINISHED"
-            history = client.get_metric_history(run.info.run_id, "loss")
-            assert [(metric.step, metric.value) for metric in history] == [
-                (step, number + 1 / step) for step in range(1, STEPS + 1)
-            ]
-            assert run.inputs is not None
-            assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["digits"]
-            assert f"{experiment.experiment_id}/{run.info.run_id}/artifacts/page" in stored
+        assert run.inputs is not None
+        assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["digits"]
+        assert f"{experiment.experiment_id}/{run.info.run_id}/artifacts/page" in stored
 
 
-def test_eight_may_be_the_first_to_save_the_views(team_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in MEMBERS[0].variables.items():
-        monkeypatch.setenv(name, value)
-    client = MlflowClient(tracking_uri=team_server.address)
+def test_eight_may_be_the_first_to_save_the_views(empty_server: MlflowServer) -> None:
+    client = MlflowClient(tracking_uri=empty_server.address)
     together = Barrier(WRITERS)
 
     def save(experiment: Experiment) -> None:
