@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resblock import paths
-from resblock.data.splits import SPLIT_NAMES, Split, read_description, read_split, write_splits
+from resblock.data.splits import SPLIT_NAMES, Split, SplitName, read_description, read_split, write_splits
 from tests.pipeline.conftest import ROOT, Workspace, copy_project
 
 MIRROR = ROOT.parent / "shared/data"
@@ -44,7 +44,7 @@ def test_the_official_test_set_stays_the_test_set(prepared: Workspace) -> None:
 
 def test_one_epoch_of_the_papers_recipe_on_a_third_of_the_images_learns(prepared: Workspace, tmp_path: Path) -> None:
     source, root = read_description(prepared.root / SPLITS), tmp_path
-    splits = {name: read_split(prepared.root / SPLITS, name) for name in SPLIT_NAMES}
+    splits: dict[SplitName, Split] = {name: read_split(prepared.root / SPLITS, name) for name in SPLIT_NAMES}
     few = Split(splits["train"].images[:15_000], splits["train"].labels[:15_000])
     write_splits(root / SPLITS, {**splits, "train": few}, name="cifar10", classes=source.classes, source=source.source)
     shutil.copy(prepared.root / "params.yaml", root)

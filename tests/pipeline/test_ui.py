@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from mlflow import MlflowClient
 from playwright.sync_api import Locator, Page, expect
@@ -157,6 +158,12 @@ def test_a_runs_page_says_what_it_is_and_shows_its_data_and_its_curves(page: Pag
 
 def test_the_experiment_says_what_it_is(page: Page) -> None:
     expect(page.get_by_text("What the residual block buys, and how accuracy changes with depth")).to_be_visible()
+
+
+def test_no_workers_for_jobs_wait_beside_the_server(address: str) -> None:
+    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert any("mlflow server" in command for command in commands)
+    assert not any("mlflow.server.jobs" in command for command in commands)
 
 
 def test_metrics_are_few(finished: Workspace) -> None:

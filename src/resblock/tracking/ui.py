@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import subprocess
 import sys
@@ -46,7 +47,9 @@ def serve(dataset: str | None, host: str, port: int, *, allowed_hosts: Sequence[
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", tracking_uri(), *_answering_to(allowed_hosts, port)]
     print("starting MLflow, this takes some seconds ...", flush=True)
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    # MLflow would start eight more processes for jobs that judge language models.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
     health = f"http://{host}:{port}/health"
     threading.Thread(target=_announce, args=(server, health, address, browse), daemon=True).start()
     try:
