@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import re
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,29 @@ def jax_compiles_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) 
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
+
+
+def run_at_once(write: Callable[[int], None], numbers: Iterable[int]) -> None:
+    """Call `write` with each number, each in a process of its own, at the same time; fail where one does.
+
+    A process that has imported MLflow is copied, so that none is late. They start with today's environment and folder.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["resblock.tracking.stage", "mlflow.store.tracking.sqlalchemy_store", "pytest"])
+    started = [context.Process(target=_as_here, args=(dict(os.environ), Path.cwd(), write, n)) for n in numbers]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0] * len(started)
+
+
+def _as_here(environment: dict[str, str], folder: Path, write: Callable[[int], None], number: int) -> None:
+    """Call `write` in a process that may have been made under other circumstances."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    write(number)
 
 
 def free_port() -> int:

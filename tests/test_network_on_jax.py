@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+from resblock.params import read_params
+from resblock.seeds import generator
+from resblock.spec import ModelSpec
+from tests.conftest import ROOT
 
 # Between them, every block and every layer of our own.
 VARIANTS = (
@@ -21,55 +24,47 @@ VARIANTS = (
     "bottleneck-11-projection",
 )
 
-PROGRAM = """
-import importlib, sys
-from pathlib import Path
-import numpy as np
-from resblock.params import read_params
-from resblock.seeds import generator
-from resblock.spec import ModelSpec
-from resblock.training.backend import prepare_backend
-prepare_backend(threads=1)
-import keras
-from resblock.model.network import build_model
-from resblock.training.inference import predict
-assert keras.backend.backend() == sys.argv[1]
-compiled = importlib.import_module("jax").jit if sys.argv[1] == "jax" else lambda function: function
-choices = {"horizontal_flip": True, "crop_padding": 1}
-recipe = read_params(Path("params.yaml")).recipe("digits").model_copy(update=choices)
-images = generator(0, "images").integers(0, 256, (16, 8, 8, 1)).astype(np.uint8)
-found = {}
-for name in sys.argv[3:]:
-    model = build_model(ModelSpec.parse(name), (8, 8, 1), 10, recipe, seed=0)
-    for variable in model.weights:  # each backend draws its own initial weights
-        values = generator(0, variable.path).normal(0, 0.1, variable.shape)
-        variable.assign(np.abs(values) if "variance" in variable.path else values)
-    found[name] = predict(model, images)
-    training = compiled(lambda variables, images: model.stateless_call(*variables, images, training=True)[0])
-    groups = (model.trainable_variables, model.non_trainable_variables)
-    logits = training([[variable.value for variable in group] for group in groups], images)
-    assert np.isfinite(keras.ops.convert_to_numpy(logits)).all()
-np.savez(sys.argv[2], **found)
-"""
 
+def compute() -> dict[str, np.ndarray]:
+    """Return each network's logits for the same weights and images, computed by this process's backend."""
+    import keras
 
-def logits(backend: str, target: Path, variables: dict[str, str]) -> dict[str, np.ndarray]:
-    """Return each network's logits for the same weights and images, computed by `backend`."""
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2", **variables}
-    command = [sys.executable, "-c", PROGRAM, backend, str(target), *VARIANTS]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    with np.load(target) as arrays:
-        return dict(arrays)
+    from resblock.model.network import build_model
+    from resblock.training.inference import predict
+
+    # JAX, left to itself, compiles each operation on its own.
+    compiled: Any = importlib.import_module("jax").jit if keras.backend.backend() == "jax" else lambda call: call
+    choices = {"horizontal_flip": True, "crop_padding": 1}
+    recipe = read_params(ROOT / "params.yaml").recipe("digits").model_copy(update=choices)
+    images = generator(0, "images").integers(0, 256, (16, 8, 8, 1)).astype(np.uint8)
+    found: dict[str, np.ndarray] = {}
+    for name in VARIANTS:
+        model = build_model(ModelSpec.parse(name), (8, 8, 1), 10, recipe, seed=0)
+        for variable in model.weights:  # each backend draws its own initial weights
+            values = generator(0, variable.path).normal(0, 0.1, variable.shape)
+            variable.assign(np.abs(values) if "variance" in variable.path else values)
+        found[name] = predict(model, images)
+        groups = (model.trainable_variables, model.non_trainable_variables)
+        training = compiled(lambda values, model=model: model.stateless_call(*values, images, training=True)[0])
+        logits = training([[variable.value for variable in group] for group in groups])
+        assert np.isfinite(keras.ops.convert_to_numpy(logits)).all()
+    return found
 
 
 def test_every_kind_of_network_computes_on_jax_what_it_does_on_tensorflow(
-    tmp_path: Path, jax_compiles_once: dict[str, str]
+    tmp_path: Path, jax_compiles_once: dict[str, str], backend: int
 ) -> None:
-    with ThreadPoolExecutor() as side_by_side:
-        targets = {backend: tmp_path / f"{backend}.npz" for backend in ("tensorflow", "jax")}
-        ours, theirs = side_by_side.map(logits, targets, targets.values(), repeat(jax_compiles_once))
-    assert set(ours) == set(VARIANTS)
+    code = (
+        "from resblock.training.backend import prepare_backend; prepare_backend(threads=1)\n"
+        "from tests.test_network_on_jax import *; np.savez(sys.argv[1], **compute())"
+    )
+    target = tmp_path / "jax.npz"
+    environment = {**os.environ, "KERAS_BACKEND": "jax", **jax_compiles_once}
+    subprocess.run([sys.executable, "-c", code, target], cwd=ROOT, env=environment, check=True)
+    with np.load(target) as arrays:
+        theirs = dict(arrays)
+    ours = compute()
+    assert set(ours) == set(theirs) == set(VARIANTS)
     for name in VARIANTS:
         assert np.allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5), name
         assert np.ptp(ours[name], axis=0).max() > 1e-3, f"{name} says the same of every image"

@@ -16,9 +16,10 @@ from mlflow.entities import Run
 
 from resblock.tracking import signals
 from resblock.tracking.patience import PatientClient
-from resblock.tracking.result import Result, flatten
+from resblock.tracking.result import DataInput, Result, flatten
 from resblock.tracking.stage import track
 from resblock.tracking.store import ensure_experiment, open_store
+from tests.conftest import run_at_once
 
 TRAINING = Result("train@digits-cnn-4-0", "digits", "abc", {"depth": 4})
 CURVE = {1: {"loss": 0.5}, 2: {"loss": 0.4}, 3: {"loss": 0.3}}
@@ -180,19 +181,19 @@ def test_a_plain_stage_has_no_parent(store: Path) -> None:
     assert "mlflow.parentRunId" not in runs(store)[0].data.tags
 
 
+def write(number: int) -> None:
+    """Log a training of 30 epochs."""
+    splits = tuple(DataInput(f"digits-{s}", s, s, "a place", {"images": 1}) for s in ("training", "validation"))
+    result = Result(f"train@digits-cnn-4-{number}", "digits", str(number), {"seed": number}, inputs=splits)
+    curve = {step: {"loss": 1 / step, "accuracy": 1 - 1 / step} for step in range(1, 31)}
+    with track(result, about="text", warn=sys.exit) as run:
+        for step, values in curve.items():
+            run.epoch(values, step)
+        run.complete(lambda: replace(result, curve=curve))
+
+
 def test_eight_processes_may_be_the_first_to_use_a_store(store: Path) -> None:
-    code = (
-        "import sys; from resblock.tracking.result import *; from resblock.tracking.stage import track\n"
-        "splits = tuple(DataInput(f'digits-{s}', s, s, 'a place', {'images': 1}) for s in ('training', 'validation'))\n"
-        "number = sys.argv[1]\n"
-        "result = Result(f'train@digits-cnn-4-{number}', 'digits', number, {'seed': number}, inputs=splits)\n"
-        "curve = {step: {'loss': 1 / step, 'accuracy': 1 - 1 / step} for step in range(1, 31)}\n"
-        "with track(result, about='text', warn=lambda message: sys.exit(message)) as run:\n"
-        "    [run.epoch(values, step) for step, values in curve.items()]\n"
-        "    run.complete(lambda: Result(result.name, 'digits', number, result.params, inputs=splits, curve=curve))\n"
-    )
-    started = [subprocess.Popen([sys.executable, "-c", code, str(number)]) for number in range(8)]
-    assert [process.wait() for process in started] == [0] * 8
+    run_at_once(write, range(8))
     kept = runs(store)
     assert sorted(run.data.tags["resblock.key"] for run in kept) == [str(number) for number in range(8)]
     assert len({run.info.experiment_id for run in kept}) == 1

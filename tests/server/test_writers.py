@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
@@ -13,29 +13,28 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 
+from resblock.tracking.result import Artifact, DataInput, Result
+from resblock.tracking.stage import track
 from resblock.tracking.view import save_view
-from tests.server.services import S3, MlflowServer, Postgres, environment
+from tests.conftest import run_at_once
+from tests.server.services import S3, MlflowServer, Postgres
 
 pytestmark = pytest.mark.server
 
 WRITERS, STEPS = 8, 20
-WRITE = f"""
-import sys
-from pathlib import Path
-from resblock.tracking.result import Artifact, DataInput, Result
-from resblock.tracking.stage import track
-number = sys.argv[1]
-page = Path(number); page.write_text(number)
-data = DataInput("digits", "the digest", "training", "scikit-learn", {{"images": 1293}})
-opening = dict(name=f"train@digits-cnn-4-{{number}}", dataset="digits", key=f"key {{number}}", inputs=(data,))
-opening["params"] = {{"seed": number}}
-curve = {{step: {{"loss": int(number) + 1 / step}} for step in range(1, {STEPS} + 1)}}
-with track(Result(**opening), about="text", warn=lambda message: sys.exit(message)) as run:
-    for step, metrics in curve.items():
-        run.epoch(metrics, step)
-    opening |= dict(curve=curve, artifacts=(Artifact("page", page),))
-    run.complete(lambda: Result(**opening))
-"""
+
+
+def write(number: int) -> None:
+    """Log a training with a page."""
+    page = Path(str(number))
+    page.write_text(str(number))
+    data = DataInput("digits", "the digest", "training", "scikit-learn", {"images": 1293})
+    result = Result(f"train@digits-cnn-4-{number}", "digits", f"key {number}", {"seed": number}, inputs=(data,))
+    curve = {step: {"loss": number + 1 / step} for step in range(1, STEPS + 1)}
+    with track(result, about="text", warn=sys.exit) as run:
+        for step, metrics in curve.items():
+            run.epoch(metrics, step)
+        run.complete(lambda: replace(result, curve=curve, artifacts=(Artifact("page", page),)))
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +48,11 @@ def empty_server(
 
 
 def test_eight_processes_on_an_empty_data_base_lose_and_double_nothing(
-    empty_server: MlflowServer, bucket: S3, tmp_path: Path
+    empty_server: MlflowServer, bucket: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITE, str(number)],
-            cwd=tmp_path,
-            env=environment(MLFLOW_TRACKING_URI=empty_server.address),
-        )
-        for number in range(WRITERS)
-    ]
-    assert [process.wait() for process in started] == [0] * WRITERS
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_server.address)
+    run_at_once(write, range(WRITERS))
     client = MlflowClient(tracking_uri=empty_server.address)
     (experiment,) = client.search_experiments(filter_string="name LIKE 'resblock-%'")
     assert experiment.name == "resblock-digits"
