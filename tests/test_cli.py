@@ -156,6 +156,11 @@ def test_a_batch_larger_than_the_training_set_is_refused(project: Path, digits: 
     refused(resblock("train", "digits", "cnn-4", "0", cwd=project), "train.digits.batch_size", "5000", "1293")
 
 
-def test_the_ui_without_runs_says_how_to_get_some(project: Path) -> None:
-    refused(resblock("ui", cwd=project), "make demo")
+def test_the_ui_without_runs_says_how_to_get_some(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     refused(resblock("ui", "--dataset", "digits", cwd=project), "resblock run digits")
+    monkeypatch.chdir(project)
+    with pytest.raises(SystemExit):
+        main(["ui"])
+    assert "make demo" in capsys.readouterr().err

@@ -98,7 +98,7 @@ def project(finished: Workspace, tmp_path: Path) -> Iterator[Interrupted]:
 def uninterrupted(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The digests of a training that nothing interrupts."""
     workspace = longer(tmp_path_factory.mktemp("uninterrupted") / "project", finished)
-    workspace.run(*REPRO)
+    workspace.run(*TRAIN)
     return workspace.digests()
 
 

@@ -270,6 +270,7 @@ def test_the_report_links_to_its_runs(finished: Workspace, runs: dict[str, Run])
         assert (f'href="mlflow.html#{key}"' in page) == name.startswith("train@")
 
 
+@pytest.mark.slow
 def test_mlflow_run_in_another_experiment_links_to_the_parent(workspace: Workspace) -> None:
     store = f"sqlite:///{workspace.root / 'mlflow.db'}"
     workspace.run("mlflow", "run", ".", "--env-manager", "local", "-e", "demo", MLFLOW_TRACKING_URI=store)

@@ -16,7 +16,7 @@ from resblock.stages import evaluate
 from resblock.training.run import Run, read_run
 from tests.pipeline.conftest import ROOT, RUN_FILES, Workspace, copy_workspace
 
-FAMILIES = ("cnn-4", "plain-8", "residual-8", "preact-8", "bottleneck-11")
+FAMILIES = ("cnn-4", "residual-8", "plain-8", "preact-8", "bottleneck-11")
 
 # A machine with a graphics card has Keras, JAX and NumPy; the test's Python hides the rest.
 HIDDEN = ("click", "dvc", "matplotlib", "mlflow", "pandas", "pydantic", "ruamel", "sklearn")
