@@ -361,9 +361,8 @@ def test_a_training_stopped_anywhere_ends_at_once_without_a_traceback(
     assert project.leftovers() == []
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_trainings_side_by_side_end_with_the_command_that_started_them(
     number: signal.Signals, code: int, project: Interrupted
 ) -> None:

@@ -109,6 +109,7 @@ def test_seeds_that_share_a_compiled_step_give_what_separate_runs_give(trained: 
     assert trained.digest("residual-8", 1) == together
 
 
+@pytest.mark.slow
 def test_seeds_that_share_a_graph_on_tensorflow_give_what_separate_runs_give(machine: Machine) -> None:
     machine.train(
         "residual-8", 2, 3, backend="tensorflow", recipe="unprobed.json"

@@ -14,9 +14,9 @@ import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from tests.browser import needs_browser, open_page
+from tests.browser import needs_browser, open_browser, open_page
 from tests.conftest import ROOT, free_port
 from tests.pipeline.conftest import Workspace
 
@@ -49,10 +49,17 @@ def address(finished: Workspace) -> Iterator[str]:
     assert server.returncode == 130
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[BrowserContext]:
+    """One browser, which has MLflow's scripts to fetch and to read once."""
+    with open_browser(host=HOST) as browser:
+        yield browser
+
+
 @pytest.fixture
-def page(address: str) -> Iterator[Page]:
+def page(address: str, browser: BrowserContext) -> Iterator[Page]:
     """The printed address in a browser, the training runs in sight."""
-    with open_page(address) as page:
+    with open_page(browser, address) as page:
         expect(page.get_by_text(RUN).first).to_be_visible(timeout=60_000)
         yield page
 
@@ -97,8 +104,8 @@ def test_the_link_in_the_readme_opens_the_same_view(address: str) -> None:
     assert links == [address[address.index("/#/") :]]
 
 
-def test_another_name_opens_the_view_where_it_was_allowed(address: str) -> None:
-    with open_page(address.replace("127.0.0.1", HOST), host=HOST) as page:
+def test_another_name_opens_the_view_where_it_was_allowed(address: str, browser: BrowserContext) -> None:
+    with open_page(browser, address.replace("127.0.0.1", HOST)) as page:
         expect(page.get_by_text("6 matching runs")).to_be_visible(timeout=60_000)
 
 
@@ -126,8 +133,10 @@ def test_grouping_by_variant_shows_the_mean_over_seeds(table: Page, scores: pd.D
         assert float(shown.removesuffix(" (average)")) == pytest.approx(mean)
 
 
-def test_the_second_view_shows_a_point_for_each_variant(address: str, scores: pd.DataFrame) -> None:
-    with open_page(address.replace("Key=resblock&", "Key=resblock-means&")) as page:
+def test_the_second_view_shows_a_point_for_each_variant(
+    address: str, browser: BrowserContext, scores: pd.DataFrame
+) -> None:
+    with open_page(browser, address.replace("Key=resblock&", "Key=resblock-means&")) as page:
         expect(page.get_by_text("Group: residual-8")).to_be_visible(timeout=60_000)
         expect(page.get_by_role("button", name="Means over seeds")).to_be_visible()
         expect(points(page)).to_have_count(scores["variant"].nunique(), timeout=30_000)

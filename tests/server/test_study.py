@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.browser import needs_browser, open_page
+from tests.browser import needs_browser, open_browser, open_page
 from tests.pipeline.conftest import EPOCHS, Workspace, copy_project
 from tests.pipeline.test_pipeline import AFTERWARDS, TRAININGS
 from tests.server.services import HOST, MEMBERS, S3, Account, MlflowServer, Postgres, environment
@@ -124,7 +124,10 @@ def test_the_team_reads_the_study_in_a_browser(
     address = re.search(r"http://\S+", printed)
     assert address, printed
     named = address.group().replace(team_server.address, f"http://{HOST}:{team_server.port}")
-    with open_page(named, host=HOST, account=(KURT.name, KURT.password)) as page:
+    with (
+        open_browser(host=HOST, account=(KURT.name, KURT.password)) as browser,
+        open_page(browser, named) as page,
+    ):
         expect(page.get_by_text("6 matching runs")).to_be_visible(timeout=60_000)
         points = page.locator(".js-plotly-plot").first.locator(".scatterlayer .point")
         expect(points).to_have_count(6, timeout=30_000)
