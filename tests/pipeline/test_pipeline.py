@@ -182,6 +182,7 @@ def test_compiled_code_makes_nothing_stale(workspace: Workspace) -> None:
     assert workspace.would_run() == set()
 
 
+@pytest.mark.slow
 def test_a_forced_repeat_leaves_the_lock_as_it_was(workspace: Workspace) -> None:
     before = lasting(workspace.lock())
     workspace.run("dvc", "repro", "--force", "--single-item", "train@digits-residual-8-0")
