@@ -56,6 +56,7 @@ def test_every_kind_of_network_computes_on_jax_what_it_does_on_tensorflow(
 ) -> None:
     code = (
         "from resblock.training.backend import prepare_backend; prepare_backend(threads=1)\n"
+        "import keras; assert keras.backend.backend() == 'jax'\n"
         "from tests.test_network_on_jax import *; np.savez(sys.argv[1], **compute())"
     )
     target = tmp_path / "jax.npz"
