@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -10,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import warnings
-from contextlib import closing
+from contextlib import chdir, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ class Workspace:
 
     def would_run(self) -> set[str]:
         """Return every stage that `dvc repro` would run: the stale ones and what follows from them."""
-        with contextlib.chdir(self.root), warnings.catch_warnings(), Repo() as repo:
+        with chdir(self.root), warnings.catch_warnings(), Repo() as repo:
             warnings.simplefilter("ignore", DeprecationWarning)  # DVC's own, of what it imports
             graph, stale = repo.index.graph, repo.status()
             return {
