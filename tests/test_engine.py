@@ -15,11 +15,41 @@ from resblock.params import Recipe
 from resblock.spec import ModelSpec
 from resblock.training.engine import make_engine
 from resblock.training.inference import accuracy, cross_entropy
+from resblock.training.optimization import make_optimizer
 
 pytestmark = pytest.mark.usefixtures("backend")
 
 RATE, DECAY = 0.1, 1e-2
 INDICES = np.array([3, 141, 59, 26, 5, 35], np.int32)
+
+
+def test_steps_of_one_call_are_those_of_many(
+    few_digits: dict[SplitName, Split], make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many steps a call takes depends on the clock, so no bit may depend on it."""
+    monkeypatch.setattr("resblock.training.tensorflow_engine.CALL_SECONDS", 3600.0)
+    recipe = make_recipe(horizontal_flip=True, vertical_flip=True, crop_padding=1, schedule="onecycle")
+    train = few_digits["train"]
+    order = np.random.default_rng(0).permutation(len(train.labels)).astype(np.int32)
+    batches = [order[start : start + 32] for start in range(0, len(order), 32)]  # the last one is smaller
+    assert len(batches[-1]) < 32
+
+    def trained(calls: list[list[np.ndarray]]) -> tuple[list[bytes], bytes, list[int]]:
+        keras.utils.clear_session()
+        model = build_model(ModelSpec.parse("residual-8-sd"), (8, 8, 1), 10, recipe, seed=0)
+        optimizer = make_optimizer(recipe, len(batches))
+        optimizer.build(model.trainable_variables)
+        engine = make_engine(model, optimizer, train)
+        told: list[int] = []
+        engine.train(batches[:1], lambda _: None)  # the first call is of one step, whatever comes
+        sums = [engine.train(call, told.append) for call in calls]
+        state = [keras.ops.convert_to_numpy(variable).tobytes() for variable in model.variables]
+        return state, np.concatenate(sums).tobytes(), told
+
+    one_by_one = trained([[batch] for batch in batches])
+    together = trained([batches])
+    assert one_by_one[:2] == together[:2]
+    assert (one_by_one[2], together[2]) == ([1] * len(batches), [len(batches) - 1, len(batches)])
 
 
 def test_a_step_is_gradient_descent_on_the_images_asked_for(

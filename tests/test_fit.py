@@ -132,6 +132,13 @@ def test_another_seed_gives_another_run(lively: tuple[Run, Cost], trainer: Train
     assert other.curve[0].loss != lively[0].curve[0].loss
 
 
+@pytest.fixture
+def single_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each call of the engine take one step, where it would take as many as half a second does."""
+    monkeypatch.setattr("resblock.training.tensorflow_engine.CALL_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("single_steps")
 @pytest.mark.parametrize("kill_at", [(1, 0), (3, 2)], ids=["after 1 epoch", "within the 3rd"])
 def test_killed_run_resumes_bit_for_bit(
     kill_at: tuple[int, int], lively: tuple[Run, Cost], trainer: Trainer, make_recipe: MakeRecipe, tmp_path: Path
@@ -195,6 +202,7 @@ def test_a_checkpoint_of_another_network_is_told_and_not_used(
     assert trainer.files(run) == trainer.files(trainer.train("cnn-4", recipe)[0])
 
 
+@pytest.mark.usefixtures("single_steps")
 def test_observers_see_every_step_and_every_epoch(trainer: Trainer, make_recipe: MakeRecipe) -> None:
     witness = Witness()
     run, _ = trainer.train("cnn-4", make_recipe(), observers=witness.observers)

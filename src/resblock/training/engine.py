@@ -6,6 +6,7 @@ An engine keeps the images where the computation runs, and takes which of them t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Literal, Protocol
 
 import keras
@@ -21,10 +22,20 @@ class Engine(Protocol):
     def train(self, batches: Sequence[np.ndarray], moved: Callable[[int], None]) -> np.ndarray:
         """Take one optimiser step on the images at each of `batches`, int32 (batch,), and wait for the last.
 
-        `moved` is told how many steps have been handed over. Returns float64 (step, 2): the batch's summed
-        cross-entropy and correct predictions, before the step.
+        `moved` is told now and then how many steps have been handed over. Returns float64 (step, 2): the batch's
+        summed cross-entropy and correct predictions, before the step.
         """
         ...
+
+
+def leading_batches(batches: Sequence[np.ndarray], most: int) -> np.ndarray:
+    """Return the first `most` of `batches` as one array (step, batch); fewer where one of another size follows.
+
+    What an engine hands over in one call: an epoch's last batch may be smaller than the others.
+    """
+    size = len(batches[0])
+    equal: list[np.ndarray] = list(takewhile(lambda batch: len(batch) == size, batches[:most]))
+    return np.stack(equal)
 
 
 def backpropagate(

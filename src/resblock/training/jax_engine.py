@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from resblock.data.splits import Split
+from resblock.training.engine import leading_batches
 
 STEPS_PER_CALL = 50  # Python and transfers cost per call; more would only make progress jump
 
@@ -48,7 +49,8 @@ class JaxEngine:
         state: Any = tuple([jnp.copy(variable.value) for variable in group] for group in self._variables)
         sums: list[Any] = []
         done = 0
-        for call in _calls(batches):
+        while done < len(batches):
+            call = leading_batches(batches[done:], STEPS_PER_CALL)
             state, pairs = self._steps(state, jnp.asarray(call))
             sums.append(pairs)
             done += len(call)
@@ -98,15 +100,3 @@ def _compiled(model: keras.Model) -> Any:
         return cast(Any, model.stateless_call(trainable, others, images, training=False))[0]
 
     return jax.jit(logits)
-
-
-def _calls(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Put batches of one size together, up to STEPS_PER_CALL; an epoch's last batch may be smaller."""
-    calls: list[np.ndarray] = []
-    group: list[np.ndarray] = []
-    for batch in batches:
-        if group and (len(group) == STEPS_PER_CALL or len(batch) != len(group[0])):
-            calls.append(np.stack(group))
-            group = []
-        group.append(batch)
-    return [*calls, np.stack(group)]

@@ -1,7 +1,8 @@
-"""Steps on TensorFlow: one graph, images gathered inside it."""
+"""Steps on TensorFlow: one graph, images gathered inside it, as many steps in a call as half a second takes."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -10,6 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from resblock.data.splits import Split
+from resblock.training.engine import leading_batches
+
+CALL_SECONDS = 0.5  # Python costs a millisecond or two per call; a signal waits for a call's end
 
 
 class TensorFlowEngine:
@@ -18,7 +22,6 @@ class TensorFlowEngine:
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, split: Split) -> None:
         images, labels = tf.constant(split.images), tf.constant(split.labels)
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
         def step(indices: tf.Tensor) -> tf.Tensor:
             batch, answers = tf.gather(images, indices), tf.gather(labels, indices)
             with tf.GradientTape() as tape:
@@ -30,14 +33,24 @@ class TensorFlowEngine:
             correct = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), answers)
             return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(tf.cast(correct, tf.float32))])
 
-        self._step = step
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+        def steps(batches: tf.Tensor) -> tf.Tensor:
+            return tf.map_fn(step, batches, parallel_iterations=1, fn_output_signature=tf.float32)
+
+        self._steps = steps
+        self._steps_per_call = 1
 
     def train(self, batches: Sequence[np.ndarray], moved: Callable[[int], None]) -> np.ndarray:
-        sums: list[Any] = []
-        for number, indices in enumerate(batches, start=1):
-            sums.append(self._step(tf.constant(indices, tf.int32)))  # returns before the work is done
-            moved(number)
-        return np.array([pair.numpy() for pair in sums], np.float64)
+        sums: list[np.ndarray] = []
+        done = 0
+        while done < len(batches):
+            call = leading_batches(batches[done:], self._steps_per_call)
+            began = time.perf_counter()
+            sums.append(self._steps(tf.constant(call)).numpy())
+            self._steps_per_call = max(1, int(CALL_SECONDS / (time.perf_counter() - began) * len(call)))
+            done += len(call)
+            moved(done)
+        return np.concatenate(sums).astype(np.float64)
 
 
 def backpropagate(
