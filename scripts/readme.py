@@ -116,6 +116,9 @@ def untrained() -> str:
     return _markdown(pd.DataFrame(rows))
 
 
+# Pictures that a report has made: the dataset's name, the figure's, and the README's own.
+PICTURES = (("digits", "depth", "digits-depth"), ("cifar10", "untrained", "cifar10-untrained"))
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "digits": digits,
     "cifar10": cifar10,
@@ -131,9 +134,12 @@ def main() -> None:
     after = replace_blocks(README, before, {name: make() for name, make in BLOCKS.items()})
     if "--check" in sys.argv:
         sys.exit("README.md: its tables are not what the results say; run make readme" if after != before else 0)
+    figures = {paths.report(dataset) / f"figures/{figure}.png": name for dataset, figure, name in PICTURES}
+    if missing := [figure for figure in figures if not figure.exists()]:
+        sys.exit(f"{missing[0]}: not here, as in a clone without DVC's cache; resblock report {missing[0].parts[-3]}")
     README.write_text(after, encoding="utf-8")
-    shutil.copy(paths.report("digits") / "figures/depth.png", IMAGES / "digits-depth.png")
-    shutil.copy(paths.report("cifar10") / "figures/untrained.png", IMAGES / "cifar10-untrained.png")
+    for figure, name in figures.items():
+        shutil.copy(figure, IMAGES / f"{name}.png")
     curves = {str(key.spec): read_curve(paths.run(key)) for key in TWINS}
     save_figure(run_curves(curves), IMAGES / "cifar10-curves.png")
 

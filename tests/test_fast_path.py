@@ -55,7 +55,16 @@ def trained(
 
 @pytest.mark.parametrize(
     ("optimizer", "variant"),
-    [("adam", "cnn-4"), ("adam", "residual-20"), ("adam", "preact-8"), ("sgd", "cnn-4"), ("sgd", "plain-8")],
+    [
+        ("adam", "cnn-4"),
+        ("adam", "residual-20"),
+        ("adam", "preact-8"),
+        ("sgd", "cnn-4"),
+        ("sgd", "plain-8"),
+        pytest.param("adam", "plain-8", marks=pytest.mark.slow),
+        pytest.param("sgd", "residual-20", marks=pytest.mark.slow),
+        pytest.param("sgd", "preact-8", marks=pytest.mark.slow),
+    ],
 )
 def test_losses_and_weights_after_several_steps_are_those_of_plain_keras(
     optimizer: str,

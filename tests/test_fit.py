@@ -139,7 +139,14 @@ def single_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("single_steps")
-@pytest.mark.parametrize("kill_at", [(1, 0), (3, 2)], ids=["after 1 epoch", "within the 3rd"])
+@pytest.mark.parametrize(
+    "kill_at",
+    [
+        pytest.param((1, 0), id="after 1 epoch"),
+        pytest.param((2, 0), id="after 2", marks=pytest.mark.slow),
+        pytest.param((3, 2), id="within the 3rd"),
+    ],
+)
 def test_killed_run_resumes_bit_for_bit(
     kill_at: tuple[int, int], lively: tuple[Run, Cost], trainer: Trainer, make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
@@ -156,8 +163,10 @@ def test_killed_run_resumes_bit_for_bit(
     assert len(cost.epoch_seconds) == 3
 
 
-def test_killed_adam_run_resumes_bit_for_bit(trainer: Trainer, make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    name = "residual-8-nobn-sd"
+@pytest.mark.parametrize("name", ["residual-8-nobn-sd", pytest.param("cnn-4", marks=pytest.mark.slow)])
+def test_killed_adam_run_resumes_bit_for_bit(
+    name: str, trainer: Trainer, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
     recipe = make_recipe(schedule="cosine", crop_padding=1)
     whole, _ = trainer.train(name, recipe)
     with pytest.raises(Killed):
