@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.commands import environment
 from resblock import paths
 from resblock.data.table import find_dataset
 from resblock.evaluation.score import METRICS, Score, write_scores
@@ -123,8 +124,7 @@ def main() -> None:
 
 def _sync() -> float:
     begin = time.perf_counter()
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    subprocess.run([sys.executable, "-m", "resblock", "sync"], env=variables, check=True)
+    subprocess.run([sys.executable, "-m", "resblock", "sync"], env=environment(), check=True)
     return time.perf_counter() - begin
 
 

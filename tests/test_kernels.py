@@ -1,4 +1,4 @@
-"""The fused batch normalisation against Keras' own."""
+"""The fused batch normalisation and the flips against Keras' own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resblock.model.kernels import batch_normalization
+from resblock.model.kernels import batch_normalization, random_flip
 from resblock.seeds import generator
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -116,3 +116,15 @@ def test_bfloat16_features_keep_float32_statistics(
     exact = tf.cast(inputs, tf.float32).numpy().astype(np.float64)
     assert np.allclose(ours.moving_mean, 0.1 * exact.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-6)
     assert np.allclose(ours.moving_variance, 0.9 + 0.1 * exact.var(axis=(0, 1, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["horizontal", "vertical", "horizontal_and_vertical"])
+def test_flips_are_keras_own_to_the_bit(mode: str) -> None:
+    ours, keras_own = random_flip(mode, seed=3, name="ours"), keras.layers.RandomFlip(mode, seed=3)
+    assert type(ours) is not type(keras_own)
+    for step, count in enumerate((64, 64, 7, 1)):
+        inputs = features(count, step)
+        flipped = np.asarray(ours(inputs, training=True))
+        assert flipped.tobytes() == np.asarray(keras_own(inputs, training=True)).tobytes()
+        assert count == 1 or 0 < (flipped != inputs).any(axis=(1, 2, 3)).mean() < 1
+        assert np.array_equal(ours(inputs, training=False), inputs)

@@ -1,4 +1,4 @@
-"""Batch normalisation and ReLU: the one place where the model knows its backend.
+"""Batch normalisation, ReLU and flips: the one place where the model knows its backend.
 
 On TensorFlow these layers compute what Keras' own do in fewer passes over memory (docs/performance.md says what each
 gave); elsewhere they are Keras' own.
@@ -25,6 +25,12 @@ def relu(*, name: str, dtype: Any) -> keras.layers.ReLU:
     """Return a layer of max(x, 0)."""
     kind = _own("ReLU") if on_tensorflow() else keras.layers.ReLU
     return kind(name=name, dtype=dtype)
+
+
+def random_flip(mode: str, *, seed: int, name: str) -> keras.layers.RandomFlip:
+    """Return a layer that mirrors each float32 image (batch, height, width, channel) by a coin, in training."""
+    kind = _own("RandomFlip") if on_tensorflow() else keras.layers.RandomFlip
+    return kind(mode, seed=seed, dtype="float32", name=name)
 
 
 def on_tensorflow() -> bool:

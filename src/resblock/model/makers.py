@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from resblock.model.kernels import batch_normalization, relu
+from resblock.model.kernels import batch_normalization, random_flip, relu
 from resblock.model.layers import PadAndCrop, PadShortcut, SkipInit, StochasticDepth
 from resblock.seeds import derive
 from resblock.spec import ModelSpec
@@ -102,7 +102,7 @@ class Layers:
         x = keras.layers.Rescaling(1 / 255 if recipe.rescale else 1.0, dtype="float32", name="rescale")(x)
         for axis in self._flips():
             seed = derive(self.seed, "augmentation", axis)
-            x = keras.layers.RandomFlip(axis, seed=seed, dtype="float32", name=f"{axis}_flip")(x)
+            x = random_flip(axis, seed=seed, name=f"{axis}_flip")(x)
         if recipe.crop_padding:
             seed = derive(self.seed, "augmentation", "crop")
             x = PadAndCrop(recipe.crop_padding, seed, dtype="float32", name="crop")(x)

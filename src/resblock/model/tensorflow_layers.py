@@ -1,4 +1,4 @@
-"""Keras' batch normalisation and ReLU through the TensorFlow operations that cost the least memory traffic.
+"""Keras' batch normalisation, ReLU and flips through the TensorFlow operations that cost the least memory traffic.
 
 A training step of these small images waits for memory more than for arithmetic.
 """
@@ -56,6 +56,22 @@ class ReLU(keras.layers.ReLU):
         # Behind a batch norm or a bias TensorFlow merges the standard operation into what comes before it.
         follows_sum = getattr(getattr(inputs, "op", None), "type", "") == "AddV2"
         return _bfloat16_relu(inputs) if follows_sum and inputs.dtype == tf.bfloat16 else tf.nn.relu(inputs)
+
+
+class RandomFlip(keras.layers.RandomFlip):
+    """`keras.layers.RandomFlip` that picks whole images by their coins.
+
+    Keras spreads each coin over an image's pixels, and TensorFlow then selects value by value. The images are the same.
+    Inputs and outputs: (batch, height, width, channel).
+    """
+
+    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+        images = tf.cast(images, self.compute_dtype)
+        if transformation is None:  # at inference
+            return images
+        axes = {"vertical": [1], "horizontal": [2], "horizontal_and_vertical": [1, 2]}[self.mode]
+        coins = tf.reshape(transformation["flips"], [-1])  # (batch,)
+        return tf.raw_ops.Select(condition=coins, x=tf.reverse(images, axes), y=images)
 
 
 @tf.custom_gradient
