@@ -296,6 +296,15 @@ def test_the_lead_speaks_of_the_deepest_pair() -> None:
     assert lead(Study("pets", tuple(scores))).startswith("At depth 20")
 
 
+def test_the_lead_gives_the_gap_with_both_kinds_of_statistics() -> None:
+    """The verdicts take the second one; a reader who sees the first alone would think that they contradict it."""
+    plain, residual = score("plain-20", 0, 0.711), score("residual-20", 0, 0.705)
+    fresh = (replace(plain, test_accuracy_reestimated=0.763), replace(residual, test_accuracy_reestimated=0.770))
+    said = lead(Study("pets", fresh))
+    assert "lies -0.6 points" in said
+    assert said.endswith("With batch-norm statistics re-estimated it is +0.7 points.")
+
+
 def test_numbers_are_written_as_a_reader_expects() -> None:
     assert percent(t_interval([0.91, 0.92, 0.93])) == "92.0 ± 2.5"
     assert percent(t_interval([0.5])) == "50.0"

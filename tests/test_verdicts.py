@@ -211,6 +211,17 @@ def test_the_networks_of_the_first_claim_are_chosen_by_validation_alone() -> Non
     assert found.outcome == "refuted"
 
 
+def test_late_statistics_decide_no_claim_about_networks() -> None:
+    """As trained, chance everywhere; re-estimated, the planted gap: the verdicts are the gap's."""
+    planted = study(TWINS)
+    trained = [name for name in METRICS if name.endswith("accuracy")]
+    scores = tuple(replace(result, **dict.fromkeys(trained, 0.1)) for result in planted.scores)
+    for name in ("cnn", "twin", "depth"):
+        late = verdict(name, Evidence(Trained(RECIPE, replace(planted, scores=scores))))
+        assert late.interval == verdict(name, Evidence(Trained(RECIPE, planted))).interval, name
+        assert late.outcome == "supported"
+
+
 def test_gradient_slopes_decide_once_a_probe_brings_them() -> None:
     slopes = {ModelSpec.parse("plain-8"): {0: 0.05, 1: 0.051, 2: 0.049}, ModelSpec.parse("residual-8"): {}}
     slopes[ModelSpec.parse("residual-8")] = {0: 0.0, 1: 0.001, 2: -0.001}

@@ -39,7 +39,7 @@ def residual_beats_cnn(evidence: Evidence) -> Contrast | None:
     ours, theirs = _best(evidence, "residual"), _best(evidence, "cnn")
     if ours is None or theirs is None:
         return None
-    values = evidence.base.study.measure("test_accuracy")
+    values = evidence.base.study.measure("test_accuracy_reestimated")
     first, second = values[ours.spec], values[theirs.spec]
     differences = {seed: first[seed] - second[seed] for seed in first if seed in second}
     return Contrast(differences, f"{ours.spec} − {theirs.spec}", margin=HALF_A_POINT)
@@ -185,7 +185,7 @@ def _best(evidence: Evidence, family: Family) -> Summary | None:
     members = [
         summary for summary in evidence.base.study.summaries if summary.finished and summary.spec.family == family
     ]
-    return max(members, key=lambda summary: summary.interval("validation_accuracy").mean, default=None)
+    return max(members, key=lambda summary: summary.interval("validation_accuracy_reestimated").mean, default=None)
 
 
 def _twins(evidence: Evidence, metric: str) -> Contrast | None:

@@ -61,6 +61,7 @@ def render(material: Material, sections: Sequence[Section]) -> str:
         trouble=words.trouble(material.study),
         sections=[_section(section) for section in sections],
         verdicts=[_verdict(verdict, there) for verdict in verdicts],
+        statistics=words.STATISTICS,
         sizes=", ".join(f"{size:,} {name}" for name, size in material.dataset.sizes.items()) + " images.",
         recipe=_html(_recipe_table(material.recipes)),
         environment=_html(_environment_table(material)),

@@ -54,7 +54,7 @@ def summarise(material: Material, sections: list[Section]) -> str:
             for verdict in verdicts
         ]
     )
-    parts += ["## Verdicts\n", markdown(shown, left=("measured", "verdict"))]
+    parts += ["## Verdicts\n", f"{words.STATISTICS}\n", markdown(shown, left=("measured", "verdict"))]
     tables = {table.name: table for section in sections for table in section.tables}
     for name, title in (("networks", "Networks"), ("gaps-trained", "Residual minus plain")):
         if name in tables:

@@ -18,6 +18,10 @@ from resblock.report.material import Material
 from resblock.report.tables import NONE, difference, percent
 
 OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "undecided", "not measured in this study")
+STATISTICS = (
+    "Accuracies in the verdicts are taken with batch-norm statistics re-estimated: late averages decide no claim about "
+    "networks."
+)
 
 
 def abstract(material: Material, verdicts: Sequence[Verdict]) -> list[str]:
@@ -40,7 +44,7 @@ def abstract(material: Material, verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def lead(study: Study) -> str:
-    """Say in words what the deepest pair of twins shows, from the numbers alone."""
+    """Say in words what the deepest pair of twins shows, from the numbers alone, with both kinds of statistics."""
     gaps = [gap for gap in study.gaps("test_accuracy") if gap.differences]
     if not gaps:
         finished = [summary for summary in study.summaries if summary.finished]
@@ -51,13 +55,17 @@ def lead(study: Study) -> str:
     deepest = gaps[-1]
     interval = deepest.interval
     amount = f"{100 * interval.mean:+z.1f} points"
+    fresh = next(gap.interval for gap in study.gaps("test_accuracy_reestimated") if gap.residual == deepest.residual)
+    again = f" With batch-norm statistics re-estimated it is {difference(fresh, 100, 1)} points."
+    if fresh == interval:  # as without batch normalisation
+        again = ""
     seeds = f"{interval.n} seed{'s' if interval.n > 1 else ''}"
     statement = (
         f"At depth {deepest.depth}, the deepest with both twins, the residual network's test accuracy lies {amount} "
         f"from its plain twin's ({seeds}"
     )
     if math.isnan(interval.low):
-        return f"{statement}; one seed gives no interval, so this decides nothing)."
+        return f"{statement}; one seed gives no interval, so this decides nothing).{again}"
     bounds = f"{100 * CONFIDENCE:.0f} % interval {100 * interval.low:+z.1f} to {100 * interval.high:+z.1f}"
     if interval.low > 0:
         verdict = "taken alone, the addition helps there"
@@ -65,7 +73,7 @@ def lead(study: Study) -> str:
         verdict = "taken alone, the addition hurts there"
     else:
         verdict = "the interval holds zero, so this study does not decide whether the addition helps there"
-    return f"{statement}, {bounds}): {verdict}."
+    return f"{statement}, {bounds}): {verdict}.{again}"
 
 
 def trouble(study: Study) -> str:
