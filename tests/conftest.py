@@ -33,6 +33,12 @@ settings.register_profile("resblock", derandomize=True, deadline=None, max_examp
 settings.load_profile("resblock")
 
 
+def pytest_configure() -> None:
+    """Let the processes that tests start be interrupted: in `make test &` they would inherit that SIGINT is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 # Begun first, in this order: the first makes the study that most files of tests/pipeline wait for, these others do not.
 BEGUN_FIRST = ("test_interruption", "test_cifar10", "test_network_on_jax", "test_sync", "test_cli")
 
