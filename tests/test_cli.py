@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,24 @@ def test_a_batch_larger_than_the_training_set_is_refused(project: Path, digits: 
     (project / "params.yaml").write_text(text)
     write_digits(project, digits)
     refused(resblock("train", "digits", "cnn-4", "0", cwd=project), "train.digits.batch_size", "5000", "1293")
+
+
+def test_an_error_that_a_library_made_of_an_interruption_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TensorFlow did, cut short while it built a graph: a traceback and exit code 1."""
+
+    def cut_short(_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except SystemExit:
+            raise SystemError("bad argument to internal function") from None
+
+    monkeypatch.setattr("resblock.stages.download.run", cut_short)
+    with pytest.raises(SystemExit) as ended:
+        main(["download", "digits"])
+    assert ended.value.code == 143
+    assert capsys.readouterr().err == "resblock: ended by SIGTERM\n"
 
 
 def test_the_ui_without_runs_says_how_to_get_some(

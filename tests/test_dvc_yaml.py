@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
 # They carry or show values and decide none: a better message must not retrain for hours.
-WATCHING = ("errors", "params", "paths", "serving", "startup", "tracking", "stages", "cli", "pipeline")
+WATCHING = ("errors", "params", "paths", "serving", "signals", "startup", "tracking", "stages", "cli", "pipeline")
 # What a stage only shows, besides: the training's curve picture for MLflow.
 SHOWN_BY = {"train": ("report", "evaluation")}
 # What a stage's module reads of params.yaml, by how it asks.

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from resblock.tracking import signals
+from resblock import signals
 from resblock.tracking.patience import PatientClient
 from resblock.tracking.result import DataInput, Result, flatten
 from resblock.tracking.stage import track

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from resblock.errors import UserError
-from resblock.tracking.signals import SAME_WISH
+from resblock.signals import SAME_WISH
 
 if TYPE_CHECKING:
     from resblock.spec import ModelSpec
@@ -25,6 +25,9 @@ REMEDIES = {
     errno.EDQUOT: "free some of your quota and run the same command again",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
 }
+
+
+_arrived: list[tuple[int, float]] = []  # signals that asked this process to end, and when
 
 
 class _Interrupted(SystemExit):
@@ -56,17 +59,24 @@ class _Group(click.Group):
         except _Interrupted as end:
             click.echo(f"resblock: ended by {end.signal}", err=True)
             raise
+        except Exception:
+            if not _arrived:
+                raise
+            # TensorFlow, cut short while it builds a graph, may make an error of its own of the interruption.
+            end = _Interrupted(_arrived[0][0])
+            click.echo(f"resblock: ended by {end.signal}", err=True)
+            raise end from None
 
 
 def _end_on_signals() -> None:
     """Let SIGINT and SIGTERM unwind the stack, which closes what is open; a second one, later, ends at once."""
-    first: list[float] = []
+    _arrived.clear()
 
     def end(number: int, _: FrameType | None) -> None:
-        first.append(time.monotonic())
-        if len(first) == 1:
+        _arrived.append((number, time.monotonic()))
+        if len(_arrived) == 1:
             raise _Interrupted(number)
-        if first[-1] - first[0] > SAME_WISH:
+        if _arrived[-1][1] - _arrived[0][1] > SAME_WISH:
             os._exit(128 + number)
 
     def ignore(*_: Any) -> None:

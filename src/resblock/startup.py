@@ -7,6 +7,7 @@ import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
+from resblock.signals import uninterrupted
 from resblock.training.backend import prepare_backend
 
 
@@ -14,10 +15,11 @@ def start_keras(threads: int) -> int:
     """Bring Keras up as `prepare_backend` does, and sooner; return the number of threads.
 
     Where they are installed, Keras imports scikit-learn for its wrappers, and TensorFlow JAX for a converter, which
-    nothing here uses: together a good part of what a start takes. Both can be imported afterwards.
+    nothing here uses: together a good part of what a start takes. Both can be imported afterwards. A signal waits until
+    Keras is there: an exception in the middle of TensorFlow's import aborts the process without a word.
     """
     on_jax = os.environ.get("KERAS_BACKEND") == "jax"
-    with _hidden(["sklearn"] if on_jax else ["sklearn", "jax"]):
+    with uninterrupted(), _hidden(["sklearn"] if on_jax else ["sklearn", "jax"]):
         return prepare_backend(threads)
 
 

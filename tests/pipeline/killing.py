@@ -59,6 +59,7 @@ def arm() -> None:
     if VARIABLE not in os.environ:
         return
     moment, seen = Moment(**json.loads(os.environ[VARIABLE])), 0
+    out = os.dup(2)  # heard even while the command holds back what C++ says
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal seen
@@ -69,25 +70,25 @@ def arm() -> None:
             return
         seen += 1
         if seen == moment.nth:
-            _act(moment)
+            _act(moment, out)
 
     sys.addaudithook(hook)
 
 
-def _act(moment: Moment) -> None:
+def _act(moment: Moment, out: int) -> None:
     if moment.size is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_FSIZE, (moment.size, moment.size))
     elif moment.seconds:
-        timer = threading.Timer(moment.seconds, _end, [moment.signal])
+        timer = threading.Timer(moment.seconds, _end, [moment.signal, out])
         timer.daemon = True
         timer.start()
     else:
-        _end(moment.signal)
+        _end(moment.signal, out)
 
 
-def _end(number: int) -> None:
+def _end(number: int, out: int) -> None:
     if number == signal.SIGKILL:
         os.killpg(0, number)  # as a power cut does: DVC and the shell go too
-    os.write(2, b"signalled\n")
+    os.write(out, b"signalled\n")
     os.kill(os.getpid(), number)

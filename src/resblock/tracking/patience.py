@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from resblock.tracking.signals import uninterrupted
+from resblock.signals import uninterrupted
 
 PATIENCE_VARIABLE = "RESBLOCK_TRACKING_PATIENCE"
 PATIENCE = 60.0  # seconds that a stage waits for MLflow in all

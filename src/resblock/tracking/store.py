@@ -17,8 +17,8 @@ from mlflow.store.entities.paged_list import PagedList
 from sqlalchemy.exc import SQLAlchemyError
 
 from resblock.errors import UserError, one_line
+from resblock.signals import uninterrupted
 from resblock.tracking.result import NOTE_TAG
-from resblock.tracking.signals import uninterrupted
 from resblock.tracking.view import save_view
 
 Entity = TypeVar("Entity")

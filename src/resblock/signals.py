@@ -1,4 +1,7 @@
-"""Signals that must wait: cut short in the middle of a call, MLflow leaves its database locked or half made."""
+"""Signals that must wait.
+
+Cut short in the middle of a call, MLflow leaves its database locked or half made, and TensorFlow's import aborts.
+"""
 
 from __future__ import annotations
 
