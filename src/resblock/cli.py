@@ -26,7 +26,6 @@ REMEDIES = {
     errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
 }
 
-
 _arrived: list[tuple[int, float]] = []  # signals that asked this process to end, and when
 
 
@@ -56,10 +55,7 @@ class _Group(click.Group):
             remedy = f"; {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
             click.echo(f"resblock: {place}{error.strerror}{remedy}", err=True)
             ctx.exit(1)
-        except _Interrupted as end:
-            click.echo(f"resblock: ended by {end.signal}", err=True)
-            raise
-        except Exception:
+        except (_Interrupted, Exception):
             if not _arrived:
                 raise
             # TensorFlow, cut short while it builds a graph, may make an error of its own of the interruption.

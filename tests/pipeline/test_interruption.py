@@ -48,7 +48,6 @@ class Interrupted(Workspace):
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run in the background
         )
         self.started.append(process)
         return process

@@ -55,9 +55,9 @@ def lead(study: Study) -> str:
     deepest = gaps[-1]
     interval = deepest.interval
     amount = f"{100 * interval.mean:+z.1f} points"
-    fresh = next(gap.interval for gap in study.gaps("test_accuracy_reestimated") if gap.residual == deepest.residual)
-    again = f" With batch-norm statistics re-estimated it is {difference(fresh, 100, 1)} points."
-    if fresh == interval:  # as without batch normalisation
+    fresh = next(gap for gap in study.gaps("test_accuracy_reestimated") if gap.residual == deepest.residual)
+    again = f" With batch-norm statistics re-estimated it is {difference(fresh.interval, 100, 1)} points."
+    if fresh.differences == deepest.differences:  # as without batch normalisation
         again = ""
     seeds = f"{interval.n} seed{'s' if interval.n > 1 else ''}"
     statement = (
