@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from resblock.params import Recipe
-from resblock.spec import FAMILIES, FAMILY_RULES, MODIFIER_RULES, ORDER, WIDTH_ABOUT, ModelSpec
+from resblock.core.recipe import Recipe
+from resblock.core.spec import FAMILIES, MODIFIER_RULES, ORDER, WIDTH_ABOUT, ModelSpec
 
 IMAGE_SHAPE, CLASSES = (32, 32, 3), 10  # CIFAR-10's, for which papers count
 
@@ -15,8 +15,7 @@ def grammar() -> Iterator[str]:
     yield "<family>-<depth>[-<modifier>…], for instance residual-20 or plain-56-nobn-w2"
     yield ""
     yield "families and their depths"
-    for family in FAMILIES:
-        rule = FAMILY_RULES[family]
+    for family, rule in FAMILIES.items():
         depths = ", ".join(str(rule.depths.step * n + rule.depths.offset) for n in (1, 2, 3))
         yield f"  {family:<14}{f'{rule.depths}: {depths}, …':<22}{rule.about}"
     yield ""
@@ -24,7 +23,7 @@ def grammar() -> Iterator[str]:
     rules = {str(modifier): rule for modifier, rule in MODIFIER_RULES.items()}
     for part in ORDER:
         about = rules[part].about if part in rules else WIDTH_ABOUT
-        families = rules[part].families if part in rules else FAMILIES
+        families = [family for family in FAMILIES if part not in rules or rules[part].fits(family)]
         yield f"  -{part if part in rules else 'w2':<15}{about}"
         yield f"{'':<18}{', '.join(families)}"
 
@@ -34,14 +33,13 @@ def costs(specs: Sequence[ModelSpec], recipe: Recipe) -> Iterator[str]:
     from resblock.startup import start_keras
 
     start_keras(threads=0)
-    from resblock.model.cost import count_multiply_adds, count_parameters  # Keras, now quiet
-    from resblock.model.network import build_model
+    from resblock.core.model.network import build_network  # Keras, now quiet
 
     width = max(len(spec.name) for spec in specs)
     yield f"{'network':<{width}}  {'parameters':>12}  {'multiply-adds':>14}  twin"
     for spec in specs:
-        model = build_model(spec, IMAGE_SHAPE, CLASSES, recipe, seed=0)
-        work = f"{count_multiply_adds(model) / 1e6:,.1f} M"
-        yield f"{spec.name:<{width}}  {count_parameters(model):>12,}  {work:>14}  {spec.twin or '–'}"
+        network = build_network(spec, IMAGE_SHAPE, CLASSES, recipe, seed=0)
+        work = f"{network.multiply_adds / 1e6:,.1f} M"
+        yield f"{spec.name:<{width}}  {network.parameters:>12,}  {work:>14}  {spec.twin or '–'}"
     height, across, channels = IMAGE_SHAPE
     yield f"for images of {height}x{across}x{channels} and {CLASSES} classes"

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resblock.errors import UserError
+from resblock.core.errors import UserError
 from resblock.signals import SAME_WISH
 
 if TYPE_CHECKING:
-    from resblock.spec import ModelSpec
+    from resblock.core.spec import ModelSpec
 
 # What a person can do about an OSError, where its own words do not say.
 REMEDIES = {
@@ -83,7 +83,7 @@ def _end_on_signals() -> None:
 
 
 def _parse(variant: str) -> ModelSpec:
-    from resblock.spec import ModelSpec
+    from resblock.core.spec import ModelSpec
 
     try:
         return ModelSpec.parse(variant)
@@ -210,7 +210,7 @@ def train(dataset: str, variant: str, seed: int, recipe: str) -> None:
     \b
     Example: resblock train digits residual-20 0
     """
-    from resblock.spec import RunKey
+    from resblock.core.spec import RunKey
     from resblock.stages import train
 
     train.run(RunKey(dataset, _parse(variant), seed, recipe))
@@ -218,18 +218,29 @@ def train(dataset: str, variant: str, seed: int, recipe: str) -> None:
 
 @main.command()
 @click.argument("dataset")
-def recipe(dataset: str) -> None:
-    """Print how networks are trained on DATASET, as JSON for `python -m resblock.training`.
+@click.argument("variants", nargs=-1, required=True, metavar="VARIANT...")
+@click.option(
+    "--seed", "seeds", multiple=True, type=click.IntRange(0, 2**32 - 1), help="Repeatable; default: the study's."
+)
+@click.option("--recipe", default="base", help="One of params.yaml's recipes; default: the data set's own.")
+def jobs(dataset: str, variants: tuple[str, ...], seeds: tuple[int, ...], recipe: str) -> None:
+    """Print trainings of each VARIANT on DATASET as JSON for `python -m resblock.core`.
 
-    That command needs nothing but Keras, JAX and NumPy: docs/gpu.md.
+    That command needs nothing but Keras, a backend and NumPy: docs/gpu.md.
 
     \b
-    Example: resblock recipe cifar10 > recipe.json
+    Example: resblock jobs cifar10 residual-56 plain-56 --seed 0 > jobs.json
     """
-    from resblock import paths
-    from resblock.params import read_params
+    import json
 
-    click.echo(read_params(paths.PARAMS).recipe(dataset).model_dump_json(indent=2))
+    from resblock import paths
+    from resblock.core.spec import RunKey
+    from resblock.params import read_params
+    from resblock.stages.train import job_of
+
+    params = read_params(paths.PARAMS)
+    keys = [RunKey(dataset, _parse(name), seed, recipe) for name in variants for seed in seeds or params.study.seeds]
+    click.echo(json.dumps([job_of(key, params).tree() for key in keys], indent=2))
 
 
 @main.command()
@@ -241,7 +252,7 @@ def evaluate(dataset: str, recipe: str) -> None:
     \b
     Example: resblock evaluate digits
     """
-    from resblock.spec import BASE
+    from resblock.core.spec import BASE
     from resblock.stages import evaluate, evaluate_recipe
 
     if recipe == BASE:

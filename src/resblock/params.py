@@ -9,20 +9,23 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, create_model, model_validator
+from pydantic import Field as Bounds
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from resblock.errors import UserError
+from resblock.core.errors import UserError
+from resblock.core.recipe import BASE, Recipe
+from resblock.core.spec import ModelSpec, RunKey
 from resblock.paths import PARAMS
-from resblock.spec import BASE, ModelSpec, RunKey
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Fraction = Annotated[float, Bounds(gt=0, lt=1)]
+Seed = Annotated[int, Bounds(ge=0, lt=2**32)]
 
 
 class ParamsError(UserError):
@@ -56,14 +59,14 @@ def _without_repeats(values: list[Any]) -> list[Any]:
 
 
 Once = AfterValidator(_without_repeats)
-Variants = Annotated[list[str], Field(min_length=1), AfterValidator(_variants_exist), Once]
-Seeds = Annotated[list[Seed], Field(min_length=1), Once]
+Variants = Annotated[list[str], Bounds(min_length=1), AfterValidator(_variants_exist), Once]
+Seeds = Annotated[list[Seed], Bounds(min_length=1), Once]
 
 
 class Study(_Section):
     """What is compared: the axes of the train stage."""
 
-    datasets: Annotated[list[str], Field(min_length=1), Once]
+    datasets: Annotated[list[str], Bounds(min_length=1), Once]
     variants: Variants
     seeds: Seeds
 
@@ -97,27 +100,28 @@ class Preparation(_Section):
     split_seed: Seed
 
 
-class Recipe(_Section):
-    """How a network is trained on a data set. Units and choices stand in params.yaml."""
+def _field(each: Field[Any]) -> tuple[Any, Any]:
+    """Return how pydantic is to check a field of `Recipe`: its type, its bounds, and its default if it has one."""
+    kind = get_type_hints(Recipe)[each.name]
+    if each.name == "gradient_epochs":
+        kind = Annotated[list[Annotated[int, Bounds(ge=0)]], Once]
+    default = ... if each.default is MISSING else each.default
+    return kind, Bounds(default, **each.metadata)
 
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    optimizer: Literal["adam", "sgd"]
-    learning_rate: float = Field(gt=0)
-    schedule: Literal["constant", "step", "cosine", "onecycle"]
-    weight_decay: float = Field(ge=0)
-    rescale: bool
-    horizontal_flip: bool
-    vertical_flip: bool
-    flips: Literal["independent", "joint"]
-    crop_padding: int = Field(ge=0)
-    batch_norm_momentum: float = Field(ge=0, lt=1)
-    batch_norm_epsilon: float = Field(gt=0)
-    reestimate_images: int = Field(ge=1)
-    gradient_epochs: Annotated[list[Annotated[int, Field(ge=0)]], Once]
-    gradient_images: int = Field(ge=1)
-    precision: Literal["float32", "mixed_bfloat16"]
-    threads: int = Field(ge=0)
+
+# The same fields, checked as the rest of the file is.
+_checks: dict[str, Any] = {each.name: _field(each) for each in fields(Recipe)}
+_RecipeSection = create_model("Recipe", __base__=_Section, **_checks)
+
+
+def _as_recipe(section: BaseModel) -> Recipe:
+    return Recipe.from_tree(section.model_dump())
+
+
+if TYPE_CHECKING:
+    RecipeSection = Recipe
+else:
+    RecipeSection = Annotated[_RecipeSection, AfterValidator(_as_recipe)]
 
 
 class Probing(_Section):
@@ -125,9 +129,9 @@ class Probing(_Section):
 
     variants: Variants
     seeds: Seeds
-    images: int = Field(ge=1)
-    lines: int = Field(ge=1)
-    line_points: int = Field(ge=2)
+    images: int = Bounds(ge=1)
+    lines: int = Bounds(ge=1)
+    line_points: int = Bounds(ge=2)
 
     @property
     def specs(self) -> list[ModelSpec]:
@@ -138,10 +142,10 @@ class Probing(_Section):
 class Examination(_Section):
     """How trained networks are looked at, on a data set."""
 
-    corrupted_images: int = Field(ge=1)
-    response_images: int = Field(ge=1)
-    lesion_images: int = Field(ge=1)
-    lesion_draws: int = Field(ge=1)
+    corrupted_images: int = Bounds(ge=1)
+    response_images: int = Bounds(ge=1)
+    lesion_images: int = Bounds(ge=1)
+    lesion_draws: int = Bounds(ge=1)
 
 
 def _check_name(name: str) -> str:
@@ -155,7 +159,7 @@ def _check_name(name: str) -> str:
 def _check_difference(difference: dict[str, Any]) -> dict[str, Any]:
     """Hold a part of a recipe to the rules of the whole."""
     try:
-        Recipe.model_validate(difference)
+        _RecipeSection.model_validate(difference)
     except ValidationError as error:
         problems = [
             InitErrorDetails(
@@ -170,7 +174,7 @@ def _check_difference(difference: dict[str, Any]) -> dict[str, Any]:
 
 
 RecipeName = Annotated[str, AfterValidator(_check_name)]
-Difference = Annotated[dict[str, Any], Field(min_length=1), AfterValidator(_check_difference)]
+Difference = Annotated[dict[str, Any], Bounds(min_length=1), AfterValidator(_check_difference)]
 
 
 class Params(_Section):
@@ -179,7 +183,7 @@ class Params(_Section):
     study: Study
     ablation: Ablation
     data: dict[str, Preparation]
-    train: dict[str, Recipe]
+    train: dict[str, RecipeSection]
     probes: dict[str, Probing]
     evaluation: dict[str, Examination]
     recipes: dict[RecipeName, Difference]
@@ -201,10 +205,8 @@ class Params(_Section):
 
         Raises ParamsError where the file does not say.
         """
-        own = _entry(self.train, "train", dataset)
-        if name == BASE:
-            return own
-        return Recipe.model_validate({**own.model_dump(), **_entry(self.recipes, "recipes", name)})
+        own: Recipe = _entry(self.train, "train", dataset)
+        return own if name == BASE else Recipe.from_tree({**own.tree(), **_entry(self.recipes, "recipes", name)})
 
     def ablation_keys(self, dataset: str, recipe: str) -> list[RunKey]:
         """Return every training on `dataset` by another `recipe`, by variant and then seed."""
@@ -386,10 +388,10 @@ def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
         "study": Study,
         "ablation": Ablation,
         "data": Preparation,
-        "train": Recipe,
+        "train": _RecipeSection,
         "probes": Probing,
         "evaluation": Examination,
-        "recipes": Recipe,
+        "recipes": _RecipeSection,
     }
     section = Params if len(location) == 1 else sections[str(location[0])]
     return section_keys(section)

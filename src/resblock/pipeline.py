@@ -19,11 +19,11 @@ from threading import Lock
 from typing import Self
 
 from resblock import paths
+from resblock.core.backends.machine import available_cores
+from resblock.core.errors import UserError
 from resblock.data.table import find_dataset
-from resblock.errors import UserError
 from resblock.params import Params, ParamsError, read_params
 from resblock.stages.invocation import invocation
-from resblock.training.backend import available_cores
 
 PATIENCE = 60  # seconds for a stage to end: its MLflow server may not answer
 
@@ -46,7 +46,7 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
             workers = jobs or _default_jobs(params, dataset)
             # The longest first, so that none trails alone at the end.
             trainings = sorted(params.keys(dataset), key=lambda key: -key.spec.depth)
-            stages = [f"probe@{dataset}", *(key.stage for key in trainings)]
+            stages = [f"probe@{dataset}", *map(paths.stage, trainings)]
             _side_by_side(dvc, f"{dataset}, probes and trainings", stages, workers)
             scorings = [f"evaluate_recipe@{recipe}" for recipe in params.ablation.recipes_on(dataset)]
             _side_by_side(dvc, f"{dataset}, evaluations", [f"evaluate@{dataset}", *scorings], workers)

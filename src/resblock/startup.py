@@ -7,12 +7,12 @@ import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
+from resblock.core.backends import start
 from resblock.signals import uninterrupted
-from resblock.training.backend import prepare_backend
 
 
 def start_keras(threads: int) -> int:
-    """Bring Keras up as `prepare_backend` does, and sooner; return the number of threads.
+    """Bring Keras up as `resblock.core.backends.start` does, and sooner; return the number of threads.
 
     Where they are installed, Keras imports scikit-learn for its wrappers, and TensorFlow JAX for a converter, which
     nothing here uses: together a good part of what a start takes. Both can be imported afterwards. A signal waits until
@@ -20,7 +20,7 @@ def start_keras(threads: int) -> int:
     """
     on_jax = os.environ.get("KERAS_BACKEND") == "jax"
     with uninterrupted(), _hidden(["sklearn"] if on_jax else ["sklearn", "jax"]):
-        return prepare_backend(threads)
+        return start(threads)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resblock.data.splits import Split
+from resblock.core.splits import Split
 
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILE = "test_batch.bin"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resblock.data.splits import Split
+from resblock.core.splits import Split
 
 FILE = "digits.csv.gz"
 LEVELS = 16  # the brightest grey

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from resblock.errors import UserError
-from resblock.files import digest_bytes, digest_file, write_bytes
+from resblock.core.errors import UserError
+from resblock.core.files import digest_bytes, digest_file, write_bytes
 
 MIRROR_VARIABLE = "RESBLOCK_MIRROR"
 ATTEMPTS = 3

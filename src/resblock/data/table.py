@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from resblock.core.splits import Split, SplitName
 from resblock.data import cifar10, digits
 from resblock.data.download import Archive, Packaged, Source
-from resblock.data.splits import Split, SplitName, stratified
+from resblock.data.splits import stratified
 from resblock.params import ParamsError, Preparation
 
 

@@ -7,27 +7,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from resblock.core.files import read_json, write_json
+from resblock.core.spec import ModelSpec
+from resblock.core.training.run import EpochRow
 from resblock.evaluation.efficiency import Curves
 from resblock.evaluation.interval import Interval, t_interval
 from resblock.evaluation.measure import Measure
 from resblock.evaluation.rebound import find_rebounds, rebound_measure
 from resblock.evaluation.rows import narrowed, read_rows, write_rows
-from resblock.evaluation.score import SCORES, Score
+from resblock.evaluation.score import Score, read_scores, write_scores
 from resblock.evaluation.study import Study
 from resblock.evaluation.verdicts import Trained
-from resblock.files import read_json, write_json
-from resblock.spec import ModelSpec
-from resblock.training.run import EpochRow
 
 CURVES, RECIPE = "curves.csv", "recipe.json"
 REBOUND = "rebound"
-
-
-@dataclass(frozen=True)
-class RecipeScore(Score):
-    """A score, and the name of the recipe that was trained by."""
-
-    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,9 +31,9 @@ class CurveRow(EpochRow):
     seed: int = 0
 
 
-def write_ablation(folder: Path, name: str, recipe: Mapping[str, Any], scores: Sequence[Score], curves: Curves) -> None:
+def write_ablation(folder: Path, recipe: Mapping[str, Any], scores: Sequence[Score], curves: Curves) -> None:
     """Write all that a report needs of the trainings by one recipe."""
-    write_rows(folder / SCORES, RecipeScore, [RecipeScore(**asdict(score), recipe=name) for score in scores])
+    write_scores(folder, scores)
     rows = [
         CurveRow(**asdict(row), variant=spec.name, seed=seed)
         for spec, seeds in curves.items()
@@ -56,7 +49,7 @@ def read_ablation(folder: Path, dataset: str) -> Trained:
     curves: dict[ModelSpec, dict[int, list[EpochRow]]] = {}
     for row in read_rows(folder / CURVES, CurveRow):
         curves.setdefault(ModelSpec.parse(row.variant), {}).setdefault(row.seed, []).append(narrowed(row, EpochRow))
-    study = Study(dataset, tuple(read_rows(folder / SCORES, RecipeScore)))
+    study = Study(dataset, tuple(read_scores(folder)))
     return Trained(read_json(folder / RECIPE), study, find_rebounds(curves))
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
-from resblock.data.splits import Split
-from resblock.files import read_arrays, write_arrays
+from resblock.core.files import read_arrays, write_arrays
+from resblock.core.splits import Split
 
 SHOWN = 8  # mistakes per network
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import optimize
 from scipy.special import log_softmax, softmax
 
-from resblock.data.splits import Split
+from resblock.core.splits import Split
 from resblock.evaluation.score import Statistics
 
 BINS = 15  # of equal width, as in Guo et al.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import Score
 from resblock.evaluation.study import Study, Summary
-from resblock.spec import ModelSpec
 
 DIGITS = 9  # decimals to which means are told apart: the order of addition must not crown anyone
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from resblock.core.spec import ModelSpec
 from resblock.evaluation.measure import Measure
 from resblock.evaluation.rebound import rebound_measure
 from resblock.evaluation.study import Summary
 from resblock.evaluation.verdicts import Claim, Contrast, Evidence, Trained, over_networks, paired
-from resblock.spec import Family, ModelSpec
 
 HALF_A_POINT = 0.005  # of accuracy: two to three standard deviations of one good training's luck with its seed
 REBOUND_MARGIN = 0.05  # rises of validation loss as a share of its falls; less is no rebound worth a name
@@ -181,7 +181,7 @@ def carries_over(evidence: Evidence) -> Contrast | None:
     return _twins(evidence, "test_accuracy_reestimated")
 
 
-def _best(evidence: Evidence, family: Family) -> Summary | None:
+def _best(evidence: Evidence, family: str) -> Summary | None:
     members = [
         summary for summary in evidence.base.study.summaries if summary.finished and summary.spec.family == family
     ]

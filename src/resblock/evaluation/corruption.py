@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from resblock.data.splits import Split
-from resblock.seeds import generator
+from resblock.core.seeds import generator
+from resblock.core.splits import Split
 
 SEVERITIES = (1, 2, 3, 4, 5)
 SEED = 0

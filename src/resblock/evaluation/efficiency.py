@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resblock.spec import ModelSpec
-from resblock.training.run import Cost, EpochRow
+from resblock.core.spec import ModelSpec
+from resblock.core.training.run import Cost, EpochRow
 
 NEARLY = 0.95  # of the best network's final validation accuracy: what every training is timed to
 

@@ -10,25 +10,27 @@ import keras
 import numpy as np
 
 from resblock import paths
-from resblock.data.splits import DatasetDescription, Split, SplitName
+from resblock.core.backends import Inference, backend
+from resblock.core.files import read_arrays, write_arrays
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import DatasetDescription, Split, SplitName
+from resblock.core.training.fit import trained_network
+from resblock.core.training.inference import accuracy, cross_entropy
+from resblock.core.training.manifest import read_recipe
+from resblock.core.training.run import Run, is_there, read_run
+from resblock.core.training.statistics import reestimated, reestimation_images
 from resblock.evaluation.corruption import Corrupted, Robustness
 from resblock.evaluation.lesions import lesion, respond
 from resblock.evaluation.results import Assessment, Logits
 from resblock.evaluation.score import Score, empty_score
 from resblock.evaluation.specimens import Specimens
-from resblock.files import read_arrays, write_arrays
-from resblock.params import Recipe
-from resblock.spec import ModelSpec, RunKey
-from resblock.training.fit import trained_network
-from resblock.training.inference import accuracy, cross_entropy, predict, reestimated, reestimation_images
-from resblock.training.run import Run, is_there, read_run
 
 
 def assess(
     key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription, specimens: Specimens | None = None
 ) -> Assessment:
     """Evaluate the training of `key` if it is there and finished; otherwise its score says what befell it."""
-    if not is_there(key):
+    if not is_there(paths.run(key)):
         return Assessment(empty_score(key.spec, key.seed, "missing"), {})
     run = read_run(paths.run(key))
     if run.status != "finished":
@@ -44,16 +46,17 @@ def evaluate(
     Without `specimens` there is no closer look: at robustness, at what each block says, at what is lost without it.
     """
     spec, seed = ModelSpec.parse(run.manifest["variant"]), int(run.manifest["seed"])
-    recipe = Recipe.model_validate(run.manifest["recipe"])
-    model = trained_network(run, dataset)
-    logits: dict[str, np.ndarray] = {name: predict(model, split.images) for name, split in splits.items()}
-    with reestimated(model, reestimation_images(splits["train"], recipe.reestimate_images, seed), seed):
-        logits |= {f"{name}_reestimated": predict(model, split.images) for name, split in splits.items()}
+    network = trained_network(run, dataset)
+    inference = backend().inference(network.model)
+    logits: dict[str, np.ndarray] = {name: inference.logits(split.images) for name, split in splits.items()}
+    images = reestimation_images(splits["train"], read_recipe(run.manifest).reestimate_images, seed)
+    with reestimated(network, inference, images, seed):
+        logits |= {f"{name}_reestimated": inference.logits(split.images) for name, split in splits.items()}
         looks: dict[str, Any] = {}
         if specimens:
-            looks["robustness"] = _robustness(model, specimens.corrupted, spec, seed)
-            looks["responses"] = respond(model, specimens.responding.images, spec, seed)
-            looks["lesions"] = lesion(model, specimens.lesioned, spec, seed, specimens.draws)
+            looks["robustness"] = _robustness(inference, specimens.corrupted, spec, seed)
+            looks["responses"] = respond(network, specimens.responding.images, spec, seed)
+            looks["lesions"] = lesion(network, inference, specimens.lesioned, spec, seed, specimens.draws)
     keras.backend.clear_session()  # each network would stay in memory otherwise
     figures: dict[str, Any] = {}
     for name, split in splits.items():
@@ -64,9 +67,9 @@ def evaluate(
     return Assessment(score, logits, **looks)
 
 
-def _robustness(model: keras.Model, corrupted: Corrupted, spec: ModelSpec, seed: int) -> list[Robustness]:
+def _robustness(inference: Inference, corrupted: Corrupted, spec: ModelSpec, seed: int) -> list[Robustness]:
     versions, each, *shape = corrupted.images.shape
-    logits = predict(model, corrupted.images.reshape(versions * each, *shape))
+    logits = inference.logits(corrupted.images.reshape(versions * each, *shape))
     return corrupted.score(spec.name, seed, logits.reshape(versions, each, -1))
 
 

@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 
+from resblock.core.spec import ModelSpec
+from resblock.core.training.run import GRADIENTS, GradientRow
 from resblock.evaluation.measure import Measure
 from resblock.evaluation.rows import narrowed, read_rows, write_rows
-from resblock.spec import ModelSpec
-from resblock.training.run import GRADIENTS, GradientRow
 
 SHATTERING = "shattering.csv"
 Gradients = Mapping[ModelSpec, Mapping[int, Sequence[GradientRow]]]  # by network and seed

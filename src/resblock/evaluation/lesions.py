@@ -14,40 +14,48 @@ from typing import Any
 import keras
 import numpy as np
 
-from resblock.data.splits import Split
+from resblock.core.backends import Inference
+from resblock.core.model.builder import Part
+from resblock.core.model.network import Network
+from resblock.core.seeds import generator
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import Split
+from resblock.core.training.inference import accuracy
 from resblock.evaluation.blocks import Lesion, Response
-from resblock.model.anatomy import anatomy
-from resblock.seeds import generator
-from resblock.spec import ModelSpec
-from resblock.training.inference import accuracy, predict
 
 SEED = 0  # the same blocks in every network of one depth
 
 
-def respond(model: keras.Model, images: np.ndarray, spec: ModelSpec, seed: int) -> list[Response]:
+def respond(network: Network, images: np.ndarray, spec: ModelSpec, seed: int) -> list[Response]:
     """Return how strongly each block responds to `images`, uint8 (n, height, width, channel); CNNs have no blocks."""
-    blocks = anatomy(model).blocks
+    blocks = network.parts.blocks
     if not blocks:
         return []
-    spoken = keras.Model(model.input, [_what_it_says(model, block) for block in blocks])(images, training=False)
+    spoken = keras.Model(network.model.input, [block.branch for block in blocks])(images, training=False)
     return [
-        Response(spec.name, seed, block, position, float(np.std(keras.ops.convert_to_numpy(values), dtype=np.float64)))
-        for (block, position), values in zip(blocks.items(), spoken, strict=True)
+        Response(
+            spec.name,
+            seed,
+            block.name,
+            block.position,
+            float(np.std(keras.ops.convert_to_numpy(values), dtype=np.float64)),
+        )
+        for block, values in zip(blocks, spoken, strict=True)
     ]
 
 
-def lesion(model: keras.Model, test: Split, spec: ModelSpec, seed: int, draws: int) -> list[Lesion]:
+def lesion(network: Network, inference: Inference, test: Split, spec: ModelSpec, seed: int, draws: int) -> list[Lesion]:
     """Return accuracy on `test` without each block in turn, and without 2, 4, 8, … at random, `draws` times each.
 
-    `model` is as before afterwards. CNNs have no blocks to lose.
+    `network` is as before afterwards. CNNs have no blocks to lose.
     """
-    blocks = list(anatomy(model).blocks)
+    blocks = [block.name for block in network.parts.blocks]
     if not blocks:
         return []
     rows: list[Lesion] = []
     for draw, gone in choices(blocks, draws):
-        with removed(model, gone):
-            share = accuracy(predict(model, test.images), test.labels)
+        with removed(network, gone):
+            share = accuracy(inference.logits(test.images), test.labels)
         rows.append(Lesion(spec.name, seed, len(gone), draw, "+".join(gone), len(test.labels), share))
     return rows
 
@@ -66,9 +74,11 @@ def choices(blocks: list[str], draws: int) -> Iterator[tuple[int, list[str]]]:
 
 
 @contextmanager
-def removed(model: keras.Model, blocks: Iterable[str]) -> Generator[None]:
-    """Take `blocks` out of `model` for the block."""
-    edits = [edit for block in blocks for edit in _without(model, block)]
+def removed(network: Network, blocks: Iterable[str]) -> Generator[None]:
+    """Take the blocks called `blocks` out of `network` for the block."""
+    gone = set(blocks)
+    there = [part for part in network.parts.blocks if part.name in gone]
+    edits = [edit for part in there for edit in _without(part, adds=network.architecture.adds)]
     before = [(variable, keras.ops.convert_to_numpy(variable)) for variable, _ in edits]
     try:
         for variable, value in edits:
@@ -79,13 +89,12 @@ def removed(model: keras.Model, blocks: Iterable[str]) -> Generator[None]:
             variable.assign(value)
 
 
-def _without(model: keras.Model, block: str) -> Iterator[tuple[Any, np.ndarray]]:
+def _without(block: Part, *, adds: bool) -> Iterator[tuple[Any, np.ndarray]]:
     """Yield the weights, with their new values, by which `block` only passes on its input."""
-    layers = [layer for layer in _layers(model, block) if layer.trainable_weights and "shortcut" not in layer.name]
-    if _addition(model, block):
-        yield from ((variable, np.zeros(variable.shape)) for variable in layers[-1].trainable_weights)
+    if adds:
+        yield from ((variable, np.zeros(variable.shape)) for variable in block.layers[-1].trainable_weights)
         return
-    for layer in layers:
+    for layer in block.layers:
         if isinstance(layer, keras.layers.Conv2D):
             yield layer.kernel, _copying(layer)
             if layer.bias is not None:
@@ -106,17 +115,3 @@ def _copying(layer: keras.layers.Conv2D) -> np.ndarray:
     channels = np.arange(layer.input.shape[-1])
     kernel[row, column, channels, channels] = 1
     return kernel
-
-
-def _what_it_says(model: keras.Model, block: str) -> Any:
-    addition = _addition(model, block)
-    return addition.input[0] if addition else _layers(model, block)[-1].input
-
-
-def _addition(model: keras.Model, block: str) -> Any:
-    """Return the layer that adds the shortcut, None in a plain block."""
-    return next((layer for layer in _layers(model, block) if layer.name == f"{block}_add"), None)
-
-
-def _layers(model: keras.Model, block: str) -> list[Any]:
-    return [layer for layer in model.layers if layer.name.startswith(f"{block}_")]

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from resblock.spec import ModelSpec
+from resblock.core.spec import ModelSpec
 
 Measure = Mapping[ModelSpec, Mapping[int, float]]  # only of networks and seeds that have it

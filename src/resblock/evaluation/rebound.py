@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from resblock.core.spec import ModelSpec
+from resblock.core.training.run import EpochRow
 from resblock.evaluation.measure import Measure
-from resblock.spec import ModelSpec
-from resblock.training.run import EpochRow
 
 CLOSE = 0.01  # of its final value: where validation accuracy has settled
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resblock.data.splits import Split, SplitName
+from resblock.core.splits import Split, SplitName
 from resblock.evaluation.agreement import (
     Agreement,
     Mistake,

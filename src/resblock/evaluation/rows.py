@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import pandas as pd
 
-from resblock.files import write_text
+from resblock.core.files import write_text
 
 Row = TypeVar("Row")  # a frozen dataclass of text and numbers
 

@@ -11,9 +11,9 @@ from typing import Literal, cast, get_args
 import numpy as np
 import pandas as pd
 
+from resblock.core.files import write_text
+from resblock.core.spec import ModelSpec
 from resblock.evaluation.rows import read_rows, write_rows
-from resblock.files import write_text
-from resblock.spec import ModelSpec
 
 SCORES, CONFUSION = "scores.csv", "confusion.csv"
 PREDICTIONS = "predictions"

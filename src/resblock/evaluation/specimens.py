@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resblock.data.splits import Split
+from resblock.core.seeds import generator
+from resblock.core.splits import Split
 from resblock.evaluation.corruption import Corrupted, corrupt
 from resblock.params import Examination
-from resblock.seeds import generator
 
 SEED = 0
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from resblock.core.spec import ModelSpec
 from resblock.evaluation.interval import Interval, t_interval
 from resblock.evaluation.measure import Measure
 from resblock.evaluation.score import Score
-from resblock.spec import ModelSpec
 
 HEADLINES = ("train_accuracy", "validation_accuracy", "test_accuracy")
 

@@ -5,27 +5,28 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from resblock.data.splits import DatasetDescription, Split
+from resblock.core.backends import backend
+from resblock.core.model.network import build_network
+from resblock.core.recipe import Recipe
+from resblock.core.seeds import generator
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import DatasetDescription, Split
+from resblock.core.training.gradients import Backward, GradientProbe
+from resblock.core.training.run import GradientRow
+from resblock.core.training.statistics import reestimated
 from resblock.evaluation.flow import Shattering
-from resblock.model.network import build_model
-from resblock.params import Probing, Recipe
-from resblock.seeds import generator
-from resblock.spec import ModelSpec
-from resblock.training.gradients import Backward, GradientProbe
-from resblock.training.inference import reestimated
-from resblock.training.run import GradientRow
+from resblock.params import Probing
 
 
 def probe(
     spec: ModelSpec, seed: int, train: Split, dataset: DatasetDescription, recipe: Recipe, probing: Probing
 ) -> tuple[list[GradientRow], list[Shattering]]:
     """Return what a network's initial weights of `seed` do to gradients on images of `train`."""
-    model = build_model(spec, dataset.image_shape, len(dataset.classes), recipe, seed)
-    weights = {variable.path: keras.ops.convert_to_numpy(variable) for variable in model.weights}
-    gradients = GradientProbe(model, train, probing.images, seed)
-    rows = gradients.measure(weights, epoch=0)
+    network = build_network(spec, dataset.image_shape, len(dataset.classes), recipe, seed)
+    gradients = GradientProbe(network, train, probing.images, seed)
+    rows = gradients.measure(network.weights(), epoch=0)
     chosen = generator(seed, "lines").permutation(len(train.labels))
-    with reestimated(model, train.images[chosen[: probing.images]], seed):
+    with reestimated(network, backend().inference(network.model), train.images[chosen[: probing.images]], seed):
         ends = train.take(chosen[: 2 * probing.lines])
         cosines = shattering(gradients.backward, ends, probing.line_points)
     keras.backend.clear_session()  # each network would stay in memory otherwise

@@ -10,9 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from resblock.core.spec import ModelSpec
+from resblock.core.training.run import EpochRow
 from resblock.evaluation.efficiency import Curves
 from resblock.evaluation.interval import t_interval
 from resblock.evaluation.measure import Measure
+from resblock.evaluation.rows import rows_frame
 from resblock.report.style import (
     COLORS,
     DASHES,
@@ -24,8 +27,6 @@ from resblock.report.style import (
     series,
     series_of,
 )
-from resblock.spec import ModelSpec
-from resblock.training.run import EpochRow, curve_frame
 
 ACCURACIES = {
     "accuracy": "training accuracy",
@@ -80,7 +81,7 @@ def run_curves(curves: Mapping[str, Sequence[EpochRow]]) -> Figure:
         figure = new_figure(8, 2.8 * len(curves) + 0.4)
         axes = figure.subplots(len(curves), 2, sharex="col", sharey="col", squeeze=False)
         for row, (name, curve) in zip(axes, curves.items(), strict=True):
-            frame = curve_frame(curve)
+            frame = rows_frame(EpochRow, curve)
             for axis, quantity in zip(row, ("loss", "accuracy"), strict=True):
                 for label, (column, color, dashes) in lines.items():
                     values = frame[column.format(quantity)]
@@ -125,7 +126,7 @@ def network_line(axis: Axes, spec: ModelSpec, across: Sequence[float], values: S
 
 
 def _curve_lines(axis: Axes, spec: ModelSpec, seeds: Sequence[Sequence[EpochRow]], column: str) -> None:
-    frames = [curve_frame(curve).set_index("epoch")[column] for curve in seeds]
+    frames = [rows_frame(EpochRow, curve).set_index("epoch")[column] for curve in seeds]
     color = look(spec)["color"]
     for frame in frames:
         axis.plot(frame.index, frame, color=color, linewidth=0.7, alpha=0.4)

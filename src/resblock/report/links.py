@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from resblock.files import write_text
+from resblock.core.files import write_text
 from resblock.report.page import LINKS, PAGE, fill_template
 
 

@@ -11,18 +11,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from resblock import paths
-from resblock.data.splits import DatasetDescription, read_description
-from resblock.evaluation.ablation import read_ablation
-from resblock.evaluation.claims import GRADIENT_SLOPE
-from resblock.evaluation.efficiency import Costs, Curves
-from resblock.evaluation.flow import Gradients, Untrained, read_untrained, slopes
-from resblock.evaluation.rebound import Rebound, find_rebounds
-from resblock.evaluation.results import Results, read_results
-from resblock.evaluation.study import Study
-from resblock.evaluation.verdicts import Evidence, Trained
-from resblock.files import read_json
-from resblock.spec import ModelSpec, RunKey
-from resblock.training.run import (
+from resblock.core.files import read_json
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import DatasetDescription, read_description
+from resblock.core.training.run import (
     MANIFEST,
     Cost,
     EpochRow,
@@ -32,6 +24,14 @@ from resblock.training.run import (
     read_curve,
     read_gradients,
 )
+from resblock.evaluation.ablation import read_ablation
+from resblock.evaluation.claims import GRADIENT_SLOPE
+from resblock.evaluation.efficiency import Costs, Curves
+from resblock.evaluation.flow import Gradients, Untrained, read_untrained, slopes
+from resblock.evaluation.rebound import Rebound, find_rebounds
+from resblock.evaluation.results import Results, read_results
+from resblock.evaluation.study import Study
+from resblock.evaluation.verdicts import Evidence, Trained
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[s
 
     A training that is missing leaves no gap but in the scores, which say so.
     """
-    there = [key for key in keys if is_there(key)]
+    there = [key for key in keys if is_there(paths.run(key))]
     manifests = {key: read_json(paths.run(key) / MANIFEST) for key in there}
     seen = [manifest["recipe"] for manifest in manifests.values()]
     curves: dict[ModelSpec, dict[int, Sequence[EpochRow]]] = {}
@@ -91,15 +91,15 @@ def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[s
     untrained = paths.untrained(dataset_name)
     return Material(
         dataset=dataset,
-        results=read_results(paths.evaluation(dataset_name), dataset.classes),
+        results=read_results(paths.scores(dataset_name), dataset.classes),
         curves=curves,
         costs=costs,
         recipes=[recipe for index, recipe in enumerate(seen) if recipe not in seen[:index]],
-        keys={key.stage: str(manifest["key"]) for key, manifest in manifests.items()},
+        keys={paths.stage(key): str(manifest["key"]) for key, manifest in manifests.items()},
         ablations={
             name: read_ablation(folder, dataset_name)
             for name in recipes
-            for folder in [paths.ablation(dataset_name, name)]
+            for folder in [paths.scores(dataset_name, name)]
             if folder.is_dir()
         },
         gradients=gradients,

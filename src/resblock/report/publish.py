@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from resblock.files import write_json, write_text
+from resblock.core.files import write_json, write_text
 from resblock.report import words
 from resblock.report.material import Material, Section
 from resblock.report.page import PAGE, compose, data_file, figure_file, render

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from resblock.files import write_bytes
-from resblock.spec import ModelSpec
+from resblock.core.files import write_bytes
+from resblock.core.spec import ModelSpec
 
 # Okabe & Ito's palette: told apart by the colour-blind; markers and dashes tell them apart in grey.
 COLORS = {"cnn": "#009E73", "plain": "#D55E00", "residual": "#0072B2", "preact": "#CC79A7", "bottleneck": "#E69F00"}

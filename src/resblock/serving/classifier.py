@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
-from scipy.special import softmax
 
-from resblock.data.splits import DatasetDescription
-from resblock.training.fit import trained_network
-from resblock.training.inference import predict
-from resblock.training.run import Run
+from resblock.core.backends import Inference, backend
+from resblock.core.splits import DatasetDescription
+from resblock.core.training.fit import trained_network
+from resblock.core.training.inference import softmax
+from resblock.core.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,12 @@ class Prediction:
 class Classifier:
     """A network with its weights, batch-norm statistics as trained, and the names of its classes."""
 
-    model: keras.Model
+    inference: Inference
     classes: tuple[str, ...]
 
     def predict(self, images: np.ndarray) -> list[Prediction]:
         """Name what is in raw images, uint8 (n, height, width, channel)."""
-        probabilities = softmax(predict(self.model, images).astype(np.float64), axis=-1)  # (n, class)
+        probabilities = softmax(self.inference.logits(images))  # (n, class)
         return [self._prediction(row) for row in probabilities]
 
     def _prediction(self, row: np.ndarray) -> Prediction:
@@ -55,4 +54,4 @@ class Classifier:
 
 def load_classifier(run: Run, dataset: DatasetDescription) -> Classifier:
     """Return the network that `run` trained on `dataset`. Raises ValueError where its weights do not fit this code."""
-    return Classifier(trained_network(run, dataset), dataset.classes)
+    return Classifier(backend().inference(trained_network(run, dataset).model), dataset.classes)

@@ -15,10 +15,10 @@ from packaging.utils import canonicalize_name
 import resblock
 
 LOADER = "resblock.serving.served"
-MODULES = ("__init__.py", "errors.py", "files.py", "params.py", "paths.py", "seeds.py", "spec.py")
-ROOMS = ("data", "model", "serving", "training")
+MODULES = ("__init__.py",)
+ROOMS = ("core", "serving")
 # What that code imports, besides MLflow and the packages of the run's own manifest (Keras, its backend, NumPy).
-IMPORTED = ("pandas", "pydantic", "ruamel.yaml", "scikit-learn", "scipy")
+IMPORTED = ("pandas",)
 
 
 def pack_code() -> bytes:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from resblock.data.splits import read_description
-from resblock.training.run import read_run
+from resblock.core.splits import read_description
+from resblock.core.training.run import read_run
 
 if TYPE_CHECKING:
     from resblock.serving.classifier import Classifier

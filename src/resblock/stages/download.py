@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from resblock import paths
+from resblock.core.files import write_json
 from resblock.data.download import fetch
 from resblock.data.table import find_dataset
-from resblock.files import write_json
 from resblock.stages import manifests
 from resblock.stages.results import result_of
 from resblock.stages.terminal import say

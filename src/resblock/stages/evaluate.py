@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from resblock import paths
-from resblock.data.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_split
+from resblock.core.files import write_json
+from resblock.core.spec import RunKey
+from resblock.core.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_split
+from resblock.core.training.run import is_there
 from resblock.evaluation.results import Assessment, gather, write_results
 from resblock.evaluation.score import PREDICTIONS, Score
 from resblock.evaluation.specimens import Specimens, choose
-from resblock.files import write_json
 from resblock.params import read_params
-from resblock.spec import RunKey
 from resblock.stages import manifests
 from resblock.stages.models import register
 from resblock.stages.results import result_of, trained
@@ -20,13 +21,12 @@ from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import tracked
 from resblock.startup import start_keras
 from resblock.tracking.stage import StageRun
-from resblock.training.run import is_there
 
 
 def run(dataset_name: str) -> None:
     """Score every network and seed that params.yaml names; what is not trained yet stays a row without figures."""
     params = read_params(paths.PARAMS)
-    study, folder = params.study, paths.evaluation(dataset_name)
+    study, folder = params.study, paths.scores(dataset_name)
     dataset = read_description(paths.splits(dataset_name))
     splits: dict[SplitName, Split] = {name: read_split(paths.splits(dataset_name), name) for name in SPLIT_NAMES}
     examination = params.examination(dataset_name)
@@ -51,7 +51,7 @@ def _assess(
 
     assessment = assess(key, splits, dataset, specimens)
     if assessment.logits:
-        target = paths.evaluation(key.dataset) / PREDICTIONS / key.spec.name
+        target = paths.scores(key.dataset) / PREDICTIONS / key.spec.name
         write_predictions(target / f"seed-{key.seed}.npz", assessment.logits)
     tell(key, assessment.score)
     return assessment
@@ -66,7 +66,7 @@ def tell(key: RunKey, score: Score) -> None:
 def show(keys: Sequence[RunKey], scores: Sequence[Score], tracker: StageRun) -> None:
     """Give the runs of trainings their test figures, and say how many trainings are not there."""
     for key in keys:
-        if is_there(key):
+        if is_there(paths.run(key)):
             tracker.show(partial(trained, key))
     if missing := sum(score.status == "missing" for score in scores):
         warn(f"{missing} of {len(scores)} trainings are not there; their rows say so")

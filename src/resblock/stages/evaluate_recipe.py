@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from resblock import paths
-from resblock.data.splits import SPLIT_NAMES, Split, SplitName, read_description, read_split
+from resblock.core.files import write_json
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import SPLIT_NAMES, Split, SplitName, read_description, read_split
+from resblock.core.training.run import MANIFEST, EpochRow, is_there, read_curve
 from resblock.evaluation.ablation import write_ablation
 from resblock.evaluation.score import Score
-from resblock.files import write_json
 from resblock.params import read_params
-from resblock.spec import ModelSpec, RunKey
 from resblock.stages import manifests
 from resblock.stages.evaluate import show, tell
 from resblock.stages.results import result_of
 from resblock.stages.tracked import tracked
 from resblock.startup import start_keras
-from resblock.training.run import MANIFEST, EpochRow, is_there, read_curve
 
 
 def run(dataset_name: str, recipe_name: str) -> None:
     """Score every training by a recipe that differs from the data set's own, and gather what a report needs of it."""
     params = read_params(paths.PARAMS)
     keys, recipe = params.ablation_keys(dataset_name, recipe_name), params.recipe(dataset_name, recipe_name)
-    folder = paths.ablation(dataset_name, recipe_name)
+    folder = paths.scores(dataset_name, recipe_name)
     dataset = read_description(paths.splits(dataset_name))
     splits: dict[SplitName, Split] = {name: read_split(paths.splits(dataset_name), name) for name in SPLIT_NAMES}
     threads = start_keras(recipe.threads)
@@ -35,7 +35,7 @@ def run(dataset_name: str, recipe_name: str) -> None:
         for key in keys:
             scores.append(assess(key, splits, dataset).score)
             tell(key, scores[-1])
-        write_ablation(folder, recipe_name, recipe.model_dump(), scores, _read_curves(keys))
+        write_ablation(folder, recipe.tree(), scores, _read_curves(keys))
         write_json(folder / MANIFEST, manifest)
         tracker.complete(lambda: result_of(manifest))
         show(keys, scores, tracker)
@@ -45,6 +45,6 @@ def _read_curves(keys: Sequence[RunKey]) -> dict[ModelSpec, dict[int, list[Epoch
     """Read the curves of the trainings that are there."""
     curves: dict[ModelSpec, dict[int, list[EpochRow]]] = {}
     for key in keys:
-        if is_there(key):
+        if is_there(paths.run(key)):
             curves.setdefault(key.spec, {})[key.seed] = read_curve(paths.run(key))
     return curves

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from resblock.errors import UserError
+from resblock.core.errors import UserError
 from resblock.params import Params
 from resblock.stages.sync import sync_dataset
 from resblock.stages.terminal import warn
@@ -61,7 +61,7 @@ def invocation(datasets: Sequence[str], params: Params) -> Generator[Invocation]
     chosen = {
         "study": {**params.study.model_dump(), "datasets": list(datasets)},
         "data": {name: params.preparation(name).model_dump() for name in datasets},
-        "train": {name: params.recipe(name).model_dump() for name in datasets},
+        "train": {name: params.recipe(name).tree() for name in datasets},
     }
     tags = {"mlflow.source.name": f"resblock run {' '.join(datasets)}"}
     opening = Result(f"{STAGE}@{'-'.join(datasets)}", datasets[0], key=None, params=chosen, tags=tags)

@@ -10,37 +10,28 @@ from typing import Any
 
 import resblock
 from resblock import paths
+from resblock.core.files import digest_sources, digest_tree, read_json
+from resblock.core.recipe import Recipe
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.training.run import MANIFEST
 from resblock.data.table import Dataset
-from resblock.files import digest_sources, digest_tree, read_json
-from resblock.params import Examination, Preparation, Probing, Recipe, Study
-from resblock.spec import RunKey
-from resblock.training import manifest as training
-from resblock.training.run import MANIFEST
+from resblock.params import Examination, Preparation, Probing, Study
 
-TRAININGS = ("train", "ablate")  # the stages that train a network
-
-# The code that decides what a stage gives: what dvc.yaml names among its dependencies.
+# The code that decides what a stage gives: what dvc.yaml names among its dependencies. `core` says it of trainings.
+SPLITTING = ("core/files.py", "core/splits.py", "data")
 ROOMS: Mapping[str, Sequence[str]] = {
-    "download": ("data", "files.py"),
-    "preprocess": ("data", "files.py"),
-    **dict.fromkeys(TRAININGS, training.ROOMS),
-    **dict.fromkeys(
-        ("evaluate", "evaluate_recipe"),
-        ("data/splits.py", "evaluation", "files.py", "model", "seeds.py", "spec.py", "training"),
-    ),
+    "download": SPLITTING,
+    "preprocess": SPLITTING,
+    "train": ("core",),
+    **dict.fromkeys(("evaluate", "evaluate_recipe"), ("core", "evaluation")),
     "probe": (
-        "data/splits.py",
+        "core",
         "evaluation/flow.py",
         "evaluation/measure.py",
         "evaluation/rows.py",
         "evaluation/untrained.py",
-        "files.py",
-        "model",
-        "seeds.py",
-        "spec.py",
-        "training",
     ),
-    "report": ("data/splits.py", "evaluation", "files.py", "report", "seeds.py", "spec.py", "training/run.py"),
+    "report": ("core", "evaluation", "report"),
 }
 # What of a recipe networks are made and looked at by before training: what dvc.yaml names among probe's parameters.
 PROBED_BY = ("batch_norm_epsilon", "precision", "rescale", "threads")
@@ -78,7 +69,7 @@ def of_probe(dataset: str, probing: Probing, recipe: Recipe, *, data_digest: str
     """Return the manifest of what is measured of networks before training."""
     content = {
         **probing.model_dump(),
-        "recipe": recipe.model_dump(include=set(PROBED_BY)),
+        "recipe": {name: recipe.tree()[name] for name in PROBED_BY},
         "data": data_digest,
         "threads": threads,
     }
@@ -118,7 +109,7 @@ def of_evaluate_recipe(trainings: Sequence[RunKey], *, data_digest: str, threads
 
 def of_report(dataset: str, study: Study, recipes: Sequence[str] = (), *, data_digest: str) -> dict[str, Any]:
     """Return the manifest of a report: of what its scores and its curves come from. Costs vary and decide no key."""
-    ablations = {name: paths.ablation(dataset, name) / MANIFEST for name in recipes}
+    ablations = {name: paths.scores(dataset, name) / MANIFEST for name in recipes}
     return _sealed(
         "report",
         dataset,
@@ -142,6 +133,12 @@ def run_keys(trainings: Sequence[RunKey]) -> dict[str, str | None]:
 def training_name(key: RunKey) -> str:
     """Return how a manifest names a training of its data set, for instance ``residual-20/seed-0``."""
     return f"{key.spec.name}/seed-{key.seed}"
+
+
+def training_key(manifest: Mapping[str, Any]) -> RunKey:
+    """Return which training left `manifest`."""
+    spec = ModelSpec.parse(manifest["variant"])
+    return RunKey(manifest["dataset"], spec, manifest["seed"], manifest["recipe_name"])
 
 
 def _key_of(manifest: Path) -> str | None:

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from resblock import paths
-from resblock.data.splits import DESCRIPTION, read_description, read_split
+from resblock.core.files import read_json
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import DESCRIPTION, read_description, read_split
+from resblock.core.training.run import CURVE, GRADIENTS, MANIFEST, WEIGHTS
 from resblock.evaluation.champion import champion
 from resblock.evaluation.score import read_scores
 from resblock.evaluation.study import Study
-from resblock.files import read_json
 from resblock.serving.package import LOADER, constraints, pack_code, requirements
-from resblock.spec import ModelSpec, RunKey
 from resblock.stages.manifests import training_name
 from resblock.stages.terminal import say, warn
 from resblock.tracking.package import ModelPackage, Registration
 from resblock.tracking.result import Result
 from resblock.tracking.stage import StageRun
-from resblock.training.run import CURVE, GRADIENTS, MANIFEST, WEIGHTS
 
 if TYPE_CHECKING:
     from resblock.tracking.sync import Outcome
@@ -82,13 +82,13 @@ def _champion(dataset: str) -> Registration | None:
     scored = paths.manifest("evaluate", dataset)
     if not scored.is_file():
         return None
-    best = champion(Study(dataset, tuple(read_scores(paths.evaluation(dataset)))))
+    best = champion(Study(dataset, tuple(read_scores(paths.scores(dataset)))))
     if best is None:
         return None
     key = RunKey(dataset, best.winner.spec, best.score.seed)
     return Registration(
         dataset=dataset,
-        name=key.stage,
+        name=paths.stage(key),
         key=read_json(scored)["runs"][training_name(key)],  # of the result that was scored
         description=best.reason,
         tags={"resblock.variant": key.spec.name, "resblock.seed": str(key.seed)},

@@ -6,22 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from resblock import paths
-from resblock.files import read_json
+from resblock.core.files import read_json
 from resblock.report.style import COLORS
-from resblock.stages.manifests import TRAININGS, code_digest
+from resblock.stages.manifests import code_digest, training_key
 from resblock.tracking.result import Context, DataInput, Result
 
 NOTES = {
     "download": "The raw files of `{dataset}` as published, verified by SHA-256. They come from: {source}",
     "preprocess": "The images of `{dataset}`, cut into train, validation and test, stratified and seeded.",
     "train": (
-        "`{variant}` trained on `{dataset}` from seed {seed}: {recipe[epochs]} epochs, {recipe[optimizer]}, learning "
-        "rate {recipe[learning_rate]} ({recipe[schedule]}), batches of {recipe[batch_size]}. Test figures come from "
-        "`evaluate@{dataset}`. To make it again: `dvc repro {stage}`"
-    ),
-    "ablate": (
-        "`{variant}` trained on `{dataset}` from seed {seed} by the recipe `{recipe_name}`, which differs from the "
-        "data set's own. Test figures come from `evaluate_recipe@{recipe_name}`. To make it again: `dvc repro {stage}`"
+        "`{variant}` trained on `{dataset}` from seed {seed} by the recipe `{recipe_name}`: {recipe[epochs]} epochs, "
+        "{recipe[optimizer]}, learning rate {recipe[learning_rate]} ({recipe[schedule]}), batches of "
+        "{recipe[batch_size]}. Test figures come with its evaluation. To make it again: `dvc repro {name}`"
     ),
     "probe": "What the initial weights of networks do to gradients on `{dataset}`: `gradients.csv`, `shattering.csv`",
     "evaluate": "Every training of the study on `{dataset}`, scored on train, validation and test images: `scores.csv`",
@@ -38,7 +34,7 @@ TRAINED_BY = (
 )  # of a training's manifest; the recipe besides
 CONTEXTS: Mapping[str, Context] = {"train": "training", "validation": "validation", "test": "test"}
 READ_BY: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(TRAININGS, ("train", "validation")),
+    "train": ("train", "validation"),
     "probe": ("train",),
     **dict.fromkeys(("evaluate", "evaluate_recipe"), ("train", "validation", "test")),
 }
@@ -50,23 +46,24 @@ def opening_of(manifest: Mapping[str, Any]) -> Result:
     tags = {"resblock.code": manifest["code"]}
     if "data" in manifest:
         tags["resblock.data"] = manifest["data"]
-    if stage in TRAININGS:
+    name = paths.stage(training_key(manifest)) if stage == "train" else str(manifest["stage"])
+    if stage == "train":
         tags["resblock.recipe"] = manifest["recipe_name"]
         tags["mlflow.runColor"] = COLORS[manifest["family"]]
     return Result(
-        name=manifest["stage"],
+        name=name,
         dataset=manifest["dataset"],
         key=manifest["key"],
         params=_params(stage, manifest),
         tags=tags,
-        note=NOTES[stage].format(**manifest),
+        note=NOTES[stage].format(**{**manifest, "name": name}),
         inputs=_inputs(stage, manifest),
         code_is_here=manifest["code"] == code_digest(stage),
     )
 
 
 def _params(stage: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    if stage in TRAININGS:
+    if stage == "train":
         chosen = {name: manifest[name] for name in TRAINED_BY}
         return {**chosen, "recipe": manifest["recipe_name"], **manifest["recipe"]}
     if stage == "download":

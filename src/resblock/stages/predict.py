@@ -15,19 +15,19 @@ from rich.console import Console
 from rich.table import Table
 
 from resblock import paths
-from resblock.data.splits import DESCRIPTION, DatasetDescription, read_description, read_split
-from resblock.errors import UserError
+from resblock.core.errors import UserError
+from resblock.core.files import read_json
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import DESCRIPTION, DatasetDescription, read_description, read_split
+from resblock.core.training.run import MANIFEST, WEIGHTS, Run, read_run
 from resblock.evaluation.champion import best_seed, champion
 from resblock.evaluation.score import SCORES, Score, read_scores
 from resblock.evaluation.study import Study
-from resblock.files import read_json
 from resblock.params import read_params
 from resblock.serving.pictures import PictureError, looks_inverted, read_picture
-from resblock.spec import ModelSpec, RunKey
 from resblock.stages.manifests import training_name
 from resblock.stages.terminal import warn
 from resblock.startup import start_keras
-from resblock.training.run import MANIFEST, WEIGHTS, Run, read_run
 
 if TYPE_CHECKING:
     from resblock.serving.classifier import Prediction
@@ -86,7 +86,11 @@ def _trained(choice: Choice) -> _Trained:
             return _Trained(read_run(folder), read_description(folder), examples)
     key = _key(choice)
     folder, splits = paths.run(key), paths.splits(key.dataset)
-    for path, stage in ((folder / MANIFEST, key.stage), (folder / WEIGHTS, key.stage), (splits / DESCRIPTION, "")):
+    for path, stage in (
+        (folder / MANIFEST, paths.stage(key)),
+        (folder / WEIGHTS, paths.stage(key)),
+        (splits / DESCRIPTION, ""),
+    ):
         if not path.is_file():
             stage = stage or f"preprocess@{key.dataset}"
             raise UserError(f"{path}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
@@ -101,12 +105,12 @@ def _key(choice: Choice) -> RunKey:
     dataset = choice.dataset or _first_evaluated()
     if choice.spec and choice.seed is not None:
         return RunKey(dataset, choice.spec, choice.seed)
-    if not (paths.evaluation(dataset) / SCORES).is_file():
+    if not (paths.scores(dataset) / SCORES).is_file():
         raise UserError(
-            f"{paths.evaluation(dataset) / SCORES}: is not here, so no network is known to be the best; "
+            f"{paths.scores(dataset) / SCORES}: is not here, so no network is known to be the best; "
             f"`dvc repro evaluate@{dataset}` finds out, or name one with --variant and --seed"
         )
-    scores = read_scores(paths.evaluation(dataset))
+    scores = read_scores(paths.scores(dataset))
     wanted = [score for score in scores if choice.seed in (None, score.seed) and choice.spec in (None, score.spec)]
     best = _best(dataset, wanted, choice)
     if best is None:
@@ -139,7 +143,7 @@ def _finished(scores: Sequence[Score]) -> list[str]:
 def _first_evaluated() -> str:
     datasets = read_params(paths.PARAMS).study.datasets
     for dataset in datasets:
-        if (paths.evaluation(dataset) / SCORES).is_file():
+        if (paths.scores(dataset) / SCORES).is_file():
             return dataset
     raise UserError(f"nothing has been evaluated yet; run `resblock run {datasets[0]}` first")
 

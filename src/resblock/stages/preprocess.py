@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from resblock import paths
+from resblock.core.files import write_json
 from resblock.data.splits import write_splits
 from resblock.data.table import find_dataset, prepare
-from resblock.files import write_json
 from resblock.params import read_params
 from resblock.stages import manifests
 from resblock.stages.results import result_of

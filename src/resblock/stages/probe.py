@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from resblock import paths
-from resblock.data.splits import read_description, read_split
+from resblock.core.files import write_json
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import read_description, read_split
+from resblock.core.training.run import GradientRow
 from resblock.evaluation.flow import Shattering, Untrained, slope, write_untrained
-from resblock.files import write_json
 from resblock.params import read_params
-from resblock.spec import ModelSpec
 from resblock.stages import manifests
 from resblock.stages.results import result_of
 from resblock.stages.terminal import say
 from resblock.stages.tracked import tracked
 from resblock.startup import start_keras
-from resblock.training.run import GradientRow
 
 
 def run(dataset_name: str) -> None:

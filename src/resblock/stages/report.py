@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resblock import paths
-from resblock.files import write_json
+from resblock.core.files import write_json
 from resblock.params import read_params
 from resblock.report.links import write_links
 from resblock.report.material import read_material

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from resblock import paths
-from resblock.evaluation.ablation import read_ablation
+from resblock.core.files import read_json
+from resblock.core.recipe import BASE
+from resblock.core.spec import RunKey
+from resblock.core.training.run import CURVE, GRADIENTS, MANIFEST, METRICS, read_cost, read_curve
 from resblock.evaluation.flow import SHATTERING
 from resblock.evaluation.score import SCORES, read_scores
-from resblock.files import read_json
 from resblock.params import ParamsError, read_params
 from resblock.report.figures import run_curves
 from resblock.report.style import save_figure
-from resblock.spec import ModelSpec, RunKey
-from resblock.stages.manifests import TRAININGS, training_name
+from resblock.stages.manifests import training_key, training_name
 from resblock.stages.openings import opening_of
 from resblock.stages.weights import weights_address
 from resblock.tracking.result import Artifact, Result, flatten
-from resblock.training.run import CURVE, GRADIENTS, MANIFEST, METRICS, read_cost, read_curve
 
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)  # raised by files that are not what they were
 PICTURE, COST = "curve.png", "cost.json"
@@ -30,42 +30,27 @@ PICTURE, COST = "curve.png", "cost.json"
 
 def datasets_with_results() -> list[str]:
     """Return every data set that has results here, by name, but those of the study first and in its order."""
-    places = (
-        Path("data/lineage"),
-        Path("runs"),
-        Path("ablations"),
-        Path("probes"),
-        Path("evaluation"),
-        Path("reports"),
-    )
-    there = {folder.name for place in places if place.is_dir() for folder in place.iterdir() if folder.is_dir()}
     try:
         study = read_params(paths.PARAMS).study.datasets
     except ParamsError:  # what is there can be shown without
         study = []
-    return sorted(there, key=lambda name: (study.index(name) if name in study else len(study), name))
+    return sorted(paths.datasets(), key=lambda name: (study.index(name) if name in study else len(study), name))
 
 
 def results_of(dataset: str) -> Iterator[tuple[Path, Result | Exception]]:
     """Yield each result on `dataset` that lies here with its manifest; an exception where its files are damaged."""
-    trainings = sorted(paths.runs(dataset).glob(f"*/seed-*/{MANIFEST}"))
-    trainings += sorted(paths.ablations(dataset).glob(f"*/*/seed-*/{MANIFEST}"))
-    others = [paths.manifest(stage, dataset) for stage in ("download", "preprocess", "probe", "evaluate", "report")]
-    others += sorted(paths.evaluation(dataset).glob(f"ablations/*/{MANIFEST}"))
-    for path in (*others, *trainings):
-        if path.is_file():
-            try:
-                yield path, result_of(read_json(path))
-            except DAMAGED as error:
-                yield path, error
+    for path in paths.manifests(dataset):
+        try:
+            yield path, result_of(read_json(path))
+        except DAMAGED as error:
+            yield path, error
 
 
 def result_of(manifest: Mapping[str, Any]) -> Result:
     """Return the result that `manifest` belongs to, with what its files hold."""
     stage = str(manifest["stage"]).partition("@")[0]
-    if stage in TRAININGS:
-        spec = ModelSpec.parse(manifest["variant"])
-        return trained(RunKey(manifest["dataset"], spec, manifest["seed"], manifest["recipe_name"]))
+    if stage == "train":
+        return trained(training_key(manifest))
     described = {
         "download": _downloaded,
         "preprocess": _preprocessed,
@@ -114,12 +99,11 @@ def trained(key: RunKey) -> Result:
 
 def _test_figures(key: RunKey, result: str) -> dict[str, float]:
     """Return the figures on test images, unless another result of the same training was scored."""
-    folder = paths.ablation(key.dataset, key.recipe) if key.is_ablation else paths.evaluation(key.dataset)
+    folder = paths.scores(key.dataset, key.recipe)
     file = folder / MANIFEST
     if not file.is_file() or read_json(file)["runs"].get(training_name(key)) != result:
         return {}
-    scores = read_ablation(folder, key.dataset).study.scores if key.is_ablation else read_scores(folder)
-    (score,) = (score for score in scores if (score.spec, score.seed) == (key.spec, key.seed))
+    (score,) = (score for score in read_scores(folder) if (score.spec, score.seed) == (key.spec, key.seed))
     return {name: value for name, value in score.metrics.items() if name.startswith("test")}
 
 
@@ -145,8 +129,7 @@ def _evaluated(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[
 
 def _scores(manifest: Mapping[str, Any]) -> Path:
     """Return the folder of the scores that `manifest` speaks of."""
-    dataset, recipe = manifest["dataset"], manifest.get("recipe_name")
-    return paths.ablation(dataset, recipe) if recipe else paths.evaluation(dataset)
+    return paths.scores(manifest["dataset"], manifest.get("recipe_name", BASE))
 
 
 def _reported(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from resblock import paths
-from resblock.errors import UserError
+from resblock.core.errors import UserError
 from resblock.report.links import write_links
 from resblock.stages.models import sync_models
 from resblock.stages.results import datasets_with_results, results_of

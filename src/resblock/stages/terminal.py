@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from resblock.training.run import EpochRow
+from resblock.core.training.run import EpochRow
 
 
 def say(message: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from resblock import paths
-from resblock.spec import RunKey
-from resblock.training.run import MANIFEST, WEIGHTS
+from resblock.core.spec import RunKey
+from resblock.core.training.run import MANIFEST, WEIGHTS
 
 LOCK = Path("dvc.lock")
 CONFIGS = (Path(".dvc/config"), Path(".dvc/config.local"))  # the later one wins
@@ -33,7 +33,7 @@ def _locked(key: RunKey) -> str | None:
     """Return what dvc.lock says of the weights, provided that it speaks of the very result that is here."""
     if not LOCK.is_file():
         return None
-    stage = _stages(LOCK.resolve(), LOCK.stat().st_mtime_ns).get(key.stage, {})
+    stage = _stages(LOCK.resolve(), LOCK.stat().st_mtime_ns).get(paths.stage(key), {})
     outs = {Path(out["path"]).name: out.get("md5") for out in stage.get("outs", ())}
     manifest = paths.run(key) / MANIFEST
     return outs.get(WEIGHTS) if manifest.is_file() and outs.get(MANIFEST) == _md5(manifest) else None

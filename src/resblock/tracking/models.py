@@ -15,7 +15,7 @@ import numpy as np
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
-from resblock.errors import UserError
+from resblock.core.errors import UserError
 from resblock.tracking.package import DATA, ModelPackage, Registration, read_example, write_package
 from resblock.tracking.result import KEY_TAG, NOTE_TAG, shown_text
 from resblock.tracking.store import (

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from resblock.files import read_json, write_bytes, write_text
+from resblock.core.files import read_json, write_bytes, write_text
 
 CODE, DATA = "code.zip", "run"  # where a model keeps its modules, and below data/ its files
 SERVED_EXAMPLE = "serving_input_example.json"

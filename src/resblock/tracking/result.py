@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from resblock.files import digest_bytes, digest_file
+from resblock.core.files import digest_bytes, digest_file
 
 STAGE_TAG = "resblock.stage"  # without axes, for instance train
 NAME_TAG = "resblock.name"  # DVC's name, for instance train@digits-residual-20-0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from resblock.errors import one_line
+from resblock.core.errors import one_line
 from resblock.tracking.result import NOTE_TAG, PROCESS_TAG, STAGE_TAG, Result
 
 

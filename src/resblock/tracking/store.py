@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.entities.paged_list import PagedList
 from sqlalchemy.exc import SQLAlchemyError
 
-from resblock.errors import UserError, one_line
+from resblock.core.errors import UserError, one_line
 from resblock.signals import uninterrupted
 from resblock.tracking.result import NOTE_TAG
 from resblock.tracking.view import save_view

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from resblock.errors import UserError, one_line
+from resblock.core.errors import UserError, one_line
 from resblock.tracking.store import experiment_name, open_store, tracking_uri
 from resblock.tracking.view import view_fragment
 

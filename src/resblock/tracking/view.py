@@ -16,7 +16,7 @@ import mlflow
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
-from resblock.files import digest_tree
+from resblock.core.files import digest_tree
 from resblock.tracking.result import STAGE_TAG, SUPERSEDED_TAG
 
 VIEW_KEY = "resblock"

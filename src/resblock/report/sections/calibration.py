@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from resblock.core.spec import ModelSpec
 from resblock.evaluation.calibration import BINS, Calibration, ReliabilityBin
 from resblock.evaluation.interval import t_interval
 from resblock.evaluation.rows import rows_frame
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, SOFT, house_style, look, new_figure
 from resblock.report.tables import number
-from resblock.spec import ModelSpec
 
 WORDS = (
     f"Expected calibration error over {BINS} bins of equal width (Guo et al. 2017): the mean distance between how sure "

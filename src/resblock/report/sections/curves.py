@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from resblock.core.training.run import EpochRow
+from resblock.evaluation.rows import rows_frame
 from resblock.report.figures import ACCURACIES, LOSSES, learning_curves
 from resblock.report.material import Material, Picture, Section
-from resblock.training.run import curve_frame
 
 CAPTION = (
     "Training figures are averages over an epoch on augmented images, while the weights move. A validation curve that "
@@ -32,7 +33,7 @@ def _section(material: Material, name: str, title: str, columns: Mapping[str, st
     if not curves:
         return None
     rows = [
-        curve_frame(curve)[["epoch", *columns]].assign(variant=spec.name, seed=seed)
+        rows_frame(EpochRow, curve)[["epoch", *columns]].assign(variant=spec.name, seed=seed)
         for spec, seeds in curves.items()
         for seed, curve in seeds.items()
     ]

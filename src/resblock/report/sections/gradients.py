@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from resblock.core.spec import ModelSpec
+from resblock.core.training.run import GradientRow
 from resblock.evaluation.flow import (
     Gradients,
     NetworkGradient,
@@ -25,8 +27,6 @@ from resblock.report.figures import network_line, over_depth
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, house_style, legend_below, new_figure, shades
 from resblock.report.tables import difference, number
-from resblock.spec import ModelSpec
-from resblock.training.run import GradientRow
 
 WORDS = (
     "A gradient vanishes where its norm shrinks on the way from the logits to the image; the slope of log10 norm over "

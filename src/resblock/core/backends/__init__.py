@@ -1,0 +1,154 @@
+"""What computes: Keras' backends behind one protocol. Nothing else asks which one runs.
+
+`start` brings up the one that KERAS_BACKEND names, TensorFlow where it names none; `backend` returns it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from resblock.core.backends.machine import available_cores
+from resblock.core.errors import UserError
+from resblock.core.splits import Split
+
+if TYPE_CHECKING:
+    import keras
+
+NAMES = ("tensorflow", "jax")
+
+
+class Steps(Protocol):
+    """Optimiser steps of one network on one training set, compiled once."""
+
+    def train(self, batches: Sequence[np.ndarray], moved: Callable[[int], None]) -> np.ndarray:
+        """Take one optimiser step on the images at each of `batches`, int32 (batch,), and wait for the last.
+
+        `moved` is told now and then how many steps have been handed over. Returns float64 (step, 2): the batch's
+        summed cross-entropy and correct predictions, before the step.
+        """
+        ...
+
+
+class Inference(Protocol):
+    """Passes through one network that train nothing."""
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Return logits, float32 (n, class), for raw images, uint8 (n, height, width, channel), at inference."""
+        ...
+
+    def observe(self, images: np.ndarray) -> None:
+        """Pass raw images through in training mode, so that moving statistics and random states move on."""
+        ...
+
+
+class Backend(Protocol):
+    """What is asked of a backend."""
+
+    name: Literal["tensorflow", "jax"]
+
+    def set_up(self, threads: int) -> None:
+        """Start the runtime with so many threads on the processor, before the first tensor."""
+        ...
+
+    def accelerator(self) -> str | None:
+        """Return the kind of the device that computes, or None where that is the processor."""
+        ...
+
+    def batch_normalization(self, *, momentum: float, epsilon: float, name: str, dtype: Any) -> Any:
+        """Return a batch-normalisation layer over the last axis for inputs (batch, height, width, channel)."""
+        ...
+
+    def relu(self, *, name: str, dtype: Any) -> Any:
+        """Return a layer of max(x, 0)."""
+        ...
+
+    def random_flip(self, mode: str, *, seed: int, name: str) -> Any:
+        """Return a layer that mirrors each float32 image (batch, height, width, channel) by a coin, in training."""
+        ...
+
+    def adam(self, learning_rate: Any) -> Any:
+        """Return Keras' Adam of default options; `learning_rate` is a number or a Keras schedule."""
+        ...
+
+    def sgd(self, learning_rate: Any, *, momentum: float, nesterov: bool) -> Any:
+        """Return Keras' SGD with momentum; `learning_rate` is a number or a Keras schedule."""
+        ...
+
+    def steps(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Split) -> Steps:
+        """Compile the optimiser steps of `model` on `train`."""
+        ...
+
+    def inference(self, model: keras.Model) -> Inference:
+        """Return the passes through `model` that train nothing."""
+        ...
+
+    def backpropagate(
+        self,
+        segments: Sequence[keras.Model],
+        inputs: np.ndarray,
+        outward: Callable[[np.ndarray], np.ndarray],
+        *,
+        training: bool,
+    ) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+        """Pass `inputs` through `segments`, one after the other, and the gradient of a function of the outputs back.
+
+        `outward` maps the last outputs to that function's gradient there. Returns the gradients at the inputs of each
+        segment, and at each trainable weight by its path. Slow: made for a look, not for training.
+        """
+        ...
+
+
+def start(threads: int) -> int:
+    """Import Keras without its backend's start-up noise and set the number of threads; return that number.
+
+    Call it once, before the first tensor: `threads` decides a result's last bits. 0 takes all the machine has.
+    Raises UserError where KERAS_BACKEND names none of `NAMES`.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", NAMES[0])
+    count = threads or available_cores()
+    with _quiet_stderr():
+        backend().set_up(count)
+    return count
+
+
+def backend() -> Backend:
+    """Return the backend that Keras runs on. Raises UserError where KERAS_BACKEND names none of `NAMES`."""
+    name = _name()
+    if name not in NAMES:
+        raise UserError(f"KERAS_BACKEND: got {name}, must be one of {', '.join(NAMES)}")
+    return importlib.import_module(f"resblock.core.backends.{name}").BACKEND
+
+
+def _name() -> str:
+    """Return what Keras runs on, or would."""
+    if "keras" in sys.modules:
+        return str(sys.modules["keras"].backend.backend())
+    return os.environ.get("KERAS_BACKEND", NAMES[0])
+
+
+@contextmanager
+def _quiet_stderr() -> Generator[None]:
+    """Hold back what C++ writes to the error stream; show it after all when the block fails."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, 2)
+            held.seek(0)
+            os.write(2, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

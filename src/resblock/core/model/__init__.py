@@ -1,0 +1,1 @@
+"""A spec to a Keras model: architecture, blocks, layers, network."""

@@ -1,0 +1,61 @@
+"""How a network is trained: every number and choice that a person may set, and what each may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Literal, Self
+
+from resblock.core.errors import UserError
+
+BASE = "base"  # the name of a data set's own recipe among those that differ from it
+LAST = "last"  # among gradient_epochs: the training's last epoch, however many it has
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained on a data set. Units and choices stand in params.yaml.
+
+    A field's metadata bound its numbers: ``ge`` and ``le`` admit the bound, ``gt`` and ``lt`` do not. `resblock.params`
+    holds what a person writes to them. A field that is added later has a default that keeps results as they were: where
+    it stands at its default it is not recorded, so that no training becomes stale and stored ones can be read.
+    """
+
+    epochs: int = field(metadata={"ge": 1})
+    batch_size: int = field(metadata={"ge": 1})
+    optimizer: Literal["adam", "sgd"]
+    learning_rate: float = field(metadata={"gt": 0})
+    schedule: Literal["constant", "step", "cosine", "onecycle"]
+    weight_decay: float = field(metadata={"ge": 0})
+    rescale: bool
+    horizontal_flip: bool
+    vertical_flip: bool
+    flips: Literal["independent", "joint"]
+    crop_padding: int = field(metadata={"ge": 0})
+    batch_norm_momentum: float = field(metadata={"ge": 0, "lt": 1})
+    batch_norm_epsilon: float = field(metadata={"gt": 0})
+    reestimate_images: int = field(metadata={"ge": 1})
+    gradient_epochs: tuple[int, ...]
+    gradient_images: int = field(metadata={"ge": 1})
+    precision: Literal["float32", "mixed_bfloat16"]
+    threads: int = field(metadata={"ge": 0})
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> Self:
+        """Return the recipe that `tree` returned. Raises UserError where a key is missing or unknown."""
+        known = {each.name: each for each in fields(cls)}
+        if unknown := [name for name in tree if name not in known]:
+            raise UserError(f"the recipe has the unknown key {unknown[0]}; other code than this has written it")
+        for name, each in known.items():
+            if name not in tree and each.default is MISSING:
+                raise UserError(f"the recipe says nothing of {name}; other code than this has written it")
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in tree.items()
+        }
+        return cls(**values)
+
+    def tree(self) -> dict[str, Any]:
+        """Return the recipe as it is recorded: fields that stand at their default are left out."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        kept = {each.name: values[each.name] for each in fields(self) if values[each.name] != each.default}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}

@@ -1,0 +1,61 @@
+"""Train, validation and test as the networks read them. `resblock.data.splits` writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from resblock.core.files import digest_tree, read_json
+
+SplitName = Literal["train", "validation", "test"]
+SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
+DESCRIPTION = "dataset.json"
+
+
+class Split(NamedTuple):
+    """Images and their classes."""
+
+    images: np.ndarray  # uint8 (n, height, width, channel), perhaps mapped from a file
+    labels: np.ndarray  # int32 (n,)
+
+    def take(self, indices: np.ndarray) -> Split:
+        """Return the images at `indices`, int (m,), in that order, in memory."""
+        return Split(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class DatasetDescription:
+    """What dataset.json says of the arrays next to it."""
+
+    name: str
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]  # height, width, channel
+    sizes: dict[SplitName, int]
+    digests: dict[SplitName, str]  # SHA-256 over images and labels
+    source: str
+
+    @property
+    def digest(self) -> str:
+        """One SHA-256 for the three splits."""
+        return digest_tree({str(name): digest for name, digest in self.digests.items()})
+
+
+def read_split(folder: Path, name: SplitName) -> Split:
+    """Read one split, its images mapped from their file: only what is looked at comes into memory."""
+    images = np.load(array_path(folder, name, "images"), mmap_mode="r", allow_pickle=False)
+    return Split(images, np.load(array_path(folder, name, "labels"), allow_pickle=False))
+
+
+def read_description(folder: Path) -> DatasetDescription:
+    """Read what the splits in `folder` are."""
+    tree = read_json(folder / DESCRIPTION)
+    tree["classes"], tree["image_shape"] = tuple(tree["classes"]), tuple(tree["image_shape"])
+    return DatasetDescription(**tree)
+
+
+def array_path(folder: Path, split: SplitName, kind: Literal["images", "labels"]) -> Path:
+    """Return the file of one array of a split."""
+    return folder / f"{split}_{kind}.npy"

@@ -1,1 +1,0 @@
-"""Model, splits, recipe and seed to a run: the loop, schedules, checkpoints and inference."""
