@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from resblock.core.errors import UserError
-from resblock.core.recipe import BASE, Recipe
+from resblock.core.recipe import BASE, LAST, Recipe
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.paths import PARAMS
 
@@ -100,11 +100,19 @@ class Preparation(_Section):
     split_seed: Seed
 
 
+def _moments(values: list[Any]) -> list[Any]:
+    wrong = [value for value in values if value != LAST and (type(value) is not int or value < 0)]
+    if wrong:
+        words = f"got {_show(wrong[0])}, must be a whole number of epochs from 0, or {LAST}"
+        raise PydanticCustomError("reference", "{words}", {"words": words})
+    return values
+
+
 def _field(each: Field[Any]) -> tuple[Any, Any]:
     """Return how pydantic is to check a field of `Recipe`: its type, its bounds, and its default if it has one."""
     kind = get_type_hints(Recipe)[each.name]
     if each.name == "gradient_epochs":
-        kind = Annotated[list[Annotated[int, Bounds(ge=0)]], Once]
+        kind = Annotated[list[Any], AfterValidator(_moments), Once]
     default = ... if each.default is MISSING else each.default
     return kind, Bounds(default, **each.metadata)
 
@@ -115,7 +123,12 @@ _RecipeSection = create_model("Recipe", __base__=_Section, **_checks)
 
 
 def _as_recipe(section: BaseModel) -> Recipe:
-    return Recipe.from_tree(section.model_dump())
+    """Return the checked section as the value that training takes. What it asks for must be possible together."""
+    try:
+        return Recipe.from_tree(section.model_dump())
+    except ValueError as error:
+        problem = _problem(str(error), ("gradient_epochs",), section.model_dump()["gradient_epochs"])
+        raise ValidationError.from_exception_data("Recipe", [problem]) from None
 
 
 if TYPE_CHECKING:
@@ -206,7 +219,12 @@ class Params(_Section):
         Raises ParamsError where the file does not say.
         """
         own: Recipe = _entry(self.train, "train", dataset)
-        return own if name == BASE else Recipe.from_tree({**own.tree(), **_entry(self.recipes, "recipes", name)})
+        if name == BASE:
+            return own
+        try:
+            return Recipe.from_tree({**own.tree(), **_entry(self.recipes, "recipes", name)})
+        except ValueError as error:
+            raise ParamsError(f"recipes.{name}, on {dataset}: gradient_epochs: {error} ({PARAMS})") from None
 
     def ablation_keys(self, dataset: str, recipe: str) -> list[RunKey]:
         """Return every training on `dataset` by another `recipe`, by variant and then seed."""
@@ -217,6 +235,14 @@ class Params(_Section):
         """Return every training on `dataset`, by its own recipe and by others."""
         recipes = self.ablation.recipes_on(dataset)
         return self.study.keys(dataset) + [key for name in recipes for key in self.ablation_keys(dataset, name)]
+
+    def _fault(self, dataset: str, name: str, own: Recipe) -> str | None:
+        """Return what keeps the recipe `name` from being compared with a data set's `own`; None where nothing does."""
+        try:
+            same = self.recipe(dataset, name) == own
+        except ParamsError as error:
+            return str(error)
+        return f"{name} changes nothing of train.{dataset}" if same else None
 
     @model_validator(mode="after")
     def _every_name_is_explained(self) -> Self:
@@ -250,8 +276,8 @@ class Params(_Section):
             place = ("ablation", "recipes", index)
             if name not in self.recipes:
                 yield _problem(f"{name} is not among recipes: {', '.join(self.recipes) or 'none'}", place, name)
-            elif own and self.recipe(ablation.dataset, name) == own:
-                yield _problem(f"{name} changes nothing of train.{ablation.dataset}", place, name)
+            elif own and (words := self._fault(ablation.dataset, name, own)):
+                yield _problem(words, place, name)
 
 
 def _problem(words: str, location: tuple[str | int, ...], value: Any) -> InitErrorDetails:

@@ -24,10 +24,13 @@ class Recipe:
     epochs: int = field(metadata={"ge": 1})
     batch_size: int = field(metadata={"ge": 1})
     optimizer: Literal["adam", "sgd"]
+    momentum: float = field(metadata={"ge": 0, "lt": 1})
+    nesterov: bool
     learning_rate: float = field(metadata={"gt": 0})
     schedule: Literal["constant", "step", "cosine", "onecycle"]
     weight_decay: float = field(metadata={"ge": 0})
     rescale: bool
+    center: Literal["none", "pixel-mean"]
     horizontal_flip: bool
     vertical_flip: bool
     flips: Literal["independent", "joint"]
@@ -35,10 +38,18 @@ class Recipe:
     batch_norm_momentum: float = field(metadata={"ge": 0, "lt": 1})
     batch_norm_epsilon: float = field(metadata={"gt": 0})
     reestimate_images: int = field(metadata={"ge": 1})
-    gradient_epochs: tuple[int, ...]
+    gradient_epochs: tuple[int | Literal["last"], ...]
     gradient_images: int = field(metadata={"ge": 1})
     precision: Literal["float32", "mixed_bfloat16"]
     threads: int = field(metadata={"ge": 0})
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the recipe asks for what it cannot give."""
+        late = [moment for moment in sorted(self.moments) if moment > self.epochs]
+        if late:
+            raise ValueError(
+                f"the training ends after epoch {self.epochs}, so nothing is measured after {late[0]}; {LAST} fits any"
+            )
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:
@@ -53,6 +64,11 @@ class Recipe:
             name: tuple(value) if isinstance(value, list) else value for name, value in tree.items()
         }
         return cls(**values)
+
+    @property
+    def moments(self) -> frozenset[int]:
+        """The numbers of finished epochs after which gradient norms are measured."""
+        return frozenset(self.epochs if moment == LAST else moment for moment in self.gradient_epochs)
 
     def tree(self) -> dict[str, Any]:
         """Return the recipe as it is recorded: fields that stand at their default are left out."""

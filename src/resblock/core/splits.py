@@ -13,6 +13,7 @@ from resblock.core.files import digest_tree, read_json
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 DESCRIPTION = "dataset.json"
+MEAN_AT_ONCE = 1000  # images; bounds memory
 
 
 class Split(NamedTuple):
@@ -47,6 +48,14 @@ def read_split(folder: Path, name: SplitName) -> Split:
     """Read one split, its images mapped from their file: only what is looked at comes into memory."""
     images = np.load(array_path(folder, name, "images"), mmap_mode="r", allow_pickle=False)
     return Split(images, np.load(array_path(folder, name, "labels"), allow_pickle=False))
+
+
+def mean_image(images: np.ndarray) -> np.ndarray:
+    """Return the mean of `images`, uint8 (n, height, width, channel), as float64 (height, width, channel)."""
+    total = np.zeros(images.shape[1:], np.int64)
+    for start in range(0, len(images), MEAN_AT_ONCE):
+        total += images[start : start + MEAN_AT_ONCE].sum(axis=0, dtype=np.int64)
+    return total / len(images)
 
 
 def read_description(folder: Path) -> DatasetDescription:

@@ -108,10 +108,7 @@ def _without(block: Part, *, adds: bool) -> Iterator[tuple[Any, np.ndarray]]:
 def _copying(layer: keras.layers.Conv2D) -> np.ndarray:
     """Return the kernel that copies every stride-th pixel and leaves further channels zero, as option A does."""
     kernel = np.zeros(tuple(layer.kernel.shape))
-    # Padding "same" centres a window of three on its pixel, but at a stride of two over an even size starts it there.
-    row, column = (
-        0 if layer.strides[axis] > 1 and size % 2 == 0 else 1 for axis, size in enumerate(layer.input.shape[1:3])
-    )
+    row = column = kernel.shape[0] // 2  # every window is centred on its pixel
     channels = np.arange(layer.input.shape[-1])
     kernel[row, column, channels, channels] = 1
     return kernel

@@ -10,7 +10,7 @@ from resblock.core.model.network import build_network
 from resblock.core.recipe import Recipe
 from resblock.core.seeds import generator
 from resblock.core.spec import ModelSpec
-from resblock.core.splits import DatasetDescription, Split
+from resblock.core.splits import DatasetDescription, Split, mean_image
 from resblock.core.training.gradients import Backward, GradientProbe
 from resblock.core.training.run import GradientRow
 from resblock.core.training.statistics import reestimated
@@ -22,7 +22,9 @@ def probe(
     spec: ModelSpec, seed: int, train: Split, dataset: DatasetDescription, recipe: Recipe, probing: Probing
 ) -> tuple[list[GradientRow], list[Shattering]]:
     """Return what a network's initial weights of `seed` do to gradients on images of `train`."""
-    network = build_network(spec, dataset.image_shape, len(dataset.classes), recipe, seed)
+    mean = mean_image(train.images) if recipe.center == "pixel-mean" else None
+    classes = len(dataset.classes)
+    network = build_network(spec, dataset.image_shape, classes, recipe, seed, mean=mean, augmented=False)
     gradients = GradientProbe(network, train, probing.images, seed)
     rows = gradients.measure(network.weights(), epoch=0)
     chosen = generator(seed, "lines").permutation(len(train.labels))

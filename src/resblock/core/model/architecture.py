@@ -14,12 +14,35 @@ LAST_SURVIVAL = 0.5  # of the last block (Huang et al. 2016, section 4)
 
 
 @dataclass(frozen=True)
+class Entry:
+    """How a network's first convolution takes in the image."""
+
+    kernel_size: int
+    stride: int
+    pooled: bool  # 3x3 max pooling of stride 2 after it
+
+
+def entry(image_shape: tuple[int, int, int]) -> Entry:
+    """Return the first convolution for images of `image_shape`, (height, width, channel).
+
+    The networks are made for 32x32 pixels; for larger images this convolution reduces them, so that the first stage
+    works at 24 to 56 pixels (at a quarter of the longer side, where that is above 224). Above 96 pixels it is He et al.
+    2015's for ImageNet (table 1).
+    """
+    side = max(image_shape[:2])
+    if side <= 48:
+        return Entry(kernel_size=3, stride=1, pooled=False)
+    if side <= 96:
+        return Entry(kernel_size=3, stride=2, pooled=False)
+    return Entry(kernel_size=7, stride=2, pooled=True)
+
+
+@dataclass(frozen=True)
 class Stem:
     """The convolution between the image and the first stage."""
 
     filters: int
-    kernel_size: int = 3
-    stride: int = 1
+    entry: Entry
 
 
 @dataclass(frozen=True)
@@ -29,6 +52,7 @@ class Place:
     name: str
     filters: int
     stride: int
+    entry: Entry | None  # where no stem stands before it
     pooled_before: bool  # 2x2 max pooling before it halves the resolution
     pooled_after: bool  # or after it
     opens_stage: bool
@@ -39,7 +63,7 @@ class Place:
 class Architecture:
     """A network from the image to the logits, before it is built."""
 
-    stem: Stem | None  # a CNN has none: its first convolution sees the image
+    stem: Stem | None  # a CNN has none: its first convolution takes in the image
     block: str  # what stands at each place: a name in `resblock.core.model.blocks.BLOCKS`
     places: tuple[Place, ...]  # from the image to the logits
     shortcut: Shortcut
@@ -54,13 +78,16 @@ class Architecture:
         return self.shortcut != "none"
 
 
-def design(spec: ModelSpec) -> Architecture:
-    """Return the architecture of `spec` (He et al. 2015, section 4.2: a stem, three stages of blocks, a head)."""
+def design(spec: ModelSpec, image_shape: tuple[int, int, int]) -> Architecture:
+    """Return the architecture of `spec` for images of `image_shape`, (height, width, channel).
+
+    He et al. 2015, section 4.2: a stem, three stages of blocks, a head.
+    """
     family = FAMILIES[spec.family]
     return Architecture(
-        stem=Stem(STEM_WIDTH) if family.staged else None,
+        stem=Stem(STEM_WIDTH, entry(image_shape)) if family.staged else None,
         block=family.block,
-        places=_places(spec),
+        places=_places(spec, image_shape),
         shortcut=_shortcut(spec) if family.shortcut else "none",
         normalized=spec.normalized,
         preactivated=family.preactivated,
@@ -76,7 +103,7 @@ def _shortcut(spec: ModelSpec) -> Shortcut:
     return "projected" if "projection" in spec.modifiers else "padded"
 
 
-def _places(spec: ModelSpec) -> tuple[Place, ...]:
+def _places(spec: ModelSpec, image_shape: tuple[int, int, int]) -> tuple[Place, ...]:
     family = FAMILIES[spec.family]
     total = len(family.widths) * spec.blocks
     word = "block" if family.staged else "conv"
@@ -90,6 +117,7 @@ def _places(spec: ModelSpec) -> tuple[Place, ...]:
                 name=f"stage{stage + 1}_{word}{index + 1}",
                 filters=family.widths[stage] * spec.width,
                 stride=2 if halves and not pools else 1,
+                entry=None if family.staged or number else entry(image_shape),
                 pooled_before=halves and pools,
                 pooled_after=not family.staged and index == spec.blocks - 1,
                 opens_stage=index == 0,

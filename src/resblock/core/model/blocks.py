@@ -17,8 +17,10 @@ EXPANSION = 4  # a bottleneck puts out four times the channels it computes in (H
 
 
 def convolution(x: Any, place: Place, net: Builder) -> Any:
-    """Apply one 3x3 convolution and ReLU."""
-    return net.relu(net.convolve(x, place.filters), "relu")
+    """Apply one 3x3 convolution and ReLU; the first one takes in the image."""
+    if place.entry is None:
+        return net.relu(net.convolve(x, place.filters), "relu")
+    return net.reduce(net.relu(net.take_in(x, place.filters, place.entry), "relu"), place.entry)
 
 
 def basic(x: Any, place: Place, net: Builder) -> Any:

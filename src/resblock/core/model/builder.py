@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from resblock.core.backends import backend
-from resblock.core.model.architecture import Architecture, Place, Stem
-from resblock.core.model.layers import PadAndCrop, PadShortcut, SkipInit, StochasticDepth
+from resblock.core.model.architecture import Architecture, Entry, Place, Stem
+from resblock.core.model.layers import Center, OverlappingPool, PadAndCrop, PadShortcut, SkipInit, StochasticDepth
 from resblock.core.recipe import Recipe
 from resblock.core.seeds import derive
 
@@ -55,11 +55,12 @@ class Parts:
 class Builder:
     """Applies the layers of one network, all seeded by their names, at one precision."""
 
-    def __init__(self, architecture: Architecture, recipe: Recipe, seed: int) -> None:
+    def __init__(self, architecture: Architecture, recipe: Recipe, seed: int, *, augmented: bool) -> None:
         self.architecture = architecture
         self.parts: list[Part] = []
-        self._recipe, self._seed = recipe, seed
+        self._recipe, self._seed, self._augmented = recipe, seed, augmented
         self._place: Place | None = None
+        self._current: Part | None = None
 
     @property
     def adds(self) -> bool:
@@ -69,10 +70,10 @@ class Builder:
     def stem(self, x: Any, stem: Stem) -> Any:
         """Apply the stem: a convolution, which pre-activated networks leave bare."""
         part = self._open(STEM, is_block=False)
-        x = self.convolve(x, stem.filters, "conv", kernel_size=stem.kernel_size, stride=stem.stride)
+        x = self.take_in(x, stem.filters, stem.entry, "conv")
         if not self.architecture.preactivated:
             x = self.relu(self.normalize(x, "norm"), "relu")
-        return self._close(part, x)
+        return self._close(part, self.reduce(x, stem.entry))
 
     def block(self, x: Any, place: Place, apply: Any) -> Any:
         """Apply a block of the kind `apply` at `place`."""
@@ -85,8 +86,25 @@ class Builder:
         self._close(part, x)
         return self.pool(x, f"{place.name.partition('_')[0]}_pool") if place.pooled_after else x
 
+    def take_in(self, x: Any, filters: int, entry: Entry, name: str = "") -> Any:
+        """Apply the first convolution, which reduces large images."""
+        return self.convolve(x, filters, name, kernel_size=entry.kernel_size, stride=entry.stride)
+
+    def reduce(self, x: Any, entry: Entry) -> Any:
+        """Reduce further what very large images have left: He et al. 2015's overlapping pooling for ImageNet."""
+        return OverlappingPool(dtype=self._recipe.precision, name=self._name("reduce"))(x) if entry.pooled else x
+
     def convolve(self, x: Any, filters: int, name: str = "", *, kernel_size: int = 3, stride: int = 1) -> Any:
-        """Apply a square convolution on the main path."""
+        """Apply a square convolution on the main path, as many pixels padded on one side as on the other.
+
+        Keras' own padding is lopsided at a stride of two: a window would see the rows behind the one that the shortcut
+        takes, and none before it.
+        """
+        if stride > 1 and kernel_size > 1:
+            sides = keras.layers.ZeroPadding2D(
+                kernel_size // 2, dtype=self._recipe.precision, name=self._name(f"{name}_pad" if name else "pad")
+            )
+            x = sides(x)
         return self._keep(self._convolution(filters, kernel_size, stride, self._name(name)))(x)
 
     def normalize(self, x: Any, name: str) -> Any:
@@ -151,9 +169,13 @@ class Builder:
         )(x)
 
     def augment(self, x: Any) -> Any:
-        """Rescale raw pixels and, in training, flip and crop at random: layers of the model, as in the paper."""
+        """Rescale and centre raw pixels and, in training, flip and crop: layers of the model, as in the paper."""
         recipe = self._recipe
         x = keras.layers.Rescaling(1 / 255 if recipe.rescale else 1.0, dtype="float32", name="rescale")(x)
+        if recipe.center == "pixel-mean":
+            x = Center(dtype="float32", name="center")(x)
+        if not self._augmented:
+            return x
         for axis in self._flips():
             seed = derive(self._seed, "augmentation", axis)
             x = backend().random_flip(axis, seed=seed, name=f"{axis}_flip")(x)
@@ -173,7 +195,10 @@ class Builder:
         return ["horizontal_and_vertical"] if len(axes) == 2 and self._recipe.flips == "joint" else axes
 
     def _convolution(self, filters: int, kernel_size: int, stride: int, name: str) -> keras.layers.Conv2D:
-        """Return a square convolution, initialised as He et al. 2015 do: variance 2 / fan-in.
+        """Return a square convolution, its weights of He et al. 2015's variance, 2 / fan-in.
+
+        They draw from a normal distribution; Keras' HeNormal cuts that off at two standard deviations and widens it to
+        the same variance.
 
         It has biases where no batch normalisation follows, whose offsets would do the same.
         """
@@ -181,7 +206,7 @@ class Builder:
             filters,
             kernel_size=kernel_size,
             strides=stride,
-            padding="same",
+            padding="same" if stride == 1 else "valid",
             use_bias=not self.architecture.normalized,
             kernel_initializer=keras.initializers.HeNormal(seed=derive(self._seed, "weights", name)),
             kernel_regularizer=self._penalty(),
@@ -205,7 +230,7 @@ class Builder:
     def _open(self, name: str, *, is_block: bool) -> Part:
         part = Part(name, is_block)
         self.parts.append(part)
-        self._current: Part | None = part
+        self._current = part
         return part
 
     def _close(self, part: Part, x: Any) -> Any:

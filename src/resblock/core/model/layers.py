@@ -30,6 +30,34 @@ class PadShortcut(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("resblock")
+class Center(keras.layers.Layer):
+    """Subtracts the mean training image, which it keeps as a weight that is not trained (He et al. 2015, section 4.2).
+
+    Inputs and outputs: float (batch, height, width, channel).
+    """
+
+    def build(self, input_shape: Any) -> None:
+        self.mean = self.add_weight(name="mean", shape=input_shape[1:], initializer="zeros", trainable=False)
+
+    def call(self, inputs: Any) -> Any:
+        return ops.subtract(inputs, self.mean)
+
+
+@keras.saving.register_keras_serializable("resblock")
+class OverlappingPool(keras.layers.Layer):
+    """3x3 max pooling at every second pixel, each window centred on its pixel (He et al. 2015, table 1).
+
+    Inputs: float (batch, height, width, channel).
+    Outputs: float (batch, ceil(height / 2), ceil(width / 2), channel).
+    """
+
+    def call(self, inputs: Any) -> Any:
+        sides = ((0, 0), (1, 1), (1, 1), (0, 0))
+        padded = ops.pad(inputs, sides, constant_values=-float("inf"))
+        return ops.max_pool(padded, pool_size=3, strides=2, padding="valid", data_format="channels_last")
+
+
+@keras.saving.register_keras_serializable("resblock")
 class SkipInit(keras.layers.Layer):
     """A learnable scalar on a residual branch, initially zero: the block starts as its shortcut (De & Smith 2020).
 
@@ -52,13 +80,15 @@ class StochasticDepth(keras.layers.Layer):
     Inputs and outputs: float (batch, height, width, channel).
     """
 
+    drops = True  # False: in training too, every branch is kept and damped
+
     def __init__(self, survival: float, seed: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.survival, self.seed = survival, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        if not training:
+        if not training or not self.drops:
             return inputs * self.survival
         kept = keras.random.uniform((), seed=self.seed_generator) < self.survival
         return inputs * ops.cast(kept, inputs.dtype)

@@ -69,11 +69,22 @@ class Network:
 
 
 def build_network(
-    spec: ModelSpec, image_shape: tuple[int, int, int], classes: int, recipe: Recipe, seed: int
+    spec: ModelSpec,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    recipe: Recipe,
+    seed: int,
+    *,
+    mean: np.ndarray | None = None,
+    augmented: bool = True,
 ) -> Network:
-    """Return the network of `spec` for images of `image_shape`, with the initial weights of `seed`."""
-    architecture = design(spec)
-    net = Builder(architecture, recipe, seed)
+    """Return the network of `spec` for images of `image_shape`, with the initial weights of `seed`.
+
+    A recipe that centres subtracts `mean`, float (height, width, channel), in units of raw pixels: zeros, where it is
+    None and weights will be loaded. Without `augmented` the network never flips nor crops.
+    """
+    architecture = design(spec, image_shape)
+    net = Builder(architecture, recipe, seed, augmented=augmented)
     images = keras.Input(image_shape, dtype="uint8", name="images")
     pixels = x = net.augment(images)
     if architecture.stem:
@@ -81,4 +92,6 @@ def build_network(
     for place in architecture.places:
         x = net.block(x, place, BLOCKS[architecture.block])
     model = keras.Model(images, net.head(x, classes), name=spec.name.replace("-", "_"))
+    if recipe.center == "pixel-mean" and mean is not None:
+        model.get_layer("center").mean.assign(model.get_layer("rescale")(mean[None])[0])
     return Network(model, architecture, Parts(pixels, net.parts))

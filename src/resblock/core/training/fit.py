@@ -60,7 +60,7 @@ def fit(
 
     state = _resume(trainer, checkpoint, watcher)
     # Looked at after the first epoch, so that the first step need not wait.
-    moments = {0: network.weights()} if not state.curve and 0 in recipe.gradient_epochs else {}
+    moments = {0: network.weights()} if not state.curve and 0 in recipe.moments else {}
     probe: GradientProbe | None = None
     for epoch in range(len(state.curve) + 1, recipe.epochs + 1):
         if state.curve and not math.isfinite(state.curve[-1].loss):
@@ -76,7 +76,7 @@ def fit(
             **_validate(trainer, validation, statistics_images, seed, finite=math.isfinite(loss)),
         )
         state.curve.append(row)
-        if epoch in recipe.gradient_epochs:
+        if epoch in recipe.moments:
             moments[epoch] = network.weights()
         for moment in sorted(moments):
             probe = probe or GradientProbe(trainer.twin(seed), trainer.train, recipe.gradient_images, seed)

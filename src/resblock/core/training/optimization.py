@@ -7,7 +7,6 @@ import keras
 from resblock.core.backends import backend
 from resblock.core.recipe import Recipe
 
-MOMENTUM = 0.9  # He et al. 2015, section 4.2
 STEP_AT = (0.5, 0.75)  # He et al. 2015, section 4.2: 32k and 48k of 64k iterations
 STEP_FACTOR = 0.1
 ONECYCLE_RISE = 0.3  # share of training spent rising, as in PyTorch's OneCycleLR
@@ -19,7 +18,7 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     rate = learning_rate(recipe, steps)
     if recipe.optimizer == "adam":
         return backend().adam(rate)
-    return backend().sgd(rate, momentum=MOMENTUM, nesterov=recipe.schedule == "onecycle")
+    return backend().sgd(rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
 
 
 def learning_rate(recipe: Recipe, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:

@@ -13,7 +13,7 @@ from resblock.core.backends import backend
 from resblock.core.model.network import Network, build_network
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
-from resblock.core.splits import Split
+from resblock.core.splits import Split, mean_image
 from resblock.core.training.optimization import make_optimizer
 
 
@@ -29,6 +29,7 @@ class Trainer:
         self._spec, self._classes = spec, classes
         self.images = len(train.labels)
         self.steps_per_epoch = math.ceil(self.images / recipe.batch_size)
+        self._mean = mean_image(train.images) if recipe.center == "pixel-mean" else None
         self.network = self.twin(seed)
         self.optimizer = make_optimizer(recipe, recipe.epochs * self.steps_per_epoch)
         self.optimizer.build(self.network.model.trainable_variables)
@@ -50,7 +51,7 @@ class Trainer:
     def twin(self, seed: int) -> Network:
         """Return a new network of `seed`, for whoever wants to look at what is trained without touching it."""
         shape: tuple[int, int, int] = self.train.images.shape[1:]
-        return build_network(self._spec, shape, self._classes, self.recipe, seed)
+        return build_network(self._spec, shape, self._classes, self.recipe, seed, mean=self._mean)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return every variable that the next step reads, by name."""
