@@ -6,12 +6,13 @@ of Hendrycks & Dietterich 2019, but they are not CIFAR-10-C, and numbers of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from resblock.core.backends.batches import small_batches
 from resblock.core.seeds import generator
 from resblock.core.splits import Split
 
@@ -40,37 +41,40 @@ class Robustness:
 
 @dataclass(frozen=True)
 class Corrupted:
-    """The same test images in every corruption and severity, the untouched ones first."""
+    """The same test images in every corruption and severity, the untouched ones first; made part by part."""
 
-    names: tuple[tuple[str, int], ...]  # (corruption, severity), each for `labels` many images
-    images: np.ndarray  # uint8 (corruption and severity, n, height, width, channel)
-    labels: np.ndarray  # int (n,)
+    chosen: Split
 
-    def score(self, variant: str, seed: int, logits: np.ndarray) -> list[Robustness]:
-        """Return a row per corruption and severity from logits, float (corruption and severity, n, class)."""
-        shares = (logits.argmax(axis=-1) == self.labels).mean(axis=-1)
-        return [
-            Robustness(variant, seed, name, severity, len(self.labels), float(share))
-            for (name, severity), share in zip(self.names, shares, strict=True)
-        ]
+    @property
+    def names(self) -> list[tuple[str, int]]:
+        """Every corruption and severity."""
+        return [("none", 0), *((name, severity) for name in CORRUPTIONS for severity in SEVERITIES)]
+
+    def images(self, name: str, severity: int) -> Iterator[np.ndarray]:
+        """Yield the images in one corruption and severity, uint8 (n, height, width, channel), some at a time."""
+        random = generator(SEED, "corruption", name, severity)
+        for part in small_batches(self.chosen.images):
+            if name == "none":
+                yield part
+                continue
+            changed = CORRUPTIONS[name](part / 255, severity - 1, random)
+            yield np.rint(255 * np.clip(changed, 0, 1)).astype(np.uint8)
+
+    def score(self, variant: str, seed: int, name: str, severity: int, logits: np.ndarray) -> Robustness:
+        """Return the row of one corruption and severity from its logits, float (n, class)."""
+        labels = self.chosen.labels
+        share = float((logits.argmax(axis=-1) == labels).mean())
+        return Robustness(variant, seed, name, severity, len(labels), share)
 
 
 def corrupt(test: Split, limit: int) -> Corrupted:
-    """Return at most `limit` images of `test`, chosen by seed, in every corruption and severity."""
-    chosen = test.take(np.sort(generator(SEED, "robustness").permutation(len(test.labels))[:limit]))
-    names, versions = [("none", 0)], [chosen.images]
-    for name, change in CORRUPTIONS.items():
-        for severity in SEVERITIES:
-            names.append((name, severity))
-            versions.append(apply(name, severity, chosen.images, change))
-    return Corrupted(tuple(names), np.stack(versions), chosen.labels)
+    """Return at most `limit` images of `test`, chosen by seed, to be made worse."""
+    return Corrupted(test.take(np.sort(generator(SEED, "robustness").permutation(len(test.labels))[:limit])))
 
 
-def apply(name: str, severity: int, images: np.ndarray, change: Change | None = None) -> np.ndarray:
+def apply(name: str, severity: int, images: np.ndarray) -> np.ndarray:
     """Return `images`, uint8 (n, height, width, channel), after one corruption at a severity of 1 to 5."""
-    random = generator(SEED, "corruption", name, severity)
-    changed = (change or CORRUPTIONS[name])(images / 255, severity - 1, random)
-    return np.rint(255 * np.clip(changed, 0, 1)).astype(np.uint8)
+    return np.concatenate(list(Corrupted(Split(images, np.zeros(len(images), np.int32))).images(name, severity)))
 
 
 # Each takes float images in [0, 1], (n, height, width, channel), and the severity's place, from 0.

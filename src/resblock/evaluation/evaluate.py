@@ -49,8 +49,9 @@ def evaluate(
     network = trained_network(run, dataset)
     inference = backend().inference(network.model)
     logits: dict[str, np.ndarray] = {name: inference.logits(split.images) for name, split in splits.items()}
-    images = reestimation_images(splits["train"], read_recipe(run.manifest).reestimate_images, seed)
-    with reestimated(network, inference, images, seed):
+    recipe = read_recipe(run.manifest)
+    images = reestimation_images(splits["train"], recipe.reestimate_images, seed)
+    with reestimated(network.model, inference, images, recipe.batch_size, seed):
         logits |= {f"{name}_reestimated": inference.logits(split.images) for name, split in splits.items()}
         looks: dict[str, Any] = {}
         if specimens:
@@ -68,9 +69,11 @@ def evaluate(
 
 
 def _robustness(inference: Inference, corrupted: Corrupted, spec: ModelSpec, seed: int) -> list[Robustness]:
-    versions, each, *shape = corrupted.images.shape
-    logits = inference.logits(corrupted.images.reshape(versions * each, *shape))
-    return corrupted.score(spec.name, seed, logits.reshape(versions, each, -1))
+    rows: list[Robustness] = []
+    for name, severity in corrupted.names:
+        parts = [inference.logits(images) for images in corrupted.images(name, severity)]
+        rows.append(corrupted.score(spec.name, seed, name, severity, np.concatenate(parts)))
+    return rows
 
 
 def write_predictions(path: Path, logits: Logits) -> None:

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from resblock.core.backends import Inference
+from resblock.core.backends.batches import small_batches
 from resblock.core.model.builder import Part
 from resblock.core.model.network import Network
 from resblock.core.seeds import generator
@@ -31,16 +32,18 @@ def respond(network: Network, images: np.ndarray, spec: ModelSpec, seed: int) ->
     blocks = network.parts.blocks
     if not blocks:
         return []
-    spoken = keras.Model(network.model.input, [block.branch for block in blocks])(images, training=False)
+    spoken = keras.Model(network.model.input, [block.branch for block in blocks])
+    count, sums, squares = np.zeros(len(blocks)), np.zeros(len(blocks)), np.zeros(len(blocks))
+    for batch in small_batches(images):
+        for index, said in enumerate(spoken(batch, training=False)):
+            values = keras.ops.convert_to_numpy(said).astype(np.float64)
+            count[index] += values.size
+            sums[index] += values.sum()
+            squares[index] += (values**2).sum()
+    deviations = np.sqrt(np.maximum(squares / count - (sums / count) ** 2, 0))
     return [
-        Response(
-            spec.name,
-            seed,
-            block.name,
-            block.position,
-            float(np.std(keras.ops.convert_to_numpy(values), dtype=np.float64)),
-        )
-        for block, values in zip(blocks, spoken, strict=True)
+        Response(spec.name, seed, block.name, block.position, float(deviation))
+        for block, deviation in zip(blocks, deviations, strict=True)
     ]
 
 

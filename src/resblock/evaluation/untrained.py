@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from resblock.core.backends import backend
+from resblock.core.backends.batches import small_batches
 from resblock.core.model.network import build_network
 from resblock.core.recipe import Recipe
 from resblock.core.seeds import generator
@@ -25,10 +26,11 @@ def probe(
     mean = mean_image(train.images) if recipe.center == "pixel-mean" else None
     classes = len(dataset.classes)
     network = build_network(spec, dataset.image_shape, classes, recipe, seed, mean=mean, augmented=False)
-    gradients = GradientProbe(network, train, probing.images, seed)
+    gradients = GradientProbe(network, train, probing.images, probing.images, seed)
     rows = gradients.measure(network.weights(), epoch=0)
     chosen = generator(seed, "lines").permutation(len(train.labels))
-    with reestimated(network, backend().inference(network.model), train.images[chosen[: probing.images]], seed):
+    images = train.images[chosen[: probing.images]]
+    with reestimated(network.model, backend().inference(network.model), images, probing.images, seed):
         ends = train.take(chosen[: 2 * probing.lines])
         cosines = shattering(gradients.backward, ends, probing.line_points)
     keras.backend.clear_session()  # each network would stay in memory otherwise
@@ -52,8 +54,11 @@ def shattering(backward: Backward, ends: Split, points: int) -> list[tuple[float
             chosen[:, label] = 1
             return chosen
 
-        (gradients, *_), _ = backward.gradients(first + steps * (second - first), outward, training=False)
-        flat = gradients.reshape(points, -1).astype(np.float64)
+        gradients: list[np.ndarray] = []
+        for part in small_batches(first + steps * (second - first)):
+            (at_pixels, *_), _ = backward.gradients(part, outward, training=False)
+            gradients.append(at_pixels)
+        flat = np.concatenate(gradients).reshape(points, -1).astype(np.float64)
         norms = np.linalg.norm(flat, axis=1, keepdims=True)
         directions.append(flat / np.where(norms > 0, norms, 1))
     found: list[tuple[float, float]] = []

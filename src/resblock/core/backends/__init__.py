@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,6 +23,32 @@ if TYPE_CHECKING:
     import keras
 
 NAMES = ("tensorflow", "jax")
+
+# Variables that change the bits of a result; where they are set, they are in a training's key.
+CHANGE_BITS = frozenset(
+    {
+        "DNNL_DEFAULT_FPMATH_MODE",
+        "DNNL_MAX_CPU_ISA",
+        "JAX_DEFAULT_MATMUL_PRECISION",
+        "JAX_ENABLE_X64",
+        "NVIDIA_TF32_OVERRIDE",
+        "ONEDNN_DEFAULT_FPMATH_MODE",
+        "ONEDNN_MAX_CPU_ISA",
+        "TF_CUDNN_DETERMINISTIC",
+        "TF_CUDNN_USE_AUTOTUNE",
+        "TF_DETERMINISTIC_OPS",
+        "TF_ENABLE_ONEDNN_OPTS",
+        "TF_XLA_FLAGS",
+        "XLA_FLAGS",
+    }
+)
+
+
+class BatchStatistics(NamedTuple):
+    """Means and biased variances of one layer's inputs, over each batch's images and pixels."""
+
+    means: np.ndarray  # float32 (batch, channel)
+    variances: np.ndarray  # float32 (batch, channel)
 
 
 class Steps(Protocol):
@@ -38,14 +64,18 @@ class Steps(Protocol):
 
 
 class Inference(Protocol):
-    """Passes through one network that train nothing."""
+    """Passes through one network that train nothing, compiled once."""
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return logits, float32 (n, class), for raw images, uint8 (n, height, width, channel), at inference."""
         ...
 
-    def observe(self, images: np.ndarray) -> None:
-        """Pass raw images through in training mode, so that moving statistics and random states move on."""
+    def statistics(self, images: np.ndarray, batch_size: int) -> list[BatchStatistics]:
+        """Return what each batch normalisation of the model sees of `images`, raw, in batches as in training.
+
+        In the order of the model's layers, every layer normalising by its batch; augmentation draws, and stochastic
+        depth keeps all branches. Moving statistics and random states are other ones afterwards.
+        """
         ...
 
 
@@ -60,6 +90,10 @@ class Backend(Protocol):
 
     def accelerator(self) -> str | None:
         """Return the kind of the device that computes, or None where that is the processor."""
+        ...
+
+    def float32_arithmetic(self) -> str:
+        """Return how float32 is multiplied: ``float32``, or ``tf32`` on cards that shorten it."""
         ...
 
     def batch_normalization(self, *, momentum: float, epsilon: float, name: str, dtype: Any) -> Any:
@@ -87,7 +121,7 @@ class Backend(Protocol):
         ...
 
     def inference(self, model: keras.Model) -> Inference:
-        """Return the passes through `model` that train nothing."""
+        """Return the passes through `model` that train nothing, compiled when they are first asked for."""
         ...
 
     def backpropagate(
@@ -116,8 +150,20 @@ def start(threads: int) -> int:
     os.environ.setdefault("KERAS_BACKEND", NAMES[0])
     count = threads or available_cores()
     with _quiet_stderr():
-        backend().set_up(count)
+        chosen = backend()
+        _pin_keras()
+        chosen.set_up(count)
     return count
+
+
+def _pin_keras() -> None:
+    """Let nothing in a person's ``~/.keras/keras.json`` decide a result."""
+    import keras
+
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_dtype_policy("float32")
 
 
 def backend() -> Backend:

@@ -1,11 +1,15 @@
-"""How many images go through at once."""
+"""How many images go through at once, and how they are picked from files that may be larger than memory."""
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import takewhile
 
 import numpy as np
+
+from resblock.core.splits import Split
 
 # Images a forward pass; decides the last bits, and memory.
 MOST_IMAGES, MOST_PIXELS = 500, 128_000
@@ -21,9 +25,31 @@ def leading_batches(batches: Sequence[np.ndarray], most: int) -> np.ndarray:
     return np.stack(equal)
 
 
+def gather(split: Split, indices: np.ndarray) -> Split:
+    """Return the images and labels at `indices`, int (step, batch), as (step, batch, …).
+
+    Images that are mapped from a file leave memory again: read in random order, all of it would end there.
+    """
+    picked = split.take(indices)
+    mapped = getattr(split.images, "_mmap", None)
+    if mapped is not None:
+        with suppress(AttributeError, OSError, ValueError):  # no such advice on this system
+            mapped.madvise(mmap.MADV_DONTNEED)
+    return picked
+
+
+def most_images(shape: tuple[int, ...]) -> int:
+    """Return how many images of `shape`, (n, height, width, channel), make a forward pass."""
+    _, height, width, _ = shape
+    return max(1, min(MOST_IMAGES, MOST_PIXELS // (height * width)))
+
+
 def small_batches(images: np.ndarray) -> Iterator[np.ndarray]:
     """Yield `images`, (n, height, width, channel), in parts that bound the memory of a forward pass."""
-    _, height, width, _ = images.shape
-    size = max(1, min(MOST_IMAGES, MOST_PIXELS // (height * width)))
+    return batches_of(images, most_images(images.shape))
+
+
+def batches_of(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Yield `images` in parts of `size`, the last one perhaps smaller."""
     for start in range(0, len(images), size):
         yield images[start : start + size]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import jax
@@ -11,19 +12,27 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from resblock.core.backends.batches import leading_batches, small_batches
+from resblock.core.backends import BatchStatistics
+from resblock.core.backends.batches import batches_of, gather, leading_batches, most_images, small_batches
+from resblock.core.backends.normalization import normalizations, observing
 from resblock.core.splits import Split
 
 STEPS_PER_CALL = 50  # Python and transfers cost per call; more would only make progress jump
+HOST_ROOM = 2**29  # bytes of images that are copied into memory where the processor computes
 
 State = tuple[list[Any], list[Any], list[Any]]  # trainable variables, the other ones, the optimiser's
 
 
 class Steps:
-    """Keras' variables are brought up to date after each epoch."""
+    """Images stay on the device where they fit, else each call brings its own: the steps are the same.
+
+    Keras' variables are brought up to date after each epoch.
+    """
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Split) -> None:
-        images, labels = jax.device_put(train.images), jax.device_put(train.labels)
+        self._train = train
+        resident = train.images.nbytes <= _room()
+        held: Any = tuple(jax.device_put(array) for array in train) if resident else None
 
         def objective(trainable: list[Any], others: list[Any], batch: Any, answers: Any) -> tuple[Any, Any]:
             logits, others, penalties = model.stateless_call(
@@ -32,16 +41,17 @@ class Steps:
             likelihoods = jnp.take_along_axis(jax.nn.log_softmax(logits), answers[:, None], axis=-1)[:, 0]  # (batch,)
             return -jnp.mean(likelihoods) + sum(penalties), (others, logits, likelihoods)
 
-        def step(state: State, indices: Any) -> tuple[State, Any]:
+        def step(state: State, given: Any) -> tuple[State, Any]:
             trainable, others, moments = state
-            batch, answers = images[indices], labels[indices]
+            batch, answers = (array[given] for array in held) if resident else given
             differentiate: Any = jax.value_and_grad(objective, has_aux=True)
             (_, (others, logits, likelihoods)), gradients = differentiate(trainable, others, batch, answers)
             trainable, moments = optimizer.stateless_apply(moments, gradients, trainable)
             correct = jnp.sum(jnp.argmax(logits, axis=-1) == answers)
             return (trainable, others, moments), jnp.stack([-jnp.sum(likelihoods), correct.astype(jnp.float32)])
 
-        self._steps: Any = jax.jit(lambda state, indices: jax.lax.scan(step, state, indices), donate_argnums=0)
+        self._resident = resident
+        self._steps: Any = jax.jit(lambda state, given: jax.lax.scan(step, state, given), donate_argnums=0)
         self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
 
     def train(self, batches: Sequence[np.ndarray], moved: Callable[[int], None]) -> np.ndarray:
@@ -51,7 +61,7 @@ class Steps:
         done = 0
         while done < len(batches):
             call = leading_batches(batches[done:], STEPS_PER_CALL)
-            state, pairs = self._steps(state, jnp.asarray(call))
+            state, pairs = self._steps(state, jnp.asarray(call) if self._resident else gather(self._train, call))
             sums.append(pairs)
             done += len(call)
             moved(done)
@@ -62,22 +72,58 @@ class Steps:
 
 
 class Inference:
-    """Compiled once for each network."""
+    """Each kind of pass compiled for each size of batch."""
 
     def __init__(self, model: keras.Model) -> None:
-        def logits(trainable: list[Any], others: list[Any], images: Any) -> Any:
-            return cast(Any, model.stateless_call(trainable, others, images, training=False))[0]
-
         self._model = model
-        self._logits: Any = jax.jit(logits)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        trainable = [variable.value for variable in self._model.trainable_variables]
-        others = [variable.value for variable in self._model.non_trainable_variables]
-        return np.concatenate([np.asarray(self._logits(trainable, others, batch)) for batch in small_batches(images)])
+        variables = self._variables()
+        parts: list[np.ndarray] = []
+        for batch in small_batches(images):
+            # The last batch is filled up to the size of the others, for which all is compiled.
+            missing = min(len(images), most_images(images.shape)) - len(batch)
+            full = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)]) if missing else batch
+            parts.append(np.asarray(self._forward(*variables, full))[: len(batch)])
+        return np.concatenate(parts)
 
-    def observe(self, images: np.ndarray) -> None:
-        self._model(images, training=True)
+    def statistics(self, images: np.ndarray, batch_size: int) -> list[BatchStatistics]:
+        seen: list[list[Any]] = []
+        for batch in batches_of(images, batch_size):
+            found, others = self._observe(*self._variables(), jnp.asarray(batch))
+            for variable, value in zip(self._model.non_trainable_variables, others, strict=True):
+                variable.assign(value)
+            seen.append(found)
+        return [
+            BatchStatistics(*(np.stack([np.asarray(batch[layer][kind]) for batch in seen]) for kind in range(2)))
+            for layer in range(len(normalizations(self._model)))
+        ]
+
+    def _variables(self) -> tuple[list[Any], list[Any]]:
+        model = self._model
+        return (
+            [variable.value for variable in model.trainable_variables],
+            [variable.value for variable in model.non_trainable_variables],
+        )
+
+    @cached_property
+    def _forward(self) -> Any:
+        def logits(trainable: list[Any], others: list[Any], images: Any) -> Any:
+            return cast(Any, self._model.stateless_call(trainable, others, images, training=False))[0]
+
+        return jax.jit(logits)
+
+    @cached_property
+    def _observe(self) -> Any:
+        others_at = {id(variable): index for index, variable in enumerate(self._model.non_trainable_variables)}
+
+        def observe(trainable: list[Any], others: list[Any], images: Any) -> tuple[Any, list[Any]]:
+            with observing(self._model) as layers:
+                moved = cast(Any, self._model.stateless_call(trainable, others, images, training=True))[1]
+            moving = [(layer.moving_mean, layer.moving_variance) for layer in layers]
+            return [[moved[others_at[id(each)]] for each in pair] for pair in moving], moved
+
+        return jax.jit(observe)
 
 
 class Jax:
@@ -92,6 +138,13 @@ class Jax:
     def accelerator(self) -> str | None:
         device = jax.devices()[0]
         return None if device.platform == "cpu" else str(device.device_kind)
+
+    def float32_arithmetic(self) -> str:
+        # XLA shortens float32 on cards that can (compute capability 8 and above), unless it is told not to.
+        device: Any = jax.devices()[0]
+        precise = getattr(jax.config, "jax_default_matmul_precision", None) in ("highest", "float32")
+        capable = float(getattr(device, "compute_capability", 0) or 0) >= 8
+        return "tf32" if device.platform == "gpu" and capable and not precise else "float32"
 
     def batch_normalization(self, *, momentum: float, epsilon: float, name: str, dtype: Any) -> Any:
         return keras.layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=name, dtype=dtype)
@@ -144,3 +197,9 @@ class Jax:
 
 
 BACKEND = Jax()
+
+
+def _room() -> int:
+    """Return how many bytes of images may stay on the device: a quarter of a card's memory, or of HOST_ROOM."""
+    told: Any = jax.devices()[0].memory_stats()
+    return int(told["bytes_limit"]) // 4 if told else HOST_ROOM

@@ -35,6 +35,14 @@ def features(cpuinfo: Path = CPUINFO) -> frozenset[str]:
     return frozenset(word for line in lines if line.startswith(("flags", "Features")) for word in line.split()[1:])
 
 
+def processor_kind(*, bfloat16: bool, cpuinfo: Path = CPUINFO) -> str:
+    """Return the architecture with its widest vectors, and with the units for bfloat16 where these are asked for."""
+    known = features(cpuinfo)
+    vectors = next((name for name in ("avx512f", "avx2", "avx", "sve", "asimd") if name in known), "")
+    units = "+".join(sorted(known & BFLOAT16)) or "emulated bf16"
+    return " ".join(filter(None, (platform.machine(), vectors, units if bfloat16 else "")))
+
+
 def emulates_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
     """Return whether bfloat16 is known to be slow on this processor: its features do not name it.
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from resblock.core.backends.batches import leading_batches, small_batches
+from resblock.core.backends import BatchStatistics
+from resblock.core.backends.batches import batches_of, gather, leading_batches, small_batches
+from resblock.core.backends.normalization import normalizations, observing
 from resblock.core.splits import Split
 
 CALL_SECONDS = 0.5  # Python costs a millisecond or two per call; a signal waits for a call's end
@@ -125,13 +128,13 @@ class SGD(keras.optimizers.SGD):
 
 
 class Steps:
-    """One graph, images gathered inside it, as many steps in a call as half a second takes."""
+    """One graph, as many steps in a call as half a second takes; their images are handed over with it."""
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Split) -> None:
-        images, labels = tf.constant(train.images), tf.constant(train.labels)
+        self._train = train
 
-        def step(indices: tf.Tensor) -> tf.Tensor:
-            batch, answers = tf.gather(images, indices), tf.gather(labels, indices)
+        def step(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            batch, answers = pair
             with tf.GradientTape() as tape:
                 logits = model(batch, training=True)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(answers, logits)  # (batch,)
@@ -141,9 +144,13 @@ class Steps:
             correct = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), answers)
             return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(tf.cast(correct, tf.float32))])
 
-        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
-        def steps(batches: tf.Tensor) -> tf.Tensor:
-            return tf.map_fn(step, batches, parallel_iterations=1, fn_output_signature=tf.float32)
+        shape = train.images.shape[1:]
+
+        @tf.function(
+            input_signature=[tf.TensorSpec([None, None, *shape], tf.uint8), tf.TensorSpec([None, None], tf.int32)]
+        )
+        def steps(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            return tf.map_fn(step, (images, labels), parallel_iterations=1, fn_output_signature=tf.float32)
 
         self._steps = steps
         self._steps_per_call = 1
@@ -154,7 +161,8 @@ class Steps:
         while done < len(batches):
             call = leading_batches(batches[done:], self._steps_per_call)
             began = time.perf_counter()
-            sums.append(self._steps(tf.constant(call)).numpy())
+            images, labels = gather(self._train, call)
+            sums.append(self._steps(tf.constant(images), tf.constant(labels)).numpy())
             self._steps_per_call = max(1, int(CALL_SECONDS / (time.perf_counter() - began) * len(call)))
             done += len(call)
             moved(done)
@@ -162,16 +170,34 @@ class Steps:
 
 
 class Inference:
-    """Eager passes."""
+    """One graph for each kind of pass."""
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
+        self._images = [tf.TensorSpec(model.inputs[0].shape, tf.uint8)]
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        return np.concatenate([self._model(batch, training=False).numpy() for batch in small_batches(images)])
+        return np.concatenate([self._forward(tf.constant(batch)).numpy() for batch in small_batches(images)])
 
-    def observe(self, images: np.ndarray) -> None:
-        self._model(images, training=True)
+    def statistics(self, images: np.ndarray, batch_size: int) -> list[BatchStatistics]:
+        seen = [self._observe(tf.constant(batch)) for batch in batches_of(images, batch_size)]
+        return [
+            BatchStatistics(*(np.stack([batch[layer][kind].numpy() for batch in seen]) for kind in range(2)))
+            for layer in range(len(normalizations(self._model)))
+        ]
+
+    @cached_property
+    def _forward(self) -> Any:
+        return tf.function(lambda images: self._model(images, training=False), input_signature=self._images)
+
+    @cached_property
+    def _observe(self) -> Any:
+        def observe(images: tf.Tensor) -> list[list[tf.Tensor]]:
+            with observing(self._model) as layers:
+                self._model(images, training=True)
+                return [[layer.moving_mean.value, layer.moving_variance.value] for layer in layers]
+
+        return tf.function(observe, input_signature=self._images)
 
 
 class TensorFlow:
@@ -182,6 +208,8 @@ class TensorFlow:
     def set_up(self, threads: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
+        for card in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(card, True)  # several trainings share it
         tf.zeros(1)  # start the runtime here, where its greetings are not heard
 
     def accelerator(self) -> str | None:
@@ -189,6 +217,10 @@ class TensorFlow:
         if not cards:
             return None
         return str(tf.config.experimental.get_device_details(cards[0]).get("device_name", cards[0].name))
+
+    def float32_arithmetic(self) -> str:
+        short = self.accelerator() and tf.config.experimental.tensor_float_32_execution_enabled()
+        return "tf32" if short else "float32"
 
     def batch_normalization(self, *, momentum: float, epsilon: float, name: str, dtype: Any) -> Any:
         # float32 statistics and scales whatever the inputs' precision: the fused operation wants them so.

@@ -51,11 +51,6 @@ class Network:
                 total += math.prod(layer.kernel.shape)
         return total
 
-    @property
-    def normalizations(self) -> list[keras.layers.BatchNormalization]:
-        """The batch normalisations, from the image to the logits."""
-        return [layer for layer in self.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-
     def weights(self) -> dict[str, np.ndarray]:
         """Return all weights, moving statistics included, by variable path."""
         return {variable.path: keras.ops.convert_to_numpy(variable) for variable in self.model.weights}

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def fit(
     """
     recipe, network = trainer.recipe, trainer.network
     trainer.start(seed)
-    statistics_images = reestimation_images(trainer.train, recipe.reestimate_images, seed)
+    looks = _Looks.choose(trainer, seed, validation)
 
     state = _resume(trainer, checkpoint, watcher)
     # Looked at after the first epoch, so that the first step need not wait.
@@ -73,13 +73,15 @@ def fit(
             learning_rate=trainer.rate_at(epoch * trainer.steps_per_epoch - 1),
             loss=loss,
             accuracy=correct,
-            **_validate(trainer, validation, statistics_images, seed, finite=math.isfinite(loss)),
+            **looks.take(finite=math.isfinite(loss)),
         )
         state.curve.append(row)
         if epoch in recipe.moments:
             moments[epoch] = network.weights()
         for moment in sorted(moments):
-            probe = probe or GradientProbe(trainer.twin(seed), trainer.train, recipe.gradient_images, seed)
+            probe = probe or GradientProbe(
+                trainer.twin(seed), trainer.train, recipe.gradient_images, recipe.batch_size, seed
+            )
             state.gradients += probe.measure(moments.pop(moment), moment)
         state.epoch_seconds.append(time.perf_counter() - begin)
         progress = Progress(
@@ -151,20 +153,40 @@ def _train_epoch(trainer: Trainer, seed: int, epoch: int, watcher: Watcher) -> t
     return float(loss) if finite else math.nan, float(correct)
 
 
-def _validate(
-    trainer: Trainer, validation: Split, statistics_images: np.ndarray, seed: int, *, finite: bool
-) -> dict[str, float]:
-    """Measure loss and accuracy on validation images, with both kinds of batch-norm statistics."""
-    if not finite:
-        names = ("loss", "accuracy", "loss_reestimated", "accuracy_reestimated")
-        return dict.fromkeys((f"validation_{name}" for name in names), math.nan)
-    images, labels = validation
-    trained = trainer.inference.logits(images)
-    with reestimated(trainer.network, trainer.inference, statistics_images, seed):
-        fresh = trainer.inference.logits(images)
-    return {
-        "validation_loss": cross_entropy(trained, labels),
-        "validation_accuracy": accuracy(trained, labels),
-        "validation_loss_reestimated": cross_entropy(fresh, labels),
-        "validation_accuracy_reestimated": accuracy(fresh, labels),
-    }
+@dataclass(frozen=True)
+class _Looks:
+    """What is measured at the weights of each epoch's end, on the same images each time."""
+
+    trainer: Trainer
+    seed: int
+    validation: Split
+    sample: Split  # of training images, as many as there are validation images, at most `reestimate_images`
+    statistics_images: np.ndarray
+
+    @classmethod
+    def choose(cls, trainer: Trainer, seed: int, validation: Split) -> Self:
+        """Choose the images for a training with `seed`."""
+        count = trainer.recipe.reestimate_images
+        chosen = generator(seed, "training sample").permutation(trainer.images)[: min(count, len(validation.labels))]
+        statistics_images = reestimation_images(trainer.train, count, seed)
+        return cls(trainer, seed, validation, trainer.train.take(np.sort(chosen)), statistics_images)
+
+    def take(self, *, finite: bool) -> dict[str, float]:
+        """Return losses and accuracies by their names in `EpochRow`; NaN where a weight is not finite."""
+        names = ("validation", "validation_reestimated", "train_reestimated")
+        logits: dict[str, np.ndarray] = {}
+        if finite:
+            trainer = self.trainer
+            model, inference, batch_size = trainer.network.model, trainer.inference, trainer.recipe.batch_size
+            logits["validation"] = inference.logits(self.validation.images)
+            with reestimated(model, inference, self.statistics_images, batch_size, self.seed):
+                logits["validation_reestimated"] = inference.logits(self.validation.images)
+                logits["train_reestimated"] = inference.logits(self.sample.images)
+        figures: dict[str, float] = {}
+        for name in names:
+            split, _, suffix = name.partition("_")
+            labels = (self.sample if split == "train" else self.validation).labels
+            for what, measure in (("loss", cross_entropy), ("accuracy", accuracy)):
+                key = "_".join(filter(None, (split, what, suffix)))
+                figures[key] = measure(logits[name], labels) if finite else math.nan
+        return figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from resblock.core.backends import backend
+from resblock.core.backends.batches import batches_of
 from resblock.core.model.network import Network
 from resblock.core.seeds import generator
 from resblock.core.splits import Split
@@ -47,48 +49,58 @@ class Backward:
 class GradientProbe:
     """Measures gradient norms on the same `count` images of `train` at any moment of a training with `seed`.
 
-    `network` is another copy of what is trained, which therefore never notices.
+    The images go through in batches of `batch_size`, each normalised by itself, as in training. `network` is another
+    copy of what is trained, which therefore never notices.
     """
 
-    def __init__(self, network: Network, train: Split, count: int, seed: int) -> None:
+    def __init__(self, network: Network, train: Split, count: int, batch_size: int, seed: int) -> None:
         chosen = np.sort(generator(seed, "gradients").permutation(len(train.labels))[:count])
-        few = train.take(chosen)
+        self._images, self._batch_size = train.take(chosen), batch_size
         self._network, self.backward = network, Backward(network)
-        self._inputs, self._outward = self.backward.inputs(few.images), cross_entropy_gradient(few.labels)
 
     def measure(self, weights: Mapping[str, np.ndarray], epoch: int) -> list[GradientRow]:
         """Return the norms for `weights`, by variable path, after `epoch` epochs: by convolution, then by part."""
         self._network.load(weights)
         with undisturbed(self._network.model):  # what is dropped at random is the same at every moment
-            return measure_gradients(self.backward, self._inputs, self._outward, epoch)
+            return measure_gradients(self.backward, self._images, self._batch_size, epoch)
 
 
-def measure_gradients(
-    backward: Backward, inputs: np.ndarray, outward: Callable[[np.ndarray], np.ndarray], epoch: int
-) -> list[GradientRow]:
-    """Return the norms of the gradients that flow back from `outward`, in training mode: see `GradientRow`."""
-    activations, weights = backward.gradients(inputs, outward, training=True)
+def measure_gradients(backward: Backward, images: Split, batch_size: int, epoch: int) -> list[GradientRow]:
+    """Return the norms of the gradient of the mean cross-entropy of `images`, in training mode: see `GradientRow`."""
+    kernels: dict[str, np.ndarray] = {}
+    squares = np.zeros(len(backward.parts.all))  # of the gradient at all activations behind each part
+    for pixels, labels in zip(
+        batches_of(images.images, batch_size), batches_of(images.labels, batch_size), strict=True
+    ):
+        outward = cross_entropy_gradient(labels, len(images.labels))
+        activations, weights = backward.gradients(backward.inputs(pixels), outward, training=True)
+        squares += [_square(gradient) for gradient in activations[1:]]
+        for name in backward.parts.convolutions:
+            kernels[name] = kernels.get(name, 0) + weights[f"{name}/kernel"].astype(np.float64)
     rows = [
-        GradientRow(epoch, "weights", name, position, _norm(weights[f"{name}/kernel"]))
+        GradientRow(epoch, "weights", name, position, math.sqrt(_square(kernels[name])))
         for name, position in backward.parts.convolutions.items()
     ]
     return rows + [
-        GradientRow(epoch, "activations", part.name, part.position, _norm(gradient))
-        for part, gradient in zip(backward.parts.all, activations[1:], strict=True)
+        GradientRow(epoch, "activations", part.name, part.position, math.sqrt(square))
+        for part, square in zip(backward.parts.all, squares, strict=True)
     ]
 
 
-def cross_entropy_gradient(labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what maps logits (n, class) to the gradient of the mean cross-entropy for `labels`, int (n,)."""
-    count = len(labels)
+def cross_entropy_gradient(labels: np.ndarray, count: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what maps logits (n, class) of images with `labels`, int (n,), to the gradient of the mean cross-entropy.
+
+    The mean is over `count` images, of which these may be a part.
+    """
 
     def gradient(logits: np.ndarray) -> np.ndarray:
         shares = softmax(logits)
-        shares[np.arange(count), labels] -= 1
+        shares[np.arange(len(labels)), labels] -= 1
         return (shares / count).astype(np.float32)
 
     return gradient
 
 
-def _norm(gradient: np.ndarray) -> float:
-    return float(np.linalg.norm(gradient.astype(np.float64)))
+def _square(gradient: np.ndarray) -> float:
+    """Return the sum of squares of all numbers in `gradient`."""
+    return float((gradient.astype(np.float64) ** 2).sum())

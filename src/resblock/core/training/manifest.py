@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from resblock.core.backends import backend
+from resblock.core.backends import CHANGE_BITS, backend
+from resblock.core.backends.machine import processor_kind
 from resblock.core.files import digest_sources, digest_tree
 from resblock.core.recipe import Recipe
 from resblock.core.spec import RunKey
@@ -29,7 +31,10 @@ def make_manifest(key: RunKey, recipe: Recipe, *, data_digest: str, threads: int
         "recipe": recipe.tree(),
         "data": data_digest,
         "code": code_digest(),
+        "backend": backend().name,
+        "device": device(recipe.precision),
         "threads": threads,
+        "environment": environment(),
         "versions": versions(),
     }
     return {**manifest, "key": digest_tree(manifest)}
@@ -39,6 +44,24 @@ def make_manifest(key: RunKey, recipe: Recipe, *, data_digest: str, threads: int
 def code_digest() -> str:
     """Return the digest of the code, as it lies here, that decides what a training gives."""
     return digest_sources(CORE)
+
+
+def device(precision: str) -> dict[str, str]:
+    """Return the kind of what computes, and its arithmetic in float32: what decides a result's last bits.
+
+    Processors of one kind give equal bytes: the same architecture and the same widest vectors. Under bfloat16 it
+    matters as well which units have it.
+    """
+    card = backend().accelerator()
+    return {
+        "kind": card or processor_kind(bfloat16=precision == "mixed_bfloat16"),
+        "float32": backend().float32_arithmetic(),
+    }
+
+
+def environment() -> dict[str, str]:
+    """Return the variables set here that change a result's bits."""
+    return {name: os.environ[name] for name in sorted(CHANGE_BITS & os.environ.keys())}
 
 
 def versions() -> dict[str, str]:

@@ -24,9 +24,10 @@ METRICS, MANIFEST = "metrics.json", "run.json"
 class EpochRow:
     """One epoch. Losses are mean cross-entropies in nats, accuracies fractions in [0, 1].
 
-    `loss` and `accuracy` average over the epoch while the weights move, on augmented images; `validation_*` are taken
-    after it with the batch-norm statistics as trained, `validation_*_reestimated` with those re-estimated on training
-    images. A network without batch normalisation has no statistics to re-estimate: the two are equal.
+    `loss` and `accuracy` average over the epoch while the weights move, on augmented images. All others are of the
+    weights at its end, on images as they are: `validation_*` with the batch-norm statistics as trained,
+    `*_reestimated` with those re-estimated on training images. `train_*` are taken on a sample of the training images,
+    the same ones after every epoch. A network without batch normalisation has no statistics to re-estimate.
     """
 
     epoch: int  # from 1
@@ -37,6 +38,8 @@ class EpochRow:
     validation_accuracy: float
     validation_loss_reestimated: float
     validation_accuracy_reestimated: float
+    train_loss_reestimated: float
+    train_accuracy_reestimated: float
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -9,9 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from resblock.core.backends import Inference
-from resblock.core.backends.batches import small_batches
-from resblock.core.model.network import Network
+from resblock.core.backends import BatchStatistics, Inference
+from resblock.core.backends.normalization import normalizations
 from resblock.core.seeds import derive, generator
 from resblock.core.splits import Split
 
@@ -23,32 +22,39 @@ def reestimation_images(train: Split, count: int, seed: int) -> np.ndarray:
 
 
 @contextmanager
-def reestimated(network: Network, inference: Inference, images: np.ndarray, seed: int) -> Generator[None]:
-    """Within the block, `network` normalises with statistics re-estimated on `images`; afterwards all is as before.
+def reestimated(
+    model: keras.Model, inference: Inference, images: np.ndarray, batch_size: int, seed: int
+) -> Generator[None]:
+    """Within the block, `model` normalises with statistics re-estimated on `images`; afterwards all is as before.
 
-    One pass in training mode, augmentation included, so that the averaging is the one thing that differs from the
-    statistics as trained: the mean over batches of batch means and variances, each batch weighted by its size, instead
-    of an exponential average along training. Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3, propose
-    this; they add the variance between the batches' means, which the moving averages leave out as well.
+    One pass in batches of the training's size, augmented as in training, every layer normalising by its batch; with
+    stochastic depth every branch is kept, as at inference.
     """
-    normalizations = network.normalizations
-    if not normalizations:
+    layers = normalizations(model)
+    if not layers:
         yield
         return
-    momenta = [layer.momentum for layer in normalizations]
-    with undisturbed(network.model):
-        _seed_augmentation(network.model, seed)
-        try:
-            seen = 0
-            for batch in small_batches(images):
-                for layer in normalizations:
-                    layer.momentum = seen / (seen + len(batch))  # turns the moving average into a plain mean
-                inference.observe(batch)
-                seen += len(batch)
-        finally:
-            for layer, momentum in zip(normalizations, momenta, strict=True):
-                layer.momentum = momentum
+    sizes = [min(batch_size, len(images) - start) for start in range(0, len(images), batch_size)]
+    with undisturbed(model):
+        _seed_augmentation(model, seed)
+        for layer, seen in zip(layers, inference.statistics(images, batch_size), strict=True):
+            mean, variance = aggregate(seen, np.array(sizes))
+            layer.moving_mean.assign(mean)
+            layer.moving_variance.assign(variance)
         yield
+
+
+def aggregate(seen: BatchStatistics, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance over all batches of `sizes` images, int (batch,), each float32 (channel,).
+
+    Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3: the variance is that of all values together, so
+    that what the batches' means differ by counts as well.
+    """
+    shares = (sizes / sizes.sum())[:, None]  # (batch, 1)
+    means, variances = (values.astype(np.float64) for values in seen)
+    mean = (shares * means).sum(axis=0)
+    variance = (shares * (variances + (means - mean) ** 2)).sum(axis=0)
+    return mean.astype(np.float32), variance.astype(np.float32)
 
 
 @contextmanager
