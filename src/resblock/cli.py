@@ -7,17 +7,19 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from resblock.core.errors import UserError
+from resblock.core.errors import OtherThreadsError, UserError
 from resblock.signals import SAME_WISH
 
 if TYPE_CHECKING:
     from resblock.core.spec import ModelSpec
+    from resblock.core.training.job import Workshop
 
 # What a person can do about an OSError, where its own words do not say.
 REMEDIES = {
@@ -44,6 +46,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
+            if ctx.obj is not None and isinstance(error, OtherThreadsError):
+                raise  # a process of its own can have them
             click.echo(f"resblock: {error}", err=True)
             ctx.exit(1)
         except BrokenPipeError:  # a reader such as `head` has had enough
@@ -80,6 +84,29 @@ def _end_on_signals() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ignore if signal.getsignal(number) is signal.SIG_IGN else end)
+
+
+def _here_or_warm(stage: Callable[[], None]) -> None:
+    """Run a stage that needs Keras: in the process that waits for it, where `resblock run` has one, or in this one."""
+    from resblock.running.warm import hand_over
+
+    code = hand_over(sys.argv[1:])
+    if code is None:
+        stage()
+    elif code:
+        raise click.exceptions.Exit(code)
+
+
+def run_warm(arguments: Sequence[str], workshop: Workshop) -> int | None:
+    """Run a command in a process that has run others, as `main` would; None where it needs a process of its own."""
+    try:
+        ended = main.main(list(arguments), prog_name="resblock", standalone_mode=False, obj=workshop)
+    except OtherThreadsError:
+        return None
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    return ended if isinstance(ended, int) else 0
 
 
 def _parse(variant: str) -> ModelSpec:
@@ -191,9 +218,13 @@ def probe(dataset: str) -> None:
     \b
     Example: resblock probe digits
     """
-    from resblock.stages import probe
 
-    probe.run(dataset)
+    def here() -> None:
+        from resblock.stages import probe
+
+        probe.run(dataset)
+
+    _here_or_warm(here)
 
 
 @main.command()
@@ -201,7 +232,8 @@ def probe(dataset: str) -> None:
 @click.argument("variant")
 @click.argument("seed", type=click.IntRange(0, 2**32 - 1))
 @click.option("--recipe", default="base", help="One of params.yaml's recipes; default: the data set's own.")
-def train(dataset: str, variant: str, seed: int, recipe: str) -> None:
+@click.pass_obj
+def train(workshop: Workshop | None, dataset: str, variant: str, seed: int, recipe: str) -> None:
     """Train VARIANT on DATASET from SEED, by the data set's recipe or one that differs from it.
 
     VARIANT is <family>-<depth>[-<modifier>…], for instance residual-20 (all: resblock variants). A training that was
@@ -211,9 +243,15 @@ def train(dataset: str, variant: str, seed: int, recipe: str) -> None:
     Example: resblock train digits residual-20 0
     """
     from resblock.core.spec import RunKey
-    from resblock.stages import train
 
-    train.run(RunKey(dataset, _parse(variant), seed, recipe))
+    key = RunKey(dataset, _parse(variant), seed, recipe)
+
+    def here() -> None:
+        from resblock.stages import train
+
+        train.run(key, workshop)
+
+    _here_or_warm(here)
 
 
 @main.command()
@@ -252,13 +290,17 @@ def evaluate(dataset: str, recipe: str) -> None:
     \b
     Example: resblock evaluate digits
     """
-    from resblock.core.spec import BASE
-    from resblock.stages import evaluate, evaluate_recipe
+    from resblock.core.recipe import BASE
 
-    if recipe == BASE:
-        evaluate.run(dataset)
-    else:
-        evaluate_recipe.run(dataset, recipe)
+    def here() -> None:
+        from resblock.stages import evaluate, evaluate_recipe
+
+        if recipe == BASE:
+            evaluate.run(dataset)
+        else:
+            evaluate_recipe.run(dataset, recipe)
+
+    _here_or_warm(here)
 
 
 @main.command()
@@ -323,7 +365,7 @@ def run(datasets: tuple[str, ...], jobs: int | None) -> None:
     \b
     Example: resblock run digits --jobs 2
     """
-    from resblock.pipeline import bring_up_to_date
+    from resblock.running.study import bring_up_to_date
 
     bring_up_to_date(datasets, jobs)
 

@@ -7,8 +7,14 @@ import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
-from resblock.core.backends import start
+from resblock.core.backends import backend, start
 from resblock.signals import uninterrupted
+
+
+def import_keras() -> None:
+    """Import Keras and its backend as `start_keras` does, without starting the runtime."""
+    with uninterrupted(), _hidden(_needless()):
+        backend()
 
 
 def start_keras(threads: int) -> int:
@@ -18,9 +24,12 @@ def start_keras(threads: int) -> int:
     nothing here uses: together a good part of what a start takes. Both can be imported afterwards. A signal waits until
     Keras is there: an exception in the middle of TensorFlow's import aborts the process without a word.
     """
-    on_jax = os.environ.get("KERAS_BACKEND") == "jax"
-    with uninterrupted(), _hidden(["sklearn"] if on_jax else ["sklearn", "jax"]):
+    with uninterrupted(), _hidden(_needless()):
         return start(threads)
+
+
+def _needless() -> list[str]:
+    return ["sklearn"] if os.environ.get("KERAS_BACKEND") == "jax" else ["sklearn", "jax"]
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from resblock.stages.tracked import tracked
 from resblock.startup import start_keras
 
 
-def run(key: RunKey) -> None:
-    """Train the network of `key` by its recipe."""
+def run(key: RunKey, workshop: Workshop | None = None) -> None:
+    """Train the network of `key` by its recipe, in a `workshop` that may have trained others."""
     job = job_of(key, read_params(paths.PARAMS))
-    Workshop(start_keras).train(job, Watcher(job))
+    (workshop or Workshop(start_keras)).train(job, Watcher(job))
 
 
 def job_of(key: RunKey, params: Params) -> Job:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from resblock.core.backends.machine import available_cores
-from resblock.core.errors import UserError
+from resblock.core.errors import OtherThreadsError, UserError
 from resblock.core.splits import Split
 
 if TYPE_CHECKING:
@@ -140,17 +140,22 @@ class Backend(Protocol):
         ...
 
 
+_started: dict[str, int] = {}  # the number of threads, by backend; a runtime starts once in a process
+
+
 def start(threads: int) -> int:
     """Import Keras without its backend's start-up noise and set the number of threads; return that number.
 
-    Call it once, before the first tensor: `threads` decides a result's last bits. 0 takes all the machine has.
-    Raises UserError where KERAS_BACKEND names none of `NAMES`.
+    Call it before the first tensor: `threads` decides a result's last bits. 0 takes all the machine has. Raises
+    UserError where KERAS_BACKEND names none of `NAMES`, and OtherThreadsError where another number computes here already.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", NAMES[0])
     count = threads or available_cores()
     with _quiet_stderr():
         chosen = backend()
+        if _started.setdefault(chosen.name, count) != count:
+            raise OtherThreadsError(f"this process computes with {_started[chosen.name]} threads already, not {count}")
         _pin_keras()
         chosen.set_up(count)
     return count

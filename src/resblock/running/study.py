@@ -1,7 +1,7 @@
 """The study through DVC, independent trainings side by side.
 
 DVC runs one stage at a time, but several DVC processes may run different stages of one project; each takes the lock
-only to look and to write down its result. They end with this process.
+only to look and to write down its result. What a stage computes, a warm worker does. All end with this process.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from itertools import count, groupby
 from pathlib import Path
+from queue import Queue
 from threading import Lock
 from typing import Self
 
@@ -23,6 +25,7 @@ from resblock.core.backends.machine import available_cores
 from resblock.core.errors import UserError
 from resblock.data.table import find_dataset
 from resblock.params import Params, ParamsError, read_params
+from resblock.running.warm import Worker
 from resblock.stages.invocation import invocation
 
 PATIENCE = 60  # seconds for a stage to end: its MLflow server may not answer
@@ -40,16 +43,19 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
         if dataset not in params.study.datasets:
             raise ParamsError(f"{dataset}: not in study.datasets ({paths.PARAMS}); add it there first")
     chosen = list(datasets or params.study.datasets)
-    with invocation(chosen, params) as caused, _Dvc(caused.environment) as dvc:
+    with invocation(chosen, params) as caused, _Dvc(caused.environment) as dvc, _Crew() as crew:
         for dataset in chosen:
             dvc.repro(f"preprocess@{dataset}")
             workers = jobs or _default_jobs(params, dataset)
-            # The longest first, so that none trails alone at the end.
-            trainings = sorted(params.keys(dataset), key=lambda key: -key.spec.depth)
-            stages = [f"probe@{dataset}", *map(paths.stage, trainings)]
-            _side_by_side(dvc, f"{dataset}, probes and trainings", stages, workers)
-            scorings = [f"evaluate_recipe@{recipe}" for recipe in params.ablation.recipes_on(dataset)]
-            _side_by_side(dvc, f"{dataset}, evaluations", [f"evaluate@{dataset}", *scorings], workers)
+            trainings = sorted(params.keys(dataset), key=lambda key: -key.spec.depth)  # the longest first
+            groups = [[f"probe@{dataset}"]]
+            # One after the other in one process, seeds share what is compiled.
+            groups += [
+                [*map(paths.stage, seeds)] for _, seeds in groupby(trainings, lambda key: (key.recipe, key.spec))
+            ]
+            _side_by_side(dvc, crew, f"{dataset}, probes and trainings", groups, workers)
+            scorings = [[f"evaluate_recipe@{recipe}"] for recipe in params.ablation.recipes_on(dataset)]
+            _side_by_side(dvc, crew, f"{dataset}, evaluations", [[f"evaluate@{dataset}"], *scorings], workers)
             dvc.repro(f"report@{dataset}")
     print()
     for dataset in chosen:
@@ -78,10 +84,10 @@ class _Dvc:
         if self._call("repro", "--quiet", target).returncode:
             raise UserError(f"dvc repro {target} failed; its message stands above")
 
-    def repro_alone(self, stage: str) -> tuple[bool, list[str]]:
-        """Run one stage whose dependencies are there; return whether it ended well, and what it said."""
+    def repro_alone(self, stage: str, worker: Worker) -> tuple[bool, list[str]]:
+        """Run one stage whose dependencies are there, by `worker`; return whether it ended well, and what it said."""
         command = ("--wait-for-lock", "repro", "--quiet", "--single-item", stage)
-        ended = self._call(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        ended = self._call(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, variables=worker.environment)
         return ended.returncode == 0, ended.stdout.strip().splitlines()
 
     def stale(self, stages: Sequence[str]) -> list[str]:
@@ -106,7 +112,11 @@ class _Dvc:
                 _signal(process, signal.SIGKILL)
 
     def _call(
-        self, *arguments: str, stdout: int | None = None, stderr: int | None = None
+        self,
+        *arguments: str,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run DVC so that the stages' `resblock` is this interpreter's, activated environment or not."""
         here = str(Path(sys.executable).parent)
@@ -115,7 +125,11 @@ class _Dvc:
                 return subprocess.CompletedProcess(arguments, returncode=1, stdout="")
             process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "dvc", *arguments],
-                env={**self._environment, "PATH": os.pathsep.join((here, self._environment["PATH"]))},
+                env={
+                    **self._environment,
+                    "PATH": os.pathsep.join((here, self._environment["PATH"])),
+                    **(variables or {}),
+                },
                 text=True,
                 stdout=stdout,
                 stderr=stderr,
@@ -134,26 +148,77 @@ def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
-def _side_by_side(dvc: _Dvc, what: str, stages: Sequence[str], jobs: int) -> None:
-    """Run those of `stages` that DVC finds stale, which need nothing of one another, in their order."""
+class _Crew:
+    """Warm workers: as many as are ever needed at once, kept until the block ends."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._workers: list[Worker] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def take(self, count: int) -> Queue[Worker]:
+        """Return `count` workers, started if they are not there yet."""
+        while len(self._workers) < count:
+            self._workers.append(self._stack.enter_context(Worker.start()))
+        free: Queue[Worker] = Queue()
+        for worker in self._workers[:count]:
+            free.put(worker)
+        return free
+
+
+def _side_by_side(dvc: _Dvc, crew: _Crew, what: str, groups: Sequence[Sequence[str]], jobs: int) -> None:
+    """Run the stages that DVC finds stale, groups side by side, each in its order; they need nothing of one another."""
+    stages = [stage for group in groups for stage in group]
     stale = dvc.stale(stages)
-    print(f"{what}: {len(stale)} of {len(stages)} to run, {min(jobs, len(stale))} at a time", flush=True)
+    waiting = [[stage for stage in group if stage in stale] for group in groups]
+    waiting = _shared_out([group for group in waiting if group], jobs)
+    jobs = min(jobs, len(waiting))
+    print(f"{what}: {len(stale)} of {len(stages)} to run, {jobs} at a time", flush=True)
+    if not waiting:
+        return
     failed: list[str] = []
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(dvc.repro_alone, stage): stage for stage in stale}
+    free, done, ended = crew.take(jobs), count(1), Lock()
+
+    def run(group: Sequence[str]) -> None:
+        worker = free.get()
         try:
-            for count, future in enumerate(as_completed(waiting), start=1):
-                ended_well, lines = future.result()
-                stage = waiting[future]
-                for line in lines[-1:] if ended_well else lines:
-                    print(f"[{count}/{len(stale)}] {stage}  {line}", flush=True)
-                if not ended_well:
-                    failed.append(stage)
+            for stage in group:
+                ended_well, lines = dvc.repro_alone(stage, worker)
+                with ended:
+                    number = next(done)
+                    for line in lines[-1:] if ended_well else lines:
+                        print(f"[{number}/{len(stale)}] {stage}  {line}", flush=True)
+                    if not ended_well:
+                        failed.append(stage)
+        finally:
+            free.put(worker)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(run, group) for group in waiting]
+        try:
+            for future in as_completed(running):
+                future.result()
         except BaseException:
             dvc.end()  # else the pool would wait for what runs and waits
             raise
     if failed:
         raise UserError(f"{len(failed)} of {len(stale)} failed: {', '.join(failed)}; their messages stand above")
+
+
+def _shared_out(groups: list[list[str]], jobs: int) -> list[list[str]]:
+    """Return `groups`, the largest divided until there are as many as `jobs`, if there are stages enough."""
+    shared = list(groups)
+    while shared and len(shared) < jobs and max(map(len, shared)) > 1:
+        largest = max(range(len(shared)), key=lambda index: len(shared[index]))
+        group = shared[largest]
+        half = (len(group) + 1) // 2
+        shared[largest : largest + 1] = [group[:half], group[half:]]
+    return shared
 
 
 def _default_jobs(params: Params, dataset: str) -> int:

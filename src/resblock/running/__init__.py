@@ -1,0 +1,1 @@
+"""Who runs what where: DVC's stages side by side, in processes that stay warm."""

@@ -1,0 +1,174 @@
+"""Processes that import Keras once and then run one stage after the other.
+
+A stage is started by DVC as everywhere, `resblock train …`; where `WORKER` names a worker's socket, that command only
+hands itself over and passes on what the worker prints. DVC sees what it always sees. Trainings that differ in the seed
+alone share one compiled step, if the same worker gets them one after the other.
+
+Whatever is not as the worker expects (other code than it imported, another number of threads, a worker that is gone)
+runs in the command's own process instead.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Self
+
+from resblock.core.files import digest_sources
+
+WORKER = "RESBLOCK_WORKER"  # the socket of the worker that runs a command, where one is to
+PATIENCE = 20  # seconds for a worker to end what it does
+
+Handler = Callable[[Sequence[str]], int | None]  # arguments of the command line to an exit code; None: not here
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def hand_over(arguments: Sequence[str]) -> int | None:
+    """Let the worker that the environment names run `arguments`, and pass on what it prints.
+
+    Returns its exit code; None where there is no worker, or it does not take the command.
+    """
+    place = os.environ.get(WORKER)
+    if not place:
+        return None
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(place)
+        except OSError:
+            return None
+        with connection.makefile("rw", encoding="utf-8") as stream:
+            request = {
+                "arguments": list(arguments),
+                "folder": str(Path.cwd()),
+                "environment": {name: value for name, value in os.environ.items() if name != WORKER},
+                "code": digest_sources(PACKAGE),
+            }
+            print(json.dumps(request), file=stream, flush=True)
+            for line in stream:
+                answer: dict[str, Any] = json.loads(line)
+                if "refused" in answer:
+                    return None
+                if "code" in answer:
+                    return int(answer["code"])
+                (sys.stderr if answer["to"] == "stderr" else sys.stdout).write(answer["text"])
+                sys.stdout.flush()
+    print("resblock: the worker ended in the middle of this stage; run the same command again", file=sys.stderr)
+    return 1
+
+
+@dataclass
+class Worker:
+    """A process that runs commands; it ends with the block."""
+
+    process: subprocess.Popen[bytes]
+    folder: tempfile.TemporaryDirectory[str]
+
+    @classmethod
+    def start(cls) -> Self:
+        """Start a process that imports what stages need while others work."""
+        folder = tempfile.TemporaryDirectory(prefix="resblock-")
+        command = [sys.executable, "-m", "resblock.running.warm", str(Path(folder.name) / "socket")]
+        # Its own group: Ctrl-C reaches it through the command that it works for, or when it is told to end.
+        process = subprocess.Popen(command, process_group=0, stdin=subprocess.DEVNULL)  # noqa: S603
+        return cls(process, folder)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command is started with that this worker is to run."""
+        return {WORKER: str(Path(self.folder.name) / "socket")}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.folder.cleanup()
+
+
+def serve(place: Path, handle: Handler) -> None:
+    """Run what comes to the socket at `place`, one command at a time, until SIGTERM."""
+    code = digest_sources(PACKAGE)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen()
+        while True:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rw", encoding="utf-8") as stream:
+                request: dict[str, Any] = json.loads(stream.readline() or "{}")
+                fits = request.get("code") == code and request.get("folder") == str(Path.cwd())
+                ended = _run(request, stream, connection, handle) if fits else None
+                _answer(stream, **({"refused": True} if ended is None else {"code": ended}))
+
+
+def _run(request: dict[str, Any], stream: IO[str], connection: socket.socket, handle: Handler) -> int | None:
+    """Run one command as if it had a process of its own; end where its caller is gone."""
+    before = dict(os.environ)
+    done = threading.Event()
+    threading.Thread(target=_end_with_caller, args=(connection, done), daemon=True).start()
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    try:
+        with redirect_stdout(_Sender(stream, "stdout")), redirect_stderr(_Sender(stream, "stderr")):
+            return handle(request["arguments"])
+    finally:
+        done.set()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _end_with_caller(connection: socket.socket, done: threading.Event) -> None:
+    """Interrupt this process where the command that it works for has ended first, by Ctrl-C for instance."""
+    with suppress(OSError):
+        gone = connection.recv(1, socket.MSG_PEEK) == b""
+        if gone and not done.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+class _Sender(io.TextIOBase):
+    """Passes text on to the command that is being worked for."""
+
+    def __init__(self, stream: IO[str], to: str) -> None:
+        self._stream, self._to = stream, to
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):  # its caller is gone; `_end_with_caller` sees to that
+            _answer(self._stream, to=self._to, text=text)
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+
+def _answer(stream: IO[str], **answer: Any) -> None:
+    print(json.dumps(answer), file=stream, flush=True)
+
+
+def main(place: str) -> None:
+    """Import what stages need, and run what comes to the socket at `place`."""
+    from resblock.cli import run_warm
+    from resblock.core.training.job import Workshop
+    from resblock.startup import import_keras, start_keras
+
+    import_keras()
+    workshop = Workshop(start_keras)
+    serve(Path(place), lambda arguments: run_warm(arguments, workshop))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
