@@ -1,71 +1,126 @@
-"""The training step of resblock, as its training loop takes it."""
+"""The training of resblock, as its training loop takes it: some steps, or whole epochs."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
-import keras
 import numpy as np
 
 from benchmarks.peers.batches import batch_indices, read_images
-from benchmarks.peers.protocol import Task, Turns
+from benchmarks.peers.protocol import Epoch, Parts, Task, Turns
 from resblock import paths
-from resblock.data.splits import Split
-from resblock.model.cost import count_multiply_adds, count_parameters
-from resblock.model.network import build_model
-from resblock.params import Recipe, read_params
-from resblock.spec import ModelSpec
-from resblock.training.backend import prepare_backend
-from resblock.training.engine import Engine, make_engine
-from resblock.training.optimization import make_optimizer
+from resblock.core.backends import backend, start
+from resblock.core.recipe import Recipe
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import Split
+from resblock.core.training.checkpoint import Checkpoint
+from resblock.core.training.job import Nobody
+from resblock.core.training.run import EpochRow
+from resblock.core.training.trainer import Trainer
+from resblock.params import read_params
 
 DATASET = "cifar10"
-SCHEDULED_STEPS = 7040  # 20 epochs of 352; the recipe's rate is constant
-
-
-def make_network(task: Task, recipe: Recipe, classes: int = 10) -> keras.Model:
-    """Return the network of the task for images of 32x32x3."""
-    return build_model(ModelSpec.parse(task.network), (32, 32, 3), classes, recipe, task.seed)
-
-
-def make_step(model: keras.Model, recipe: Recipe, split: Split) -> Engine:
-    """Return what takes the training steps: the one place here that knows how the engine is made."""
-    optimizer = make_optimizer(recipe, SCHEDULED_STEPS)
-    optimizer.build(model.trainable_variables)
-    return make_engine(model, optimizer, split)
+CLASSES = 10
+ENDLESS = 1000  # epochs: more turns than anybody takes; the recipe's rate is constant
 
 
 def task_recipe(task: Task) -> Recipe:
-    """Return the recipe of params.yaml at the task's precision and batch size, with a coin for each axis."""
+    """Return the recipe of params.yaml at the task's precision and batch size, without looks at gradients."""
     recipe = read_params(paths.PARAMS).recipe(DATASET)
-    changes = {"precision": task.precision, "batch_size": task.batch_size, "flips": "independent"}
-    return recipe.model_copy(update=changes)
+    reestimated = task.epoch.reestimation if task.epoch else recipe.reestimate_images
+    return replace(
+        recipe,
+        epochs=ENDLESS,
+        precision="mixed_bfloat16" if task.precision == "mixed_bfloat16" else "float32",
+        batch_size=task.batch_size,
+        reestimate_images=reestimated,
+        gradient_epochs=(),
+        threads=task.threads,
+    )
+
+
+def make_trainer(task: Task, train: Split) -> Trainer:
+    """Return what trains the task's network: the one place here that knows how it is made."""
+    return Trainer(ModelSpec.parse(task.network), train, classes=CLASSES, recipe=task_recipe(task), seed=task.seed)
+
+
+def facts(trainer: Trainer) -> dict[str, object]:
+    """Return what identifies what is timed."""
+    return {
+        "parameters": trainer.network.parameters,
+        "multiply_adds": trainer.network.multiply_adds,
+        "versions": {name: version(name) for name in ("keras", backend().name)},
+    }
+
+
+class _Epochs(Nobody):
+    """Makes a turn of each epoch of the training loop, the first one apart, which compiles."""
+
+    def __init__(self, turns: Turns, ready: Callable[[], None]) -> None:
+        self._turns, self._ready = turns, ready
+        self._warm = False
+        self._began = self._trained = 0.0
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        self._trained = time.perf_counter()
+
+    def epoch(self, row: EpochRow) -> None:
+        print(f"epoch {row.epoch}: loss {row.loss:.3f}", file=sys.stderr)
+        if self._warm:
+            # What follows the steps the loop does in one go, so that it stands under one name.
+            ended = time.perf_counter()
+            self._turns.end(Parts({"train": self._trained - self._began, "validate": ended - self._trained}))
+        else:
+            self._ready()
+        self._warm = True
+        self._turns.begin()
+        self._began = time.perf_counter()
+
+
+def train_steps(task: Task, turns: Turns) -> None:
+    """Take some steps a turn."""
+    train = Split(*read_images(task))
+    trainer = make_trainer(task, train)
+    batches = batch_indices(task, len(train.labels))
+
+    def turn() -> np.ndarray:
+        return trainer.steps.train([next(batches) for _ in range(task.steps)], lambda _: None)
+
+    turn()
+    turns.ready(**facts(trainer))  # pyright: ignore[reportArgumentType]  (a mapping of all that it asks for)
+    while True:
+        turns.begin()
+        turn()
+        turns.end()
+
+
+def train_epochs(task: Task, epoch: Epoch, turns: Turns) -> None:
+    """Take a whole epoch a turn, by the loop that a training runs, checkpoints included."""
+    from resblock.core.training.fit import fit
+
+    trainer = make_trainer(task, Split(*read_images(task)))
+    validation = Split(*read_images(task, "validation"))
+    if epoch.sample != min(epoch.reestimation, epoch.validation):
+        raise ValueError("the training loop looks at as many training images as it validates on, at most re-estimates")
+    with tempfile.TemporaryDirectory() as folder:
+        watcher = _Epochs(turns, lambda: turns.ready(**facts(trainer)))  # pyright: ignore[reportArgumentType]
+        fit(trainer, task.seed, validation, {}, Checkpoint(Path(folder), "benchmark"), task.threads, watcher)
 
 
 def main() -> None:
     """Train as the task in the first argument says, in turns."""
     turns, task = Turns(), Task.from_json(sys.argv[1])
-    prepare_backend(task.threads)
-    recipe, split = task_recipe(task), Split(*read_images(task))
-    model = make_network(task, recipe)
-    engine = make_step(model, recipe, split)
-    batches = batch_indices(task, len(split.labels))
-
-    def train() -> np.ndarray:
-        return engine.train([next(batches) for _ in range(task.steps)], lambda _: None)
-
-    train()
-    backend = keras.backend.backend()
-    turns.ready(
-        parameters=count_parameters(model),
-        multiply_adds=count_multiply_adds(model),
-        versions={name: version(name) for name in ("keras", backend)},
-    )
-    while True:
-        turns.begin()
-        train()
-        turns.end()
+    start(task.threads)
+    if task.epoch is None:
+        train_steps(task, turns)
+    else:
+        train_epochs(task, task.epoch, turns)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,14 @@ import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
-from resblock.core.backends import backend, start
+from resblock.core.backends import load, start
 from resblock.signals import uninterrupted
 
 
 def import_keras() -> None:
     """Import Keras and its backend as `start_keras` does, without starting the runtime."""
     with uninterrupted(), _hidden(_needless()):
-        backend()
+        load()
 
 
 def start_keras(threads: int) -> int:

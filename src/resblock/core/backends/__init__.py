@@ -147,18 +147,24 @@ def start(threads: int) -> int:
     """Import Keras without its backend's start-up noise and set the number of threads; return that number.
 
     Call it before the first tensor: `threads` decides a result's last bits. 0 takes all the machine has. Raises
-    UserError where KERAS_BACKEND names none of `NAMES`, and OtherThreadsError where another number computes here already.
+    UserError where KERAS_BACKEND names none of `NAMES`, and OtherThreadsError where another number computes already.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", NAMES[0])
     count = threads or available_cores()
+    chosen = load()
     with _quiet_stderr():
-        chosen = backend()
         if _started.setdefault(chosen.name, count) != count:
             raise OtherThreadsError(f"this process computes with {_started[chosen.name]} threads already, not {count}")
         _pin_keras()
         chosen.set_up(count)
     return count
+
+
+def load() -> Backend:
+    """Import Keras and its backend without their start-up noise; start no runtime."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", NAMES[0])
+    with _quiet_stderr():
+        return backend()
 
 
 def _pin_keras() -> None:
