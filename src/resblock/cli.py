@@ -18,7 +18,7 @@ from resblock.core.errors import OtherThreadsError, UserError
 from resblock.signals import SAME_WISH
 
 if TYPE_CHECKING:
-    from resblock.core.spec import ModelSpec
+    from resblock.core.spec import ModelSpec, RunKey
     from resblock.core.training.job import Workshop
 
 # What a person can do about an OSError, where its own words do not say.
@@ -156,8 +156,22 @@ def check() -> None:
     click.echo(f"  data sets  {', '.join(study.datasets)}")
     click.echo(f"  networks   {', '.join(study.variants)}")
     click.echo(f"  seeds      {', '.join(str(seed) for seed in study.seeds)}")
+    for dataset in study.datasets:
+        for sentence in _mixtures(params.keys(dataset)):
+            click.echo(f"warning: the trainings on {dataset} that are here were made by {sentence}", err=True)
     if ablation.recipes:
         click.echo(f"  recipes    {', '.join(ablation.recipes)}: on {ablation.dataset}, {', '.join(ablation.variants)}")
+
+
+def _mixtures(keys: Sequence[RunKey]) -> list[str]:
+    """Say in what the trainings of `keys` that are here were not made alike."""
+    from resblock import paths
+    from resblock.core.files import read_json
+    from resblock.core.training.run import MANIFEST
+    from resblock.evaluation.provenance import mixtures
+
+    manifests = [paths.run(key) / MANIFEST for key in keys]
+    return mixtures(read_json(path) for path in manifests if path.is_file())
 
 
 @main.command()

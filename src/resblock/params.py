@@ -126,8 +126,9 @@ def _as_recipe(section: BaseModel) -> Recipe:
     """Return the checked section as the value that training takes. What it asks for must be possible together."""
     try:
         return Recipe.from_tree(section.model_dump())
-    except ValueError as error:
-        problem = _problem(str(error), ("gradient_epochs",), section.model_dump()["gradient_epochs"])
+    except UserError as error:
+        words = str(error).removeprefix("gradient_epochs: ")
+        problem = _problem(words, ("gradient_epochs",), section.model_dump()["gradient_epochs"])
         raise ValidationError.from_exception_data("Recipe", [problem]) from None
 
 
@@ -223,8 +224,8 @@ class Params(_Section):
             return own
         try:
             return Recipe.from_tree({**own.tree(), **_entry(self.recipes, "recipes", name)})
-        except ValueError as error:
-            raise ParamsError(f"recipes.{name}, on {dataset}: gradient_epochs: {error} ({PARAMS})") from None
+        except UserError as error:
+            raise ParamsError(f"recipes.{name}, on {dataset}: {error} ({PARAMS})") from None
 
     def ablation_keys(self, dataset: str, recipe: str) -> list[RunKey]:
         """Return every training on `dataset` by another `recipe`, by variant and then seed."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from resblock.core.errors import UserError
 
 BASE = "base"  # the name of a data set's own recipe among those that differ from it
+BOUNDS: dict[str, Callable[[Any, Any], bool]] = {
+    "ge": operator.ge,
+    "gt": operator.gt,
+    "le": operator.le,
+    "lt": operator.lt,
+}
+WORDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 LAST = "last"  # among gradient_epochs: the training's last epoch, however many it has
 
 
@@ -44,16 +53,20 @@ class Recipe:
     threads: int = field(metadata={"ge": 0})
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the recipe asks for what it cannot give."""
+        """Raise ValueError where a value is none that its field may have, or they do not fit together."""
+        hints = get_type_hints(type(self))
+        for each in fields(self):
+            if expected := _expectation(getattr(self, each.name), hints[each.name], each.metadata):
+                raise ValueError(f"{each.name}: got {getattr(self, each.name)!r}, must be {expected}")
         late = [moment for moment in sorted(self.moments) if moment > self.epochs]
         if late:
             raise ValueError(
-                f"the training ends after epoch {self.epochs}, so nothing is measured after {late[0]}; {LAST} fits any"
+                f"gradient_epochs: the training ends after epoch {self.epochs}, so nothing is measured after {late[0]}; {LAST} fits any"
             )
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:
-        """Return the recipe that `tree` returned. Raises UserError where a key is missing or unknown."""
+        """Return the recipe that `tree` returned. Raises UserError where it is none."""
         known = {each.name: each for each in fields(cls)}
         if unknown := [name for name in tree if name not in known]:
             raise UserError(f"the recipe has the unknown key {unknown[0]}; other code than this has written it")
@@ -63,7 +76,10 @@ class Recipe:
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in tree.items()
         }
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
     @property
     def moments(self) -> frozenset[int]:
@@ -75,3 +91,19 @@ class Recipe:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         kept = {each.name: values[each.name] for each in fields(self) if values[each.name] != each.default}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
+
+
+def _expectation(value: Any, kind: Any, bounds: Mapping[str, Any]) -> str | None:
+    """Return in words what a field of type `kind` may be, where `value` is not; None where it is."""
+    if get_origin(kind) is Literal:
+        return None if value in get_args(kind) else f"one of {', '.join(map(str, get_args(kind)))}"
+    if kind is bool:
+        return None if isinstance(value, bool) else "true or false"
+    if kind in (int, float):
+        whole = type(value) is int
+        number = whole or (kind is float and type(value) is float and math.isfinite(value))
+        holds = number and all(BOUNDS[name](value, bound) for name, bound in bounds.items())
+        words = " and ".join(f"{WORDS[name]} {bound}" for name, bound in bounds.items())
+        return None if holds else f"a {'whole ' if kind is int else ''}number {words}"
+    moments = isinstance(value, tuple) and all(each == LAST or (type(each) is int and each >= 0) for each in value)
+    return None if moments else f"whole numbers of epochs from 0, or {LAST}"

@@ -28,6 +28,7 @@ from resblock.evaluation.ablation import read_ablation
 from resblock.evaluation.claims import GRADIENT_SLOPE
 from resblock.evaluation.efficiency import Costs, Curves
 from resblock.evaluation.flow import Gradients, Untrained, read_untrained, slopes
+from resblock.evaluation.provenance import mixtures
 from resblock.evaluation.rebound import Rebound, find_rebounds
 from resblock.evaluation.results import Results, read_results
 from resblock.evaluation.study import Study
@@ -49,6 +50,7 @@ class Material:
         default_factory=dict[ModelSpec, Mapping[int, Sequence[GradientRow]]]
     )  # of the trainings
     untrained: Untrained | None = None
+    mixtures: Sequence[str] = ()  # in what the trainings, those of ablations too, were not made alike
 
     @cached_property
     def study(self) -> Study:
@@ -87,6 +89,8 @@ def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[s
         gradients.setdefault(key.spec, {})[key.seed] = read_gradients(paths.run(key))
         if paths.cost(key).is_file():
             costs.setdefault(key.spec, {})[key.seed] = read_cost(paths.cost(key))
+    others = [key for name in recipes for key in paths.trained(dataset_name, name)]
+    made = [*manifests.values(), *(read_json(paths.run(key) / MANIFEST) for key in others)]
     dataset = read_description(paths.splits(dataset_name))
     untrained = paths.untrained(dataset_name)
     return Material(
@@ -104,6 +108,7 @@ def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[s
         },
         gradients=gradients,
         untrained=read_untrained(untrained) if (untrained / MANIFEST).is_file() else None,
+        mixtures=mixtures(made),
     )
 
 

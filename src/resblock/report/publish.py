@@ -43,6 +43,8 @@ def summarise(material: Material, sections: list[Section]) -> str:
     parts = [f"# resblock: {material.dataset.name}\n", " ".join(words.abstract(material, verdicts)) + "\n"]
     if trouble := words.trouble(material.study):
         parts.append(f"**Not all of the study is here:** {trouble}.\n")
+    if material.mixtures:
+        parts.append(f"**These trainings were not made alike:** {'. '.join(material.mixtures)}.\n")
     shown = pd.DataFrame(
         [
             {

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from resblock import paths
+from resblock.core.backends import backend
 from resblock.core.backends.machine import emulates_bfloat16
 from resblock.core.spec import RunKey
 from resblock.core.training.job import Job, Nobody, Workshop
@@ -47,7 +48,7 @@ class Watcher(Nobody):
     def watch(self, manifest: dict[str, Any]) -> Generator[None]:
         """See `resblock.core.training.job.Watcher`."""
         key, recipe = self._job.key, self._job.recipe
-        if recipe.precision == "mixed_bfloat16" and emulates_bfloat16():
+        if recipe.precision == "mixed_bfloat16" and not backend().accelerator() and emulates_bfloat16():
             warn(f"train.{key.dataset}.precision: this processor emulates bfloat16; float32 is faster (params.yaml)")
         with tracked(manifest, watch_machine=True) as self._tracker, step_bar(str(key)) as self._move:
             yield

@@ -236,6 +236,7 @@ class Builder:
     def _close(self, part: Part, x: Any) -> Any:
         part.position = sum(len(each.convolutions) for each in self.parts)
         part.output = x
+        part.branch = x if part.branch is None else part.branch  # a block that does not say where its own path ends
         self._current = None
         return x
 
