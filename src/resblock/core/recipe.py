@@ -61,7 +61,8 @@ class Recipe:
         late = [moment for moment in sorted(self.moments) if moment > self.epochs]
         if late:
             raise ValueError(
-                f"gradient_epochs: the training ends after epoch {self.epochs}, so nothing is measured after {late[0]}; {LAST} fits any"
+                f"gradient_epochs: the training ends after epoch {self.epochs}, so nothing is measured after {late[0]}; "
+                f"{LAST} fits any"
             )
 
     @classmethod
@@ -102,8 +103,8 @@ def _expectation(value: Any, kind: Any, bounds: Mapping[str, Any]) -> str | None
     if kind in (int, float):
         whole = type(value) is int
         number = whole or (kind is float and type(value) is float and math.isfinite(value))
-        holds = number and all(BOUNDS[name](value, bound) for name, bound in bounds.items())
-        words = " and ".join(f"{WORDS[name]} {bound}" for name, bound in bounds.items())
+        holds = number and all(BOUNDS[name][0](value, bound) for name, bound in bounds.items())
+        words = " and ".join(f"{BOUNDS[name][1]} {bound}" for name, bound in bounds.items())
         return None if holds else f"a {'whole ' if kind is int else ''}number {words}"
     moments = isinstance(value, tuple) and all(each == LAST or (type(each) is int and each >= 0) for each in value)
     return None if moments else f"whole numbers of epochs from 0, or {LAST}"
