@@ -11,13 +11,12 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 from resblock.core.errors import UserError
 
 BASE = "base"  # the name of a data set's own recipe among those that differ from it
-BOUNDS: dict[str, Callable[[Any, Any], bool]] = {
-    "ge": operator.ge,
-    "gt": operator.gt,
-    "le": operator.le,
-    "lt": operator.lt,
+BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "ge": (operator.ge, "at least"),
+    "gt": (operator.gt, "above"),
+    "le": (operator.le, "at most"),
+    "lt": (operator.lt, "below"),
 }
-WORDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 LAST = "last"  # among gradient_epochs: the training's last epoch, however many it has
 
 
@@ -61,8 +60,8 @@ class Recipe:
         late = [moment for moment in sorted(self.moments) if moment > self.epochs]
         if late:
             raise ValueError(
-                f"gradient_epochs: the training ends after epoch {self.epochs}, so nothing is measured after {late[0]}; "
-                f"{LAST} fits any"
+                f"gradient_epochs: the training ends after epoch {self.epochs}, so nothing is measured after "
+                f"{late[0]}; {LAST} fits any"
             )
 
     @classmethod
