@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from resblock import paths
 from resblock.core.backends import Inference, backend
 from resblock.core.files import read_arrays, write_arrays
+from resblock.core.model.network import Network
+from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import DatasetDescription, Split, SplitName
 from resblock.core.training.fit import trained_network
@@ -26,8 +29,28 @@ from resblock.evaluation.score import Score, empty_score
 from resblock.evaluation.specimens import Specimens
 
 
+@dataclass
+class Opener:
+    """Opens trained networks one after the other; those that differ in their weights alone share what is compiled."""
+
+    dataset: DatasetDescription
+    _like: tuple[str, Recipe] | None = field(default=None, init=False)
+    _opened: tuple[Network, Inference] | None = field(default=None, init=False)
+
+    def open(self, run: Run) -> tuple[Network, Inference]:
+        """Return the network of `run`, as trained; the one opened before is no longer to be used."""
+        like = (run.manifest["variant"], read_recipe(run.manifest))
+        if self._opened and like == self._like:
+            self._opened[0].load(run.weights)
+            return self._opened
+        keras.backend.clear_session()  # each network would stay in memory otherwise
+        network = trained_network(run, self.dataset)
+        self._like, self._opened = like, (network, backend().inference(network.model))
+        return self._opened
+
+
 def assess(
-    key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription, specimens: Specimens | None = None
+    key: RunKey, splits: Mapping[SplitName, Split], opener: Opener, specimens: Specimens | None = None
 ) -> Assessment:
     """Evaluate the training of `key` if it is there and finished; otherwise its score says what befell it."""
     if not is_there(paths.run(key)):
@@ -35,19 +58,16 @@ def assess(
     run = read_run(paths.run(key))
     if run.status != "finished":
         return Assessment(empty_score(key.spec, key.seed, run.status), {})
-    return evaluate(run, splits, dataset, specimens)
+    return evaluate(run, splits, opener, specimens)
 
 
-def evaluate(
-    run: Run, splits: Mapping[SplitName, Split], dataset: DatasetDescription, specimens: Specimens | None
-) -> Assessment:
+def evaluate(run: Run, splits: Mapping[SplitName, Split], opener: Opener, specimens: Specimens | None) -> Assessment:
     """Return a finished `run`'s score, its logits on `splits` by both kinds of statistics, and a closer look.
 
     Without `specimens` there is no closer look: at robustness, at what each block says, at what is lost without it.
     """
     spec, seed = ModelSpec.parse(run.manifest["variant"]), int(run.manifest["seed"])
-    network = trained_network(run, dataset)
-    inference = backend().inference(network.model)
+    network, inference = opener.open(run)
     logits: dict[str, np.ndarray] = {name: inference.logits(split.images) for name, split in splits.items()}
     recipe = read_recipe(run.manifest)
     images = reestimation_images(splits["train"], recipe.reestimate_images, seed)
@@ -58,7 +78,6 @@ def evaluate(
             looks["robustness"] = _robustness(inference, specimens.corrupted, spec, seed)
             looks["responses"] = respond(network, specimens.responding.images, spec, seed)
             looks["lesions"] = lesion(network, inference, specimens.lesioned, spec, seed, specimens.draws)
-    keras.backend.clear_session()  # each network would stay in memory otherwise
     figures: dict[str, Any] = {}
     for name, split in splits.items():
         for suffix in ("", "_reestimated"):

@@ -34,7 +34,7 @@ def run(dataset_name: str) -> None:
     threads = start_keras(params.recipe(dataset_name).threads)
     manifest = manifests.of_evaluate(dataset_name, study, examination, data_digest=dataset.digest, threads=threads)
     with tracked(manifest) as tracker:
-        assessed = [_assess(key, splits, dataset, specimens) for key in study.keys(dataset_name)]
+        assessed = _assess(study.keys(dataset_name), splits, dataset, specimens)
         results = gather(dataset_name, assessed, splits, len(dataset.classes))
         write_results(folder, results, dataset.classes)
         write_json(paths.manifest("evaluate", dataset_name), manifest)
@@ -44,17 +44,21 @@ def run(dataset_name: str) -> None:
 
 
 def _assess(
-    key: RunKey, splits: Mapping[SplitName, Split], dataset: DatasetDescription, specimens: Specimens
-) -> Assessment:
-    """Look at one training and keep its predictions."""
-    from resblock.evaluation.evaluate import assess, write_predictions  # Keras, quiet by now
+    keys: Sequence[RunKey], splits: Mapping[SplitName, Split], dataset: DatasetDescription, specimens: Specimens
+) -> list[Assessment]:
+    """Look at one training after the other and keep their predictions."""
+    from resblock.evaluation.evaluate import Opener, assess, write_predictions  # Keras, quiet by now
 
-    assessment = assess(key, splits, dataset, specimens)
-    if assessment.logits:
-        target = paths.scores(key.dataset) / PREDICTIONS / key.spec.name
-        write_predictions(target / f"seed-{key.seed}.npz", assessment.logits)
-    tell(key, assessment.score)
-    return assessment
+    opener = Opener(dataset)
+    assessed: list[Assessment] = []
+    for key in keys:
+        assessment = assess(key, splits, opener, specimens)
+        if assessment.logits:
+            target = paths.scores(key.dataset) / PREDICTIONS / key.spec.name
+            write_predictions(target / f"seed-{key.seed}.npz", assessment.logits)
+        tell(key, assessment.score)
+        assessed.append(assessment)
+    return assessed
 
 
 def tell(key: RunKey, score: Score) -> None:

@@ -27,13 +27,14 @@ def run(dataset_name: str, recipe_name: str) -> None:
     dataset = read_description(paths.splits(dataset_name))
     splits: dict[SplitName, Split] = {name: read_split(paths.splits(dataset_name), name) for name in SPLIT_NAMES}
     threads = start_keras(recipe.threads)
-    from resblock.evaluation.evaluate import assess  # Keras, now quiet
+    from resblock.evaluation.evaluate import Opener, assess  # Keras, now quiet
 
     manifest = manifests.of_evaluate_recipe(keys, data_digest=dataset.digest, threads=threads)
     with tracked(manifest) as tracker:
         scores: list[Score] = []
+        opener = Opener(dataset)
         for key in keys:
-            scores.append(assess(key, splits, dataset).score)
+            scores.append(assess(key, splits, opener).score)
             tell(key, scores[-1])
         write_ablation(folder, recipe.tree(), scores, _read_curves(keys))
         write_json(folder / MANIFEST, manifest)
