@@ -41,8 +41,11 @@ server-test: setup ## Test a team's server: MLflow, PostgreSQL and S3 as real pr
 readme: setup ## Write the tables and pictures of README.md from the results
 	python scripts/readme.py
 
-bench: setup .venv-bench/ready ## Measure speed against Keras and PyTorch, and fixed costs (most of an hour, nothing else running)
+bench: setup .venv-bench/ready ## Measure speed against Keras and PyTorch, and fixed costs (hours, nothing else running)
 	python -m benchmarks speed
+	python -m benchmarks epoch
+	python -m benchmarks side-by-side
+	python -m benchmarks looks
 	python -m benchmarks fixed
 	python -m benchmarks profile
 	python -m benchmarks document

@@ -9,8 +9,11 @@ from typing import Any
 import pandas as pd
 from scripts.blocks import markdown, replace_blocks
 
+from benchmarks import side_by_side as sides
 from benchmarks import tables
-from benchmarks.speed import from_trees
+from benchmarks.lineup import WHOLE_EPOCH
+from benchmarks.side_by_side import SideBySide
+from benchmarks.speed import Measurement, from_trees
 from benchmarks.workers import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -20,6 +23,21 @@ Results = Sequence[Mapping[str, Any]]  # of each machine
 def speed(results: Results) -> str:
     """Return, for each machine, our speed as ratios, then everybody's as it is."""
     return _by_machine(results, "speed", _speed)
+
+
+def epoch(results: Results) -> str:
+    """Return, for each machine, our epochs' speed as ratios, then everybody's seconds."""
+    return _by_machine(results, "epoch", _epoch)
+
+
+def side_by_side(results: Results) -> str:
+    """Return, for each machine, what trainings on one thread each do together."""
+    return _by_machine(results, "side-by-side", _side_by_side)
+
+
+def looks(results: Results) -> str:
+    """Return, for each machine, what an epoch costs beside its steps."""
+    return _by_machine(results, "looks", _looks)
 
 
 def fixed(results: Results) -> str:
@@ -37,7 +55,15 @@ def gpu(results: Results) -> str:
     return _by_machine(results, "gpu", _speed)
 
 
-BLOCKS: dict[str, Callable[[Results], str]] = {"speed": speed, "fixed": fixed, "profile": profile, "gpu": gpu}
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    "speed": speed,
+    "epoch": epoch,
+    "side-by-side": side_by_side,
+    "looks": looks,
+    "fixed": fixed,
+    "profile": profile,
+    "gpu": gpu,
+}
 
 
 def written(page: Path, results: Results) -> str:
@@ -61,12 +87,37 @@ def _heading(machine: Mapping[str, Any], section: Mapping[str, Any]) -> str:
 
 def _speed(section: Mapping[str, Any]) -> Iterator[str]:
     measurements = from_trees(section["measurements"])
-    versions = {name: number for each in measurements for name, number in each.versions.items()}
     threads = f" on {section['threads']} threads" if "threads" in section else ""
-    said = ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))
-    yield f"{len(measurements[0].seconds)} rounds{threads}; {said}."
+    yield f"{len(measurements[0].seconds)} rounds{threads}; {_versions(measurements)}."
     yield _table(tables.ratios(measurements))
     yield _table(tables.speeds(measurements))
+
+
+def _epoch(section: Mapping[str, Any]) -> Iterator[str]:
+    measurements = from_trees(section["measurements"])
+    images = measurements[0].images
+    what = "a whole epoch" if images == WHOLE_EPOCH.training else f"an epoch cut to {images:,} images"
+    rounds = len(measurements[0].seconds)
+    yield f"{rounds} rounds of {what} on {section['threads']} threads; {_versions(measurements)}."
+    yield _table(tables.ratios(measurements))
+    yield _table(tables.epochs(measurements))
+
+
+def _side_by_side(section: Mapping[str, Any]) -> Iterator[str]:
+    measurements = sides.from_trees(section["measurements"])
+    yield f"{len(measurements[0].alone_seconds)} rounds; {_versions(measurements)}."
+    yield _table(tables.side_by_side(measurements))
+
+
+def _looks(section: Mapping[str, Any]) -> Iterator[str]:
+    measurements = section["measurements"]
+    yield f"{len(measurements[0]['after_seconds'])} rounds on {section['threads']} threads."
+    yield _table(tables.looks(measurements))
+
+
+def _versions(measurements: Sequence[Measurement | SideBySide]) -> str:
+    versions = {name: number for each in measurements for name, number in each.versions.items()}
+    return ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))
 
 
 def _profiles(section: Mapping[str, Any]) -> Iterator[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
-from benchmarks.peers.protocol import Task
+from benchmarks.peers.protocol import Epoch, Task
 from benchmarks.workers import ROOT, Peer
 from resblock import paths
 from resblock.params import read_params
@@ -17,18 +18,46 @@ DATASET = "cifar10"
 NETWORKS = {"cnn-4": 48, "residual-20": 24, "residual-56": 10}
 PRECISIONS = ("float32", "mixed_bfloat16")
 IMPLEMENTATIONS = ("resblock", "keras", "pytorch")
+WHOLE_EPOCH = Epoch(training=45_000, validation=5_000, reestimation=2_000, sample=2_000)
+# PyTorch's layouts, and whether it is compiled.
+TORCH_WAYS = (("", False), ("channels-last", False), ("channels-last", True))
+# Its steps are not what is timed; the images that it looks at besides are as many as in a whole one.
+SHORT_EPOCH = replace(WHOLE_EPOCH, training=2_560)
 TORCH_PYTHON = Path(".venv-bench/bin/python")
 
 
-def cpu_peers(network: str, implementations: Sequence[str], threads: int, torch_python: Path) -> list[Peer]:
-    """Return every peer of `network` at both precisions; PyTorch in both memory layouts."""
+def cpu_peers(
+    network: str, implementations: Sequence[str], precisions: Sequence[str], threads: int, torch_python: Path
+) -> list[Peer]:
+    """Return every peer of `network` at each precision; PyTorch in both memory layouts, and compiled."""
     peers: list[Peer] = []
-    for precision in PRECISIONS:
+    for precision in precisions:
+        options = {"threads": threads, "steps": NETWORKS[network]}
         for implementation in implementations:
-            for layout in ("", "channels-last") if implementation == "pytorch" else ("",):
-                task = make_task(network, precision, threads=threads, steps=NETWORKS[network], layout=layout)
+            for layout, compiled in TORCH_WAYS if implementation == "pytorch" else (("", False),):
+                task = make_task(network, precision, layout=layout, compiled=compiled, **options)
                 peers.append(make_peer(implementation, task, torch_python))
     return peers
+
+
+def epoch_peers(network: str, precision: str, epoch: Epoch, threads: int, torch_python: Path) -> list[Peer]:
+    """Return who trains whole epochs: this project, and PyTorch, channels-last, eager and compiled."""
+    ours = make_task(network, precision, threads=threads, steps=0, epoch=epoch)
+    theirs = [replace(ours, layout="channels-last", compiled=compiled) for compiled in (False, True)]
+    return [make_peer("resblock", ours, torch_python), *(make_peer("pytorch", task, torch_python) for task in theirs)]
+
+
+def scaled_epoch(training: int) -> Epoch:
+    """Return an epoch of `training` images, whose other passes keep their proportion to it."""
+    share = training / WHOLE_EPOCH.training
+    return Epoch(**{name: max(1, round(count * share)) for name, count in asdict(WHOLE_EPOCH).items()})
+
+
+def single_peers(network: str, precision: str, threads: int, torch_python: Path) -> list[Peer]:
+    """Return whose trainings run side by side: this project's, and eager PyTorch's, channels-last."""
+    ours = make_task(network, precision, threads=threads, steps=NETWORKS[network])
+    theirs = replace(ours, layout="channels-last")
+    return [make_peer("resblock", ours, torch_python), make_peer("pytorch", theirs, torch_python)]
 
 
 def make_task(network: str, precision: str, *, batch_size: int = 0, **options: object) -> Task:

@@ -16,23 +16,22 @@ from typing import Any
 import tensorflow as tf
 
 from benchmarks.peers.batches import batch_indices, read_images
-from benchmarks.peers.ours import make_network, make_step, task_recipe
+from benchmarks.peers.ours import make_trainer
 from benchmarks.peers.protocol import Task, Turns
-from resblock.data.splits import Split
-from resblock.training.backend import prepare_backend
+from resblock.core.backends import start
+from resblock.core.splits import Split
 
 
 def main() -> None:
     """Profile the steps of the task in the first argument."""
     turns, task = Turns(), Task.from_json(sys.argv[1])
-    prepare_backend(task.threads)
-    recipe, split = task_recipe(task), Split(*read_images(task))
-    engine = make_step(make_network(task, recipe), recipe, split)
-    batches = batch_indices(task, len(split.labels))
+    start(task.threads)
+    trainer = make_trainer(task, Split(*read_images(task)))
+    batches = batch_indices(task, trainer.images)
 
     def train() -> float:
         began = time.perf_counter()
-        engine.train([next(batches) for _ in range(task.steps)], lambda _: None)
+        trainer.steps.train([next(batches) for _ in range(task.steps)], lambda _: None)
         return time.perf_counter() - began
 
     train()

@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 
 from benchmarks.workers import ROOT
-from resblock.files import read_json, write_json
-from resblock.training.backend import available_cores, machine_name
+from resblock.core.backends.machine import available_cores, processor
+from resblock.core.files import read_json, write_json
 
 FOLDER = ROOT / "benchmarks" / "results"
 
@@ -20,7 +20,7 @@ FOLDER = ROOT / "benchmarks" / "results"
 def machine() -> dict[str, Any]:
     """Return what this machine is."""
     return {
-        "name": machine_name(),
+        "name": f"{processor()}, {platform.system()}",
         "cores": available_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "python": platform.python_version(),

@@ -10,12 +10,12 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import click
 
-from benchmarks.workers import Peer, Worker
+from benchmarks.workers import Peer, Turn, Worker
 
 # OpenMP's and oneDNN's threads go on spinning for some milliseconds after their last work, on the next one's cores.
 PAUSE = 0.5  # seconds between two turns
@@ -38,6 +38,8 @@ class Measurement:
     adam: str  # how PyTorch's Adam went over the parameters
     card: str  # the graphics card's name, as PyTorch says it
     versions: dict[str, str]
+    compile_seconds: float = 0.0  # before the first turn
+    parts: dict[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])  # of each round's epoch
 
 
 def compare(peers: Sequence[Peer], rounds: int, say: Callable[[str], None]) -> list[Measurement]:
@@ -54,15 +56,13 @@ def compare(peers: Sequence[Peer], rounds: int, say: Callable[[str], None]) -> l
         counts = {str(worker.peer): int(worker.facts["parameters"]) for worker in workers}
         if len(set(counts.values())) > 1:
             raise click.ClickException(f"{peers[0].task.network}: peers differ in parameters: {counts}")
-        seconds: dict[str, list[float]] = {str(peer): [] for peer in peers}
-        peaks: dict[str, int] = {}
+        turns: dict[str, list[Turn]] = {str(peer): [] for peer in peers}
         order = random.Random(0)  # noqa: S311
         for number in range(1, rounds + 1):
             say(f"{peers[0].task.network}: round {number} of {rounds}")
             for worker in order.sample(workers, len(workers)):
                 time.sleep(PAUSE)
-                took, peaks[str(worker.peer)] = worker.turn()
-                seconds[str(worker.peer)].append(took)
+                turns[str(worker.peer)].append(worker.turn())
         multiply_adds = max(int(worker.facts.get("multiply_adds", 0)) for worker in workers)
         return [
             Measurement(
@@ -71,14 +71,19 @@ def compare(peers: Sequence[Peer], rounds: int, say: Callable[[str], None]) -> l
                 precision=worker.peer.task.precision,
                 configuration=worker.peer.configuration,
                 batch_size=worker.peer.task.batch_size,
-                images=worker.peer.task.batch_size * worker.peer.task.steps,
-                seconds=tuple(seconds[str(worker.peer)]),
-                peak_bytes=peaks[str(worker.peer)],
+                images=worker.peer.task.images,
+                seconds=tuple(turn.seconds for turn in turns[str(worker.peer)]),
+                peak_bytes=turns[str(worker.peer)][-1].peak_bytes,
                 parameters=counts[str(worker.peer)],
                 multiply_adds=multiply_adds,
                 adam=str(worker.facts.get("adam", "")),
                 card=str(worker.facts.get("card", "")),
                 versions=worker.facts["versions"],
+                compile_seconds=float(worker.facts.get("compile_seconds", 0)),
+                parts={
+                    part: tuple(turn.parts[part] for turn in turns[str(worker.peer)])
+                    for part in turns[str(worker.peer)][-1].parts
+                },
             )
             for worker in workers
         ]
@@ -91,5 +96,8 @@ def to_trees(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
 
 def from_trees(trees: Sequence[dict[str, Any]]) -> list[Measurement]:
     """Return what `to_trees` gave."""
-    rows: list[dict[str, Any]] = [{**tree, "seconds": tuple(tree["seconds"])} for tree in trees]
+    rows: list[dict[str, Any]] = []
+    for tree in trees:
+        parts = {part: tuple(seconds) for part, seconds in tree.get("parts", {}).items()}
+        rows.append({**tree, "seconds": tuple(tree["seconds"]), "parts": parts})
     return [Measurement(**row) for row in rows]

@@ -10,11 +10,19 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.peers.protocol import Part
+from benchmarks.side_by_side import SideBySide
 from benchmarks.speed import Measurement
 
 # The columns of words; the others hold numbers.
 TEXT = ("network", "implementation", "precision", "against", "what", "held", "operation")
 PASSES = 3  # forward, and backward towards the inputs and towards the weights, of as many multiply-adds each
+# An epoch's parts as the table has them.
+EPOCH_COLUMNS: dict[str, tuple[Part, ...]] = {
+    "training": ("train",),
+    "looks": ("validate", "reestimate", "validate_reestimated", "sample", "looks"),
+    "checkpoint and log": ("checkpoint", "log"),
+}
 # What the ratios are to reach, by the peer and the precision.
 TARGETS = {
     ("pytorch", "float32"): 1.0,
@@ -22,6 +30,8 @@ TARGETS = {
     ("keras", "float32"): 1.5,
     ("keras", "mixed_bfloat16"): 2.0,
 }
+# What an epoch does after its steps, as a ratio to the passes it consists of, at the speed of training's.
+LOOKS_TARGET = 1.15
 
 
 def images_per_second(measurement: Measurement) -> np.ndarray:
@@ -44,7 +54,75 @@ def speeds(measurements: Sequence[Measurement]) -> pd.DataFrame:
                 "images/s": f"{np.median(speed):,.0f}",
                 "lowest – highest": f"{speed.min():,.0f} – {speed.max():,.0f}",
                 "multiply-adds/s": f"{work / 1e9:,.0f} G",
+                "compiling": f"{each.compile_seconds:.0f} s" if each.compile_seconds else "",
                 "peak memory": f"{each.peak_bytes / 2**30:.2f} GiB",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def epochs(measurements: Sequence[Measurement]) -> pd.DataFrame:
+    """Return a row per peer: what an epoch takes, and its parts, in median seconds."""
+    rows: list[dict[str, str]] = []
+    for each in measurements:
+        spent = {part: float(np.median(seconds)) for part, seconds in each.parts.items()}
+        rows.append(
+            {
+                "network": f"`{each.network}`",
+                "implementation": " ".join(filter(None, (each.implementation, each.configuration))),
+                "precision": each.precision,
+                "epoch, s": f"{np.median(each.seconds):.1f}",
+                "lowest – highest": f"{min(each.seconds):.1f} – {max(each.seconds):.1f}",
+                **{
+                    f"{name}, s": f"{sum(spent.get(part, 0) for part in parts):.2f}"
+                    for name, parts in EPOCH_COLUMNS.items()
+                },
+                "compiling": f"{each.compile_seconds:.0f} s" if each.compile_seconds else "",
+                "peak memory": f"{each.peak_bytes / 2**30:.2f} GiB",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def side_by_side(measurements: Sequence[SideBySide]) -> pd.DataFrame:
+    """Return a row per peer: images per second of one training on all cores, of one on each, and their ratio."""
+    rows: list[dict[str, str]] = []
+    for each in measurements:
+        alone = each.images / np.array(each.alone_seconds)
+        together = each.trainings * each.images / np.array(each.together_seconds)
+        low, median, high = np.quantile(together / alone, (0.25, 0.5, 0.75))
+        rows.append(
+            {
+                "network": f"`{each.network}`",
+                "implementation": " ".join(filter(None, (each.implementation, each.configuration))),
+                "precision": each.precision,
+                "trainings": str(each.trainings),
+                "one on all threads, images/s": f"{np.median(alone):,.0f}",
+                "together, images/s": f"{np.median(together):,.0f}",
+                "ratio": f"{median:.2f}",
+                "quartiles": f"{low:.2f} – {high:.2f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def looks(measurements: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return a row per network: what follows an epoch's steps, and the same images' passes forward in training."""
+    rows: list[dict[str, str]] = []
+    for each in measurements:
+        after, forward = np.array(each["after_seconds"]), np.array(each["forward_seconds"])
+        low, median, high = np.quantile(after / forward, (0.25, 0.5, 0.75))
+        rows.append(
+            {
+                "network": f"`{each['network']}`",
+                "precision": each["precision"],
+                "images": f"{each['images']:,}",
+                "after the steps, s": f"{np.median(after):.2f}",
+                "training's passes forward, s": f"{np.median(forward):.2f}",
+                "ratio": f"{median:.2f}",
+                "quartiles": f"{low:.2f} – {high:.2f}",
+                "at most": f"{LOOKS_TARGET:.2f}",
+                "held": _held(median <= LOOKS_TARGET),
             }
         )
     return pd.DataFrame(rows)

@@ -11,9 +11,9 @@ import statistics
 import sys
 import time
 
+from resblock.core.training.run import METRIC_NAMES
 from resblock.tracking.result import Result
 from resblock.tracking.stage import track
-from resblock.training.run import METRIC_NAMES
 
 EPOCHS, WATCHED = 50, 30.0  # calls, seconds
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Any, NamedTuple, Self, cast
 
 import click
 
@@ -22,7 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = {
     "resblock": "benchmarks.peers.ours",
     "keras": "benchmarks.peers.stock_keras",
-    "pytorch": "benchmarks.peers.eager_torch",
+    "pytorch": "benchmarks.peers.torch_steps",
+}
+EPOCH_MODULES = {
+    "resblock": "benchmarks.peers.ours",
+    "pytorch": "benchmarks.peers.torch_epoch",
 }
 
 
@@ -38,7 +42,7 @@ class Peer:
     @property
     def module(self) -> str:
         """The module that is the peer's process."""
-        return MODULES[self.implementation]
+        return (EPOCH_MODULES if self.task.epoch else MODULES)[self.implementation]
 
     @property
     def configuration(self) -> str:
@@ -49,16 +53,26 @@ class Peer:
         return " ".join(filter(None, (self.implementation, self.task.precision, self.configuration)))
 
 
+class Turn(NamedTuple):
+    """What a peer says of its turn."""
+
+    seconds: float
+    peak_bytes: int  # resident, since the process began
+    parts: dict[str, float]  # seconds of an epoch's parts
+
+
 class Worker:
     """A peer's process, warmed up and waiting: a context manager."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the worker)
+        # Compilers keep what they made among temporary files: in a folder of its own, each peer pays for its compiling.
+        self._scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._process = subprocess.Popen(  # noqa: S603
             [peer.python, "-m", peer.module, peer.task.to_json()],
             cwd=ROOT,
-            env={**os.environ, **peer.environment},
+            env={**os.environ, "TMPDIR": self._scratch.name, **peer.environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -70,14 +84,22 @@ class Worker:
             self.close()
             raise
 
-    def turn(self) -> tuple[float, int]:
-        """Let it train the task's steps; return the seconds they took and its peak resident memory in bytes."""
+    def turn(self) -> Turn:
+        """Let it train for one turn and return what it says of it."""
+        self.begin()
+        return self.end()
+
+    def begin(self) -> None:
+        """Let it train for one turn, and do not wait for it."""
         said = cast(IO[str], self._process.stdin)
         with suppress(BrokenPipeError):  # it has died; what it said then is heard below
             said.write("go\n")
             said.flush()
+
+    def end(self) -> Turn:
+        """Wait until the turn that has begun is over."""
         answer = self._hear()
-        return float(answer["seconds"]), int(answer["peak_bytes"])
+        return Turn(float(answer["seconds"]), int(answer["peak_bytes"]), answer.get("parts", {}))
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +114,7 @@ class Worker:
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             with suppress(BrokenPipeError):
                 cast(IO[str], stream).close()
+        self._scratch.cleanup()
 
     def _hear(self) -> dict[str, Any]:
         line = cast(IO[str], self._process.stdout).readline()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +13,18 @@ from typing import Any
 import click
 import numpy as np
 import pytest
-from benchmarks import document, lineup, speed, tables, workers
+from benchmarks import document, large, lineup, side_by_side, speed, tables, workers
 from benchmarks.__main__ import main
-from benchmarks.peers.batches import batch_indices
-from benchmarks.peers.protocol import Task
+from benchmarks.peers.batches import batch_indices, epoch_batches
+from benchmarks.peers.protocol import Epoch, Parts, Task, Turns
 from benchmarks.results import read_results, save_section
+from benchmarks.side_by_side import SideBySide, compare_side_by_side
 from benchmarks.speed import Measurement, compare, from_trees, to_trees
 from benchmarks.workers import ROOT, Peer, Worker
 from click.testing import CliRunner
 
-from resblock.files import write_json
-from resblock.params import Recipe
+from resblock.core.files import write_json
+from resblock.core.splits import Split, read_split
 
 TASK = Task(
     network="residual-20",
@@ -36,10 +38,11 @@ TASK = Task(
     momentum=0.99,
     epsilon=0.001,
 )
+EPOCH = Epoch(training=18, validation=9, reestimation=7, sample=7)
 
 NOISY_PEER = """
 import os, sys
-from benchmarks.peers.protocol import Task, Turns
+from benchmarks.peers.protocol import Parts, Task, Turns
 turns, task = Turns(), Task.from_json(sys.argv[1])
 print("greetings of a library")
 os.system("echo greetings of a program")
@@ -52,7 +55,7 @@ turns.ready(parameters=int(os.environ["PARAMETERS"]), versions={"peer": "1.0"}, 
 while True:
     turns.begin()
     print("more noise")
-    turns.end()
+    turns.end(Parts({"train": 2.0, "checkpoint": 0.25}) if task.epoch else None)
 """
 
 
@@ -60,15 +63,45 @@ while True:
 def make_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Peer]:
     """Make processes that keep to the protocol, print besides, and train nothing."""
     (tmp_path / "noisy_peer.py").write_text(NOISY_PEER)
-    monkeypatch.setitem(workers.MODULES, "noisy", "noisy_peer")
-    monkeypatch.setattr(speed, "PAUSE", 0.0)
+    for modules in (workers.MODULES, workers.EPOCH_MODULES):
+        monkeypatch.setitem(modules, "noisy", "noisy_peer")
+    for room in (speed, side_by_side):
+        monkeypatch.setattr(room, "PAUSE", 0.0)
     search = os.pathsep.join((str(tmp_path), str(ROOT)))
 
-    def make(precision: str = "float32", *, network: str = "residual-20", parameters: int = 7) -> Peer:
-        task = replace(TASK, precision=precision, network=network)
+    def make(precision: str = "float32", *, parameters: int = 7, **choices: Any) -> Peer:
+        task = replace(TASK, precision=precision, **choices)
         return Peer("noisy", task, environment={"PYTHONPATH": search, "PARAMETERS": str(parameters)})
 
     return make
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """A folder of a few made-up images, as the peers read them."""
+    draws = np.random.default_rng(0)
+    for split, count in (("train", 20), ("validation", 10)):
+        np.save(tmp_path / f"{split}_images.npy", draws.integers(0, 256, (count, 32, 32, 3), np.uint8))
+        np.save(tmp_path / f"{split}_labels.npy", draws.integers(0, 10, count, np.int32))
+    return str(tmp_path)
+
+
+class TwoTurns(Turns):
+    """Gives a peer two turns and keeps what it says."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, Any] = {}
+        self.ended: list[dict[str, float]] = []
+
+    def report(self, document: Any) -> None:
+        self.said = dict(document)
+
+    def begin(self) -> None:
+        if len(self.ended) == 2:
+            raise SystemExit
+
+    def end(self, parts: Parts | None = None) -> None:
+        self.ended.append(dict(parts.seconds) if parts else {})
 
 
 def measured(implementation: str, *seconds: float, **others: Any) -> Measurement:
@@ -98,18 +131,53 @@ def results_of(*measurements: Measurement) -> dict[str, Any]:
         {"what": "`resblock --help`", "measured": 0.25, "limit": 0.3, "unit": "s"},
         {"what": "memory", "measured": 2.75, "limit": 2.5, "unit": "GB"},
     ]
-    return {"machine": machine, "speed": section, "fixed": {"measured": "2026-01-03", "costs": costs}}
+    looks = [
+        {
+            "network": "residual-20",
+            "precision": precision,
+            "images": 14_000,
+            "after_seconds": after,
+            "forward_seconds": [4.0, 5.0, 8.0],
+        }
+        for precision, after in (("float32", [4.4, 6.0, 8.8]), ("mixed_bfloat16", [5.0, 6.0, 10.0]))
+    ]
+    epoch = measured("resblock", 30.0, 50.0, 40.0, images=9_000, parts={"train": (20.0, 40.0, 30.0)})
+    dated = {"measured": "2026-01-03"}
+    return {
+        "machine": machine,
+        "speed": section,
+        "epoch": {**dated, "threads": 2, "measurements": to_trees([epoch])},
+        "side-by-side": {**dated, "measurements": side_by_side.to_trees([TOGETHER])},
+        "looks": {**dated, "threads": 2, "measurements": looks},
+        "fixed": {**dated, "costs": costs},
+    }
+
+
+# Alone 100, 100 and 50 images a second; together 150, 160 and 100: 1.5, 1.6 and 2 times as many.
+TOGETHER = SideBySide(
+    network="residual-20",
+    implementation="pytorch",
+    precision="float32",
+    configuration="channels-last",
+    batch_size=128,
+    images=2400,
+    trainings=2,
+    alone_seconds=(24.0, 24.0, 48.0),
+    together_seconds=(32.0, 30.0, 48.0),
+    versions={"torch": "2.0"},
+)
 
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("network", sorted(lineup.NETWORKS))
-def test_stock_keras_trains_the_same_network(network: str, make_recipe: Callable[..., Recipe]) -> None:
-    from benchmarks.peers.ours import make_network
+def test_stock_keras_trains_the_same_network(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.peers.ours import make_trainer
     from benchmarks.peers.stock_keras import make_model
 
+    monkeypatch.chdir(ROOT)
     task = replace(TASK, network=network)
-    recipe = make_recipe(horizontal_flip=True, vertical_flip=True, batch_norm_momentum=0.99)
-    ours, stock = make_network(task, recipe), make_model(task)
+    train = Split(np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int32))
+    ours, stock = make_trainer(task, train).network.model, make_model(task)
     assert [weight.shape for weight in stock.weights] == [weight.shape for weight in ours.weights]
     draws = np.random.default_rng(0)
     stock.set_weights([draws.uniform(0.05, 0.15, weight.shape) for weight in ours.weights])
@@ -127,6 +195,76 @@ def test_peers_of_one_seed_see_the_same_images_each_once_an_epoch() -> None:
     assert other.tolist() != first[0].tolist()
 
 
+def test_an_epoch_shows_every_image_once_in_the_same_order_to_every_peer() -> None:
+    first, again, second = (epoch_batches(TASK, 18, number) for number in (1, 1, 2))
+    assert [len(batch) for batch in first] == [4, 4, 4, 4, 2]
+    assert sorted(np.concatenate(first)) == sorted(np.concatenate(second)) == list(range(18))
+    assert np.concatenate(first).tolist() == np.concatenate(again).tolist() != np.concatenate(second).tolist()
+
+
+def test_a_task_reads_back_as_it_was_written() -> None:
+    for task in (TASK, replace(TASK, epoch=EPOCH, layout="channels-last", compiled=True)):
+        assert Task.from_json(task.to_json()) == task
+    assert (TASK.images, replace(TASK, epoch=EPOCH).images) == (8, 18)
+
+
+def test_a_shorter_epoch_keeps_its_proportions() -> None:
+    assert lineup.scaled_epoch(45_000) == lineup.WHOLE_EPOCH
+    assert lineup.scaled_epoch(9_000) == Epoch(training=9_000, validation=1_000, reestimation=400, sample=400)
+
+
+@pytest.mark.usefixtures("backend")
+def test_our_peer_trains_by_steps_and_by_epochs(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.peers.ours import train_epochs, train_steps
+
+    monkeypatch.chdir(ROOT)
+    task = replace(TASK, network="cnn-4", data=data)
+    steps, epochs = TwoTurns(), TwoTurns()
+    with pytest.raises(SystemExit):
+        train_steps(task, steps)
+    with pytest.raises(SystemExit):
+        train_epochs(replace(task, epoch=EPOCH), EPOCH, epochs)
+    assert steps.said == epochs.said
+    assert steps.said["parameters"] == 113_738  # 896 + 18,496 + 73,856 of convolutions, 20,490 of the logits
+    assert steps.ended == [{}, {}]
+    assert [list(parts) for parts in epochs.ended] == [["train", "looks", "checkpoint"]] * 2
+    assert all(seconds > 0 for parts in epochs.ended for seconds in parts.values())
+
+
+@pytest.mark.usefixtures("backend")
+def test_what_follows_an_epochs_steps_is_timed_in_turns_with_passes_forward(
+    data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.looks import Forward, measure
+
+    monkeypatch.chdir(ROOT)
+    shapes: list[list[int]] = []
+    passes = Forward.seconds
+
+    def seconds(forward: Any) -> float:
+        shapes.append([part.shape[:2].as_list() for part in getattr(forward, "_calls")])  # noqa: B009
+        return passes(forward)
+
+    monkeypatch.setattr(Forward, "seconds", seconds)
+    found: Any = measure(replace(TASK, network="cnn-4", data=data, epoch=EPOCH), EPOCH, 2)
+    assert found["images"] == 9 + 9 + 7 + 7
+    assert shapes == [[[8, 4]]] * 3  # the first round compiles, and does not count
+    assert len(found["after_seconds"]) == len(found["forward_seconds"]) == 2
+    assert min(*found["after_seconds"], *found["forward_seconds"]) > 0
+
+
+def test_made_up_images_are_a_split_that_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large, "WRITTEN_AT_ONCE", 4)
+    large.write_images(tmp_path, 10)
+    train = read_split(tmp_path, "train")
+    assert (train.images.shape, train.images.dtype, train.labels.shape) == ((10, 64, 64, 3), np.uint8, (10,))
+    assert isinstance(train.images, np.memmap)
+    assert len({image.tobytes() for image in train.images}) == 10  # none was left as zeros
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**8))  # pyright: ignore
+    with pytest.raises(click.ClickException, match=r"0\.1 GB free, made-up images want 2\.5 GB"):
+        large.write_images(tmp_path)
+
+
 def test_peers_take_turns_whatever_else_they_print(make_peer: Callable[..., Peer]) -> None:
     measurements = compare([make_peer("float32"), make_peer("mixed_bfloat16")], 3, lambda _: None)
     assert [each.precision for each in measurements] == ["float32", "mixed_bfloat16"]
@@ -135,6 +273,22 @@ def test_peers_take_turns_whatever_else_they_print(make_peer: Callable[..., Peer
         assert (each.images, each.parameters, each.multiply_adds) == (8, 7, 10)
         assert each.peak_bytes > 2**20
     assert from_trees(to_trees(measurements)) == measurements
+
+
+def test_epochs_say_what_their_parts_took(make_peer: Callable[..., Peer]) -> None:
+    (measurement,) = measurements = compare([make_peer(epoch=EPOCH)], 2, lambda _: None)
+    assert measurement.images == 18
+    assert measurement.parts == {"train": (2.0, 2.0), "checkpoint": (0.25, 0.25)}
+    assert from_trees(to_trees(measurements)) == measurements
+
+
+def test_trainings_on_one_thread_each_take_turns_with_one_on_all(make_peer: Callable[..., Peer]) -> None:
+    said: list[str] = []
+    measurement = compare_side_by_side(make_peer(), 2, 3, said.append)
+    assert [words.rpartition(" ")[2] for words in said if "warming up" in words] == ["2", "1", "1"]
+    assert (measurement.trainings, measurement.images) == (2, 8)
+    assert len(measurement.alone_seconds) == len(measurement.together_seconds) == 3
+    assert side_by_side.from_trees(side_by_side.to_trees([measurement])) == [measurement]
 
 
 def test_peers_that_differ_in_parameters_are_not_compared(make_peer: Callable[..., Peer]) -> None:
@@ -190,6 +344,19 @@ def test_speed_counts_backward_as_twice_forward() -> None:
     assert (row["images/s"], row["lowest – highest"]) == ("640", "320 – 1,280")
     assert row["multiply-adds/s"] == "77 G"  # 3 x 40 M x 640
     assert row["peak memory"] == "1.00 GiB"
+
+
+def test_an_epochs_row_has_its_parts_in_median_seconds() -> None:
+    parts = {"validate": (1.0, 1.0, 1.0), "reestimate": (0.5, 2.0, 0.75), "log": (0.25, 0.25, 0.25)}
+    ours = measured("pytorch", 30, 50, 40, compile_seconds=61.2, parts={"train": (20.0, 40.0, 30.0), **parts})
+    (row,) = tables.epochs([ours]).to_dict("records")
+    assert list(row.values())[3:] == ["40.0", "30.0 – 50.0", "30.00", "1.75", "0.25", "61 s", "1.00 GiB"]
+
+
+def test_side_by_side_counts_all_images_of_all_trainings() -> None:
+    (row,) = tables.side_by_side([TOGETHER]).to_dict("records")
+    assert row["implementation"] == "pytorch channels-last"
+    assert list(row.values())[3:] == ["2", "100", "150", "1.60", "1.55 – 1.80"]
 
 
 @pytest.mark.usefixtures("backend")
@@ -249,6 +416,13 @@ def test_a_page_that_says_otherwise_is_found_and_mended(tmp_path: Path, monkeypa
     assert "| `residual-20` | float32 | 128 | keras | 2.00 | 2.00 – 2.00 | 1.5 | yes |" in text
     assert "| `resblock --help` | 0.25 s | 0.3 s | yes |" in text
     assert "| memory | 2.75 GB | 2.5 GB | no |" in text
+    assert "3 rounds of an epoch cut to 9,000 images on 2 threads; resblock 1.2." in text
+    assert "| 40.0 | 30.0 – 50.0 | 30.00 | 0.00 | 0.00 |" in text
+    assert "3 rounds; torch 2.0." in text
+    assert "| `residual-20` | pytorch channels-last | float32 | 2 | 100 | 150 | 1.60 | 1.55 – 1.80 |" in text
+    # Round by round 1.1, 1.2, 1.1; and 1.25, 1.2, 1.25.
+    assert "| `residual-20` | float32 | 14,000 | 6.00 | 5.00 | 1.10 | 1.10 – 1.15 | 1.15 | yes |" in text
+    assert "| `residual-20` | mixed_bfloat16 | 14,000 | 6.00 | 5.00 | 1.25 | 1.23 – 1.25 | 1.15 | no |" in text
     page.write_text(text.replace("2.75 GB", "2.25 GB"))
     ended = run(main, ["document", "--check"])
     assert (ended.exit_code, "run make bench" in ended.output) == (1, True)

@@ -1,5 +1,6 @@
-"""What is compared: each module is a process that trains one network in one way, and takes its turns when told.
+"""What is compared: each module with a `main` is a process that trains one network in one way, in turns when told.
 
-They import nothing of each other. The environment of PyTorch has neither Keras nor this project's dependencies, so
-`protocol`, `batches` and `eager_torch` need the standard library, NumPy and PyTorch alone.
+`ours`, `stock_keras` and the modules of PyTorch import nothing of each other. The environment of PyTorch has neither
+Keras nor this project's dependencies, so `protocol`, `batches` and `torch_*` need the standard library, NumPy and
+PyTorch alone.
 """

@@ -10,10 +10,17 @@ import numpy as np
 from benchmarks.peers.protocol import Task
 
 
-def read_images(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Return the training images, uint8 (n, height, width, channel), and their labels, int32 (n,)."""
+def read_images(task: Task, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
+    """Return the images of train or validation, uint8 (n, height, width, channel), and their labels, int32 (n,).
+
+    Where the task's turns are epochs, as many as an epoch takes.
+    """
     folder = Path(task.data)
-    return np.load(folder / "train_images.npy"), np.load(folder / "train_labels.npy")
+    images, labels = np.load(folder / f"{split}_images.npy"), np.load(folder / f"{split}_labels.npy")
+    if task.epoch:
+        count = task.epoch.training if split == "train" else task.epoch.validation
+        return images[:count], labels[:count]
+    return images, labels
 
 
 def batch_indices(task: Task, images: int) -> Iterator[np.ndarray]:
@@ -23,3 +30,9 @@ def batch_indices(task: Task, images: int) -> Iterator[np.ndarray]:
         order = draws.permutation(images).astype(np.int32)
         for start in range(0, images - task.batch_size + 1, task.batch_size):
             yield order[start : start + task.batch_size]
+
+
+def epoch_batches(task: Task, images: int, number: int) -> list[np.ndarray]:
+    """Return the indices of each batch of epoch `number`, int32 (batch,): every image once, the rest last."""
+    order = np.random.default_rng((task.seed, number)).permutation(images).astype(np.int32)
+    return [order[start : start + task.batch_size] for start in range(0, images, task.batch_size)]

@@ -19,7 +19,7 @@ from resblock.core.backends import backend, start
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import Split
-from resblock.core.training.checkpoint import Checkpoint
+from resblock.core.training.checkpoint import Checkpoint, Progress
 from resblock.core.training.job import Nobody
 from resblock.core.training.run import EpochRow
 from resblock.core.training.trainer import Trainer
@@ -30,13 +30,13 @@ CLASSES = 10
 ENDLESS = 1000  # epochs: more turns than anybody takes; the recipe's rate is constant
 
 
-def task_recipe(task: Task) -> Recipe:
+def task_recipe(task: Task, epochs: int = ENDLESS) -> Recipe:
     """Return the recipe of params.yaml at the task's precision and batch size, without looks at gradients."""
     recipe = read_params(paths.PARAMS).recipe(DATASET)
     reestimated = task.epoch.reestimation if task.epoch else recipe.reestimate_images
     return replace(
         recipe,
-        epochs=ENDLESS,
+        epochs=epochs,
         precision="mixed_bfloat16" if task.precision == "mixed_bfloat16" else "float32",
         batch_size=task.batch_size,
         reestimate_images=reestimated,
@@ -45,9 +45,10 @@ def task_recipe(task: Task) -> Recipe:
     )
 
 
-def make_trainer(task: Task, train: Split) -> Trainer:
+def make_trainer(task: Task, train: Split, epochs: int = ENDLESS) -> Trainer:
     """Return what trains the task's network: the one place here that knows how it is made."""
-    return Trainer(ModelSpec.parse(task.network), train, classes=CLASSES, recipe=task_recipe(task), seed=task.seed)
+    recipe = task_recipe(task, epochs)
+    return Trainer(ModelSpec.parse(task.network), train, classes=CLASSES, recipe=recipe, seed=task.seed)
 
 
 def facts(trainer: Trainer) -> dict[str, object]:
@@ -59,11 +60,22 @@ def facts(trainer: Trainer) -> dict[str, object]:
     }
 
 
+class _TimedCheckpoint(Checkpoint):
+    """Knows what it took to write it last."""
+
+    seconds = 0.0
+
+    def save(self, progress: Progress, warn: Callable[[str], None]) -> None:
+        began = time.perf_counter()
+        super().save(progress, warn)
+        self.seconds = time.perf_counter() - began
+
+
 class _Epochs(Nobody):
     """Makes a turn of each epoch of the training loop, the first one apart, which compiles."""
 
-    def __init__(self, turns: Turns, ready: Callable[[], None]) -> None:
-        self._turns, self._ready = turns, ready
+    def __init__(self, turns: Turns, checkpoint: _TimedCheckpoint, ready: Callable[[], None]) -> None:
+        self._turns, self._checkpoint, self._ready = turns, checkpoint, ready
         self._warm = False
         self._began = self._trained = 0.0
 
@@ -73,9 +85,9 @@ class _Epochs(Nobody):
     def epoch(self, row: EpochRow) -> None:
         print(f"epoch {row.epoch}: loss {row.loss:.3f}", file=sys.stderr)
         if self._warm:
-            # What follows the steps the loop does in one go, so that it stands under one name.
-            ended = time.perf_counter()
-            self._turns.end(Parts({"train": self._trained - self._began, "validate": ended - self._trained}))
+            saved = self._checkpoint.seconds
+            looks = time.perf_counter() - self._trained - saved
+            self._turns.end(Parts({"train": self._trained - self._began, "looks": looks, "checkpoint": saved}))
         else:
             self._ready()
         self._warm = True
@@ -109,8 +121,9 @@ def train_epochs(task: Task, epoch: Epoch, turns: Turns) -> None:
     if epoch.sample != min(epoch.reestimation, epoch.validation):
         raise ValueError("the training loop looks at as many training images as it validates on, at most re-estimates")
     with tempfile.TemporaryDirectory() as folder:
-        watcher = _Epochs(turns, lambda: turns.ready(**facts(trainer)))  # pyright: ignore[reportArgumentType]
-        fit(trainer, task.seed, validation, {}, Checkpoint(Path(folder), "benchmark"), task.threads, watcher)
+        checkpoint = _TimedCheckpoint(Path(folder), "benchmark")
+        watcher = _Epochs(turns, checkpoint, lambda: turns.ready(**facts(trainer)))  # pyright: ignore[reportArgumentType]
+        fit(trainer, task.seed, validation, {}, checkpoint, task.threads, watcher)
 
 
 def main() -> None:

@@ -92,8 +92,11 @@ def _convolutional(x: Any, depth: int) -> Any:
 
 def _residual(x: Any, depth: int, task: Task) -> Any:
     def convolve(x: Any, filters: int, stride: int = 1) -> Any:
-        options: dict[str, Any] = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
-        x = layers.Conv2D(filters, 3, strides=stride, **options)(x)
+        options: dict[str, Any] = {"use_bias": False, "kernel_initializer": "he_normal"}
+        if stride > 1:  # Keras' own padding is lopsided there
+            x = layers.Conv2D(filters, 3, strides=stride, **options)(layers.ZeroPadding2D(1)(x))
+        else:
+            x = layers.Conv2D(filters, 3, padding="same", **options)(x)
         return layers.BatchNormalization(momentum=task.momentum, epsilon=task.epsilon)(x)
 
     x = layers.ReLU()(convolve(x, 16))
