@@ -97,18 +97,6 @@ def _here_or_warm(stage: Callable[[], None]) -> None:
         raise click.exceptions.Exit(code)
 
 
-def run_warm(arguments: Sequence[str], workshop: Workshop) -> int | None:
-    """Run a command in a process that has run others, as `main` would; None where it needs a process of its own."""
-    try:
-        ended = main.main(list(arguments), prog_name="resblock", standalone_mode=False, obj=workshop)
-    except OtherThreadsError:
-        return None
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    return ended if isinstance(ended, int) else 0
-
-
 def _parse(variant: str) -> ModelSpec:
     from resblock.core.spec import ModelSpec
 
@@ -382,6 +370,31 @@ def run(datasets: tuple[str, ...], jobs: int | None) -> None:
     from resblock.running.study import bring_up_to_date
 
     bring_up_to_date(datasets, jobs)
+
+
+def _run_warm(arguments: Sequence[str], workshop: Workshop) -> int | None:
+    """Run a command in a process that has run others, as `main` would; None where it needs a process of its own."""
+    try:
+        ended = main.main(list(arguments), prog_name="resblock", standalone_mode=False, obj=workshop)
+    except OtherThreadsError:
+        return None
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    return ended if isinstance(ended, int) else 0
+
+
+@main.command(hidden=True)
+@click.argument("place", type=click.Path(path_type=Path))
+def work(place: Path) -> None:
+    """Run the stages that come to the socket at PLACE: what `resblock run` starts."""
+    from resblock.core.training.job import Workshop
+    from resblock.running.warm import serve
+    from resblock.startup import import_keras, start_keras
+
+    import_keras()
+    workshop = Workshop(start_keras)
+    serve(place, lambda arguments: _run_warm(arguments, workshop))
 
 
 @main.command()

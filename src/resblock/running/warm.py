@@ -78,7 +78,7 @@ class Worker:
     def start(cls) -> Self:
         """Start a process that imports what stages need while others work."""
         folder = tempfile.TemporaryDirectory(prefix="resblock-")
-        command = [sys.executable, "-m", "resblock.running.warm", str(Path(folder.name) / "socket")]
+        command = [sys.executable, "-m", "resblock", "work", str(Path(folder.name) / "socket")]
         # Its own group: Ctrl-C reaches it through the command that it works for, or when it is told to end.
         process = subprocess.Popen(command, process_group=0, stdin=subprocess.DEVNULL)  # noqa: S603
         return cls(process, folder)
@@ -157,18 +157,3 @@ class _Sender(io.TextIOBase):
 
 def _answer(stream: IO[str], **answer: Any) -> None:
     print(json.dumps(answer), file=stream, flush=True)
-
-
-def main(place: str) -> None:
-    """Import what stages need, and run what comes to the socket at `place`."""
-    from resblock.cli import run_warm
-    from resblock.core.training.job import Workshop
-    from resblock.startup import import_keras, start_keras
-
-    import_keras()
-    workshop = Workshop(start_keras)
-    serve(Path(place), lambda arguments: run_warm(arguments, workshop))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -132,7 +132,9 @@ class Jax:
     name: Literal["jax"] = "jax"
 
     def set_up(self, threads: int) -> None:
-        os.environ["NPROC"] = str(threads)  # read when the first computation starts the runtime
+        # Both are read when the first computation starts the runtime. Several trainings share a card.
+        os.environ["NPROC"] = str(threads)
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         keras.ops.zeros(1)
 
     def accelerator(self) -> str | None:
