@@ -18,13 +18,14 @@ from benchmarks.commands import environment
 from resblock import paths
 from resblock.data.table import find_dataset
 from resblock.evaluation.score import METRICS, Score, write_scores
-from resblock.files import digest_tree, write_json
-from resblock.params import Examination, Params, Recipe, Study, read_params
-from resblock.seeds import generator
-from resblock.spec import ModelSpec, RunKey
+from resblock.core.files import digest_tree, write_json
+from resblock.params import Examination, Params, Study, read_params
+from resblock.core.recipe import Recipe
+from resblock.core.seeds import generator
+from resblock.core.spec import ModelSpec, RunKey
 from resblock.stages import manifests
-from resblock.training.manifest import make_manifest
-from resblock.training.run import METRIC_NAMES, WEIGHTS, Cost, EpochRow, Run, write_cost, write_run
+from resblock.core.training.manifest import make_manifest
+from resblock.core.training.run import METRIC_NAMES, WEIGHTS, Cost, EpochRow, Run, write_cost, write_run
 
 DATASET, EPOCHS, SEEDS = "digits", 20, range(10)
 SPECS = [ModelSpec(family, depth) for family in ("plain", "residual") for depth in (8, 14, 20, 26, 32)]
@@ -59,8 +60,7 @@ def write_preparation(dataset: str, params: Params) -> None:
 
 def write_training(key: RunKey, recipe: Recipe, *, epochs: int = EPOCHS) -> None:
     """Write one training's files but its weights."""
-    versions = {"keras": "3.15.1", "tensorflow": "2.21.0", "numpy": "2.4.6"}
-    manifest = make_manifest(key, recipe.model_dump(), data_digest=DATA, threads=1, versions=versions)
+    manifest = make_manifest(key, recipe, data_digest=DATA, threads=1)
     draws = generator(key.seed, key.spec.name).random((epochs, len(METRIC_NAMES)))
     curve = [
         EpochRow(epoch, *(float(draw) / epoch for draw in row)) for epoch, row in enumerate(draws.tolist(), start=1)
@@ -68,7 +68,7 @@ def write_training(key: RunKey, recipe: Recipe, *, epochs: int = EPOCHS) -> None
     write_run(paths.run(key), Run(manifest, "finished", curve, weights={}))
     (paths.run(key) / WEIGHTS).unlink()
     seconds = tuple(1.0 + draw for draw in draws[:, 0].tolist())
-    cost = Cost("2026-01-02T03:04:05+00:00", seconds, 4321.0, 75002, 747136, "a machine", 1, versions)
+    cost = Cost("2026-01-02T03:04:05+00:00", seconds, 4321.0, 75002, 747136, "a machine", 1, manifest["versions"])
     write_cost(paths.cost(key), cost)
 
 
@@ -86,7 +86,7 @@ def write_evaluation(trainings: Sequence[RunKey]) -> None:
         for key in trainings
     ]
     dataset = trainings[0].dataset
-    write_scores(paths.evaluation(dataset), scores)
+    write_scores(paths.scores(dataset), scores)
     study = Study(
         datasets=[dataset],
         variants=list(dict.fromkeys(key.spec.name for key in trainings)),

@@ -8,35 +8,38 @@ from typing import Any
 
 import pytest
 from benchmarks.sync import write_training
-from ruamel.yaml import YAML
 
 import resblock
 from resblock import paths
 from resblock.data.table import find_dataset
-from resblock.files import digest_tree, write_json
-from resblock.params import Params, Recipe
-from resblock.spec import ModelSpec, RunKey
+from resblock.core.files import digest_tree, write_json
+from resblock.core.recipe import Recipe
+from resblock.params import Params
+from resblock.core.spec import ModelSpec, RunKey
 from resblock.stages import manifests
-from resblock.training import manifest
-from resblock.training.manifest import make_manifest
+from resblock.stages.openings import opening_of
+from resblock.core.training import manifest
+from resblock.core.training.manifest import make_manifest
 
 KEY = RunKey("digits", ModelSpec("plain", 8), 0)
-CHOICES: dict[str, Any] = {"data_digest": "d", "threads": 1, "versions": {"keras": "3.15.0"}}
+CHOICES: dict[str, Any] = {"data_digest": "d", "threads": 1}
 
 
 @pytest.fixture
 def base(make_recipe: Callable[..., Recipe]) -> dict[str, Any]:
-    return make_manifest(KEY, make_recipe().model_dump(), **CHOICES)
+    return make_manifest(KEY, make_recipe(), **CHOICES)
 
 
 def test_the_key_is_the_digest_of_everything_else(base: dict[str, Any]) -> None:
     rest = {name: value for name, value in base.items() if name != "key"}
     assert base["key"] == digest_tree(rest)
-    assert base["stage"] == "train@digits-plain-8-0"
+    assert base["stage"] == "train"
+    assert str(manifests.training_key(base)) == "digits-base-plain-8-0"
+    assert opening_of(base).name == "train@digits-plain-8-0"
 
 
 def test_equal_choices_give_equal_keys(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
-    assert make_manifest(KEY, make_recipe().model_dump(), **CHOICES) == base
+    assert make_manifest(KEY, make_recipe(), **CHOICES) == base
 
 
 @pytest.mark.parametrize(
@@ -46,22 +49,34 @@ def test_equal_choices_give_equal_keys(base: dict[str, Any], make_recipe: Callab
         RunKey("digits", ModelSpec("residual", 8), 0),
         RunKey("digits", ModelSpec("plain", 14), 0),
         RunKey("digits", KEY.spec, 1),
+        RunKey("digits", KEY.spec, 0, "low-lr"),
     ],
     ids=str,
 )
 def test_another_run_has_another_key(key: RunKey, base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
-    assert make_manifest(key, make_recipe().model_dump(), **CHOICES)["key"] != base["key"]
+    assert make_manifest(key, make_recipe(), **CHOICES)["key"] != base["key"]
 
 
-@pytest.mark.parametrize(
-    "choice",
-    [{"data_digest": "e"}, {"threads": 2}, {"versions": {"keras": "3.16.0"}}],
-    ids=lambda choice: next(iter(choice)),
-)
+@pytest.mark.parametrize("choice", [{"data_digest": "e"}, {"threads": 2}], ids=lambda choice: next(iter(choice)))
 def test_other_circumstances_have_another_key(
     choice: dict[str, Any], base: dict[str, Any], make_recipe: Callable[..., Recipe]
 ) -> None:
-    assert make_manifest(KEY, make_recipe().model_dump(), **{**CHOICES, **choice})["key"] != base["key"]
+    assert make_manifest(KEY, make_recipe(), **{**CHOICES, **choice})["key"] != base["key"]
+
+
+@pytest.mark.parametrize(
+    ("what", "other"), [("versions", lambda: {"keras": "3.16.0"}), ("code_digest", lambda: "c")], ids=["versions", "code"]
+)
+def test_other_software_has_another_key(
+    what: str,
+    other: Callable[[], object],
+    base: dict[str, Any],
+    make_recipe: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert set(base["versions"]) == {"keras", "tensorflow", "numpy"}
+    monkeypatch.setattr(manifest, what, other)
+    assert make_manifest(KEY, make_recipe(), **CHOICES)["key"] != base["key"]
 
 
 def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
@@ -69,33 +84,31 @@ def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_rec
         "optimizer": "sgd",
         "schedule": "step",
         "flips": "joint",
+        "center": "pixel-mean",
         "precision": "mixed_bfloat16",
         "batch_norm_momentum": 0.5,
         "gradient_epochs": [0],
     }
-    for name, value in make_recipe().model_dump().items():
+    for name, value in make_recipe().tree().items():
         if name not in others:
             others[name] = not value if isinstance(value, bool) else value + 1
-        changed = make_manifest(KEY, make_recipe(**{name: others[name]}).model_dump(), **CHOICES)
+        changed = make_manifest(KEY, make_recipe(**{name: others[name]}), **CHOICES)
         assert changed["key"] != base["key"], name
 
 
 def test_a_training_by_another_recipe_says_so(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
-    other = make_manifest(RunKey(KEY.dataset, KEY.spec, KEY.seed, "low-lr"), make_recipe().model_dump(), **CHOICES)
+    other = make_manifest(RunKey(KEY.dataset, KEY.spec, KEY.seed, "low-lr"), make_recipe(), **CHOICES)
     assert (base["recipe_name"], other["recipe_name"]) == ("base", "low-lr")
-    assert other["stage"] == f"ablate@low-lr-{KEY.spec}-{KEY.seed}"
+    assert (base["stage"], other["stage"]) == ("train", "train")
+    assert opening_of(other).name == f"ablate@low-lr-{KEY.spec}-{KEY.seed}"
     assert other["key"] != base["key"]
 
 
 def test_the_code_that_decides_a_result_is_there() -> None:
-    assert all((Path(resblock.__file__).parent / room).exists() for room in manifest.ROOMS)
-
-
-@pytest.mark.parametrize("stage", ["download", "preprocess", "probe", "evaluate", "evaluate_recipe", "report"])
-def test_a_manifest_names_the_code_that_dvc_watches(stage: str, root: Path) -> None:
-    deps = YAML(typ="safe").load((root / "dvc.yaml").read_text())["stages"][stage]["deps"]
-    watched = {dep.removeprefix("src/resblock/") for dep in deps if dep.startswith("src/")}
-    assert set(manifests.ROOMS[stage]) == watched
+    package = Path(resblock.__file__).parent
+    assert manifest.CORE == package / "core"
+    assert all((package / room).exists() for rooms in manifests.ROOMS.values() for room in rooms)
+    assert manifests.code_digest("train") == manifest.code_digest()  # what the training room says of itself
 
 
 def test_other_preparations_and_sources_have_other_keys(params: Params) -> None:
