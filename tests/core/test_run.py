@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resblock.seeds import generator
-from resblock.training.run import (
+from resblock.core.seeds import generator
+from resblock.core.training.run import (
     CURVE,
     GRADIENTS,
     MANIFEST,

@@ -12,13 +12,13 @@ import keras
 import numpy as np
 import pytest
 
-from resblock.data.splits import Split, SplitName
-from resblock.errors import UserError
+from resblock.core.errors import UserError
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import Split, SplitName
+from resblock.core.training.checkpoint import Checkpoint
+from resblock.core.training.fit import Observers, fit
+from resblock.core.training.run import METRICS, Cost, EpochRow, Run, read_run, write_run
 from resblock.params import Recipe
-from resblock.spec import ModelSpec, RunKey
-from resblock.training.checkpoint import Checkpoint
-from resblock.training.fit import Observers, fit
-from resblock.training.run import METRICS, Cost, EpochRow, Run, read_run, write_run
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -135,7 +135,7 @@ def test_another_seed_gives_another_run(lively: tuple[Run, Cost], trainer: Train
 @pytest.fixture
 def single_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each call of the engine take one step, where it would take as many as half a second does."""
-    monkeypatch.setattr("resblock.training.tensorflow_engine.CALL_SECONDS", 0.0)
+    monkeypatch.setattr("resblock.core.training.tensorflow_engine.CALL_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("single_steps")
@@ -306,7 +306,7 @@ def record(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., t
 
     def record(name: str, recipe: Recipe, **choices: Any) -> tuple[list[list[int]], Run]:
         recorder = Recorder()
-        monkeypatch.setattr("resblock.training.trainer.make_engine", lambda *_: recorder)
+        monkeypatch.setattr("resblock.core.training.trainer.make_engine", lambda *_: recorder)
         run, _ = trainer.train(name, recipe, **choices)
         return recorder.batches, run
 

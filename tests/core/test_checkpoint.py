@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resblock.errors import UserError
-from resblock.files import arrays_bytes
-from resblock.training.checkpoint import KEPT, Checkpoint, Progress
-from resblock.training.run import EpochRow
+from resblock.core.errors import UserError
+from resblock.core.files import arrays_bytes
+from resblock.core.training.checkpoint import KEPT, Checkpoint, Progress
+from resblock.core.training.run import EpochRow
 
 ROW = EpochRow(1, 0.001, 1 / 3, 0.4, 1.6, 0.35, 1.55, 0.375)
 PROGRESS = Progress(
@@ -244,7 +244,7 @@ def test_only_the_newest_checkpoints_of_other_trainings_are_kept(checkpoint: Che
 WAIT = """
 import sys, time
 from pathlib import Path
-from resblock.training.checkpoint import Checkpoint
+from resblock.core.training.checkpoint import Checkpoint
 with Checkpoint(Path(sys.argv[1]), "key-old").held("another", print):
     print("held", flush=True)
     time.sleep(600)

@@ -8,16 +8,15 @@ from typing import Any, cast
 import keras
 import numpy as np
 import pytest
+from resblock.core.model.kernels import batch_normalization
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, log_loss
 
-from resblock.data.splits import Split, SplitName
-from resblock.model.kernels import batch_normalization
-from resblock.model.network import build_model
-from resblock.params import Recipe
-from resblock.seeds import generator
-from resblock.spec import ModelSpec
-from resblock.training.inference import (
+from resblock.core.model.network import build_model
+from resblock.core.seeds import generator
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import Split, SplitName
+from resblock.core.training.inference import (
     MOST_IMAGES,
     accuracy,
     cross_entropy,
@@ -25,6 +24,7 @@ from resblock.training.inference import (
     reestimated,
     reestimation_images,
 )
+from resblock.params import Recipe
 
 pytestmark = pytest.mark.usefixtures("backend")
 
