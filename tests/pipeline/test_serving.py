@@ -115,4 +115,4 @@ def test_a_finished_study_has_its_models_and_its_champion_in_mlflow(finished: Wo
     assert {model.status for model in models.values()} == {LoggedModelStatus.READY}
     champion = client.get_model_version_by_alias("resblock-digits", "champion")
     model = models[str(champion.source).removeprefix("models:/")]
-    assert model.name == f"digits-{champion.tags['resblock.variant']}-{champion.tags['resblock.seed']}"
+    assert model.name == f"digits-base-{champion.tags['resblock.variant']}-{champion.tags['resblock.seed']}"
