@@ -16,16 +16,16 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.commands import environment
 from resblock import paths
-from resblock.data.table import find_dataset
-from resblock.evaluation.score import METRICS, Score, write_scores
 from resblock.core.files import digest_tree, write_json
-from resblock.params import Examination, Params, Study, read_params
 from resblock.core.recipe import Recipe
 from resblock.core.seeds import generator
 from resblock.core.spec import ModelSpec, RunKey
-from resblock.stages import manifests
 from resblock.core.training.manifest import make_manifest
 from resblock.core.training.run import METRIC_NAMES, WEIGHTS, Cost, EpochRow, Run, write_cost, write_run
+from resblock.data.table import find_dataset
+from resblock.evaluation.score import METRICS, Score, write_scores
+from resblock.params import Examination, Params, Study, read_params
+from resblock.stages import manifests
 
 DATASET, EPOCHS, SEEDS = "digits", 20, range(10)
 SPECS = [ModelSpec(family, depth) for family in ("plain", "residual") for depth in (8, 14, 20, 26, 32)]

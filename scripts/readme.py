@@ -12,6 +12,8 @@ import pandas as pd
 from blocks import markdown, replace_blocks
 
 from resblock import paths
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.training.run import read_cost, read_curve
 from resblock.evaluation.flow import nearest, read_untrained, slopes
 from resblock.evaluation.interval import t_interval
 from resblock.evaluation.score import read_scores
@@ -19,8 +21,6 @@ from resblock.evaluation.study import Study
 from resblock.report.figures import run_curves
 from resblock.report.style import save_figure, series_of
 from resblock.report.tables import number, percent, points
-from resblock.spec import ModelSpec, RunKey
-from resblock.training.run import read_cost, read_curve
 
 README = Path("README.md")
 IMAGES = Path("docs/images")
@@ -31,7 +31,7 @@ EPOCHS = (1, 5, 10, 15, 20)
 
 def digits() -> str:
     """Return accuracy by network and the paired gaps, on the bundled digits."""
-    study = Study("digits", tuple(read_scores(paths.evaluation("digits"))))
+    study = Study("digits", tuple(read_scores(paths.scores("digits"))))
     gaps = {f"residual-{gap.depth}": points(gap.interval) for gap in study.gaps("test_accuracy")}
     rows = [
         {
@@ -65,7 +65,7 @@ def cifar10() -> str:
 
 def rebound() -> str:
     """Return how often each loss rose from one epoch to the next, and the last epoch's test accuracy."""
-    scores = {score.variant: score for score in read_scores(paths.evaluation("cifar10")) if score.seed == 0}
+    scores = {score.variant: score for score in read_scores(paths.scores("cifar10")) if score.seed == 0}
     rows: list[dict[str, object]] = []
     for key in TWINS:
         curve = pd.DataFrame(read_curve(paths.run(key)))

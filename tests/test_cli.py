@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from resblock.cli import main
-from resblock.data.splits import Split, SplitName
+from resblock.core.splits import Split, SplitName
 from tests.conftest import write_digits
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,8 +45,9 @@ COMMANDS = (
     "check",
     "download",
     "preprocess",
-    "recipe",
+    "probe",
     "train",
+    "jobs",
     "evaluate",
     "report",
     "predict",
@@ -147,7 +148,7 @@ def test_stages_work_one_by_one_without_git_or_dvc(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for stage in ("evaluate", "report"):
         main([stage, "digits"], standalone_mode=False)
-    assert (project / "reports/digits/index.html").is_file()
+    assert (project / "results/digits/report/index.html").is_file()
 
 
 def test_a_batch_larger_than_the_training_set_is_refused(project: Path, digits: dict[SplitName, Split]) -> None:

@@ -11,15 +11,15 @@ from benchmarks.sync import write_training
 
 import resblock
 from resblock import paths
-from resblock.data.table import find_dataset
 from resblock.core.files import digest_tree, write_json
 from resblock.core.recipe import Recipe
-from resblock.params import Params
 from resblock.core.spec import ModelSpec, RunKey
-from resblock.stages import manifests
-from resblock.stages.openings import opening_of
 from resblock.core.training import manifest
 from resblock.core.training.manifest import make_manifest
+from resblock.data.table import find_dataset
+from resblock.params import Params
+from resblock.stages import manifests
+from resblock.stages.openings import opening_of
 
 KEY = RunKey("digits", ModelSpec("plain", 8), 0)
 CHOICES: dict[str, Any] = {"data_digest": "d", "threads": 1}
@@ -65,7 +65,9 @@ def test_other_circumstances_have_another_key(
 
 
 @pytest.mark.parametrize(
-    ("what", "other"), [("versions", lambda: {"keras": "3.16.0"}), ("code_digest", lambda: "c")], ids=["versions", "code"]
+    ("what", "other"),
+    [("versions", lambda: {"keras": "3.16.0"}), ("code_digest", lambda: "c")],
+    ids=["versions", "code"],
 )
 def test_other_software_has_another_key(
     what: str,

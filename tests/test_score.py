@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score
 
+from resblock.core.recipe import Recipe
+from resblock.core.spec import ModelSpec
 from resblock.core.splits import DatasetDescription, Split, SplitName
+from resblock.core.training.checkpoint import Checkpoint
+from resblock.core.training.job import Nobody
 from resblock.evaluation.score import (
     METRICS,
     Confusion,
@@ -22,11 +26,7 @@ from resblock.evaluation.score import (
     write_scores,
 )
 from resblock.evaluation.specimens import choose
-from resblock.core.recipe import Recipe
 from resblock.params import Examination
-from resblock.core.spec import ModelSpec
-from resblock.core.training.checkpoint import Checkpoint
-from resblock.core.training.job import Nobody
 
 
 def test_scores_round_trip_with_their_status(tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_confusions_round_trip(tmp_path: Path) -> None:
 def test_evaluation_repeats_the_last_epochs_validation_figures(
     tmp_path: Path, few_digits: dict[SplitName, Split], make_recipe: Callable[..., Recipe]
 ) -> None:
-    from resblock.evaluation.evaluate import evaluate, read_predictions, write_predictions
     from resblock.core.training.fit import fit
     from resblock.core.training.trainer import Trainer
+    from resblock.evaluation.evaluate import evaluate, read_predictions, write_predictions
 
     recipe = make_recipe(horizontal_flip=True)
     manifest = {"variant": "residual-8", "seed": 3, "recipe": recipe.tree(), "key": "k"}

@@ -12,9 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from resblock.data import cifar10
-from resblock.data.digits import read as read_digits
-from resblock.data.download import Packaged
+from resblock.core.seeds import generator
 from resblock.core.splits import (
     DatasetDescription,
     Split,
@@ -22,10 +20,12 @@ from resblock.core.splits import (
     read_description,
     read_split,
 )
+from resblock.data import cifar10
+from resblock.data.digits import read as read_digits
+from resblock.data.download import Packaged
 from resblock.data.splits import stratified, write_splits
 from resblock.data.table import DATASETS, Dataset, find_dataset, prepare
 from resblock.params import ParamsError, Preparation
-from resblock.core.seeds import generator
 
 Cut = dict[SplitName, Split]
 
