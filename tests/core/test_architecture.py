@@ -31,7 +31,7 @@ NAMES = ("stage1_block1", "stage2_block1", "stage3_block1")
 
 def place(name: str, filters: int, number: int, **choices: Any) -> Place:
     """Return the place of the first of a stage's blocks, `number` of three."""
-    usual = {"stride": 1, "pooled_before": False, "pooled_after": False, "opens_stage": True}
+    usual: dict[str, Any] = {"stride": 1, "pooled_before": False, "pooled_after": False, "opens_stage": True}
     return Place(name, filters, survival=1 - number / 6, **{**usual, **choices})
 
 
