@@ -84,7 +84,8 @@ def recording_section(section: Section, seen: set[str], name: str) -> Section:
             seen.update(f"{name}.{key}" for key in options.get("include") or keys)
             return section.model_dump(**options)
 
-    return Recording.model_construct(**{key: getattr(section, key) for key in keys})
+    recording: Any = Recording.model_construct(**{key: getattr(section, key) for key in keys})
+    return recording
 
 
 class RecordingParams:

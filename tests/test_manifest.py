@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.training import manifest
 from resblock.core.training.manifest import make_manifest
+from resblock.core.training.run import Run, write_run
 from resblock.data.table import find_dataset
 from resblock.params import Params
 from resblock.stages import manifests
@@ -96,6 +101,64 @@ def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_rec
             others[name] = not value if isinstance(value, bool) else value + 1
         changed = make_manifest(KEY, make_recipe(**{name: others[name]}), **CHOICES)
         assert changed["key"] != base["key"], name
+
+
+LATER = """
+import json, sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from resblock.core import recipe
+
+@dataclass(frozen=True)
+class Recipe(recipe.Recipe):
+    label_smoothing: float = field(default=0.0, metadata={"ge": 0, "lt": 1})
+
+recipe.Recipe = Recipe  # before anybody else imports it
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.training.manifest import make_manifest, read_recipe
+from resblock.core.training.run import read_run
+from resblock.params import ParamsError, read_params
+
+folder = Path(sys.argv[1])
+text = (folder / "params.yaml").read_text()
+
+def chosen(line):
+    (folder / "later.yaml").write_text(text.replace("    optimizer: adam  ", line + "    optimizer: adam  ", 1))
+    return read_params(folder / "later.yaml").recipe("digits")
+
+def key(chosen):
+    training = RunKey("digits", ModelSpec.parse("plain-8"), 0)
+    return make_manifest(training, chosen, data_digest="d", threads=1)["key"]
+
+absent, default, other = map(chosen, ("", "    label_smoothing: 0.0\\n", "    label_smoothing: 0.1\\n"))
+stored = read_recipe(read_run(folder / "run").manifest)
+try:
+    chosen("    label_smoothing: 1.0\\n")
+except ParamsError as error:
+    complaint = str(error)
+print(json.dumps({
+    "smoothing": [each.label_smoothing for each in (absent, default, other, stored)],
+    "keys": [key(each) for each in (absent, default, other, stored)],
+    "equal": absent == default == stored,
+    "complaint": complaint,
+}))
+"""
+
+
+def test_a_later_key_with_a_default_makes_no_training_stale(params: Params, root: Path, tmp_path: Path) -> None:
+    """Neither params.yaml, which does not say it, nor what was trained before it was there."""
+    made = make_manifest(KEY, params.recipe("digits"), **CHOICES)
+    write_run(tmp_path / "run", Run(made, "finished", [], {}))
+    shutil.copy(root / "params.yaml", tmp_path)
+    ended = subprocess.run([sys.executable, "-c", LATER, tmp_path], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["smoothing"] == [0.0, 0.0, 0.1, 0.0]
+    absent, default, other, stored = told["keys"]
+    assert absent == default == stored == made["key"]
+    assert other != made["key"]
+    assert told["equal"]
+    assert "train.digits.label_smoothing: got 1.0, must be less than 1" in told["complaint"]
 
 
 def test_a_training_by_another_recipe_says_so(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
