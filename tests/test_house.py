@@ -57,7 +57,9 @@ def everything_imported(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports relatively"
             assert node.module
-            yield from (f"resblock.{alias.name}" for alias in node.names) if node.module == "resblock" else [node.module]
+            yield from (
+                (f"resblock.{alias.name}" for alias in node.names) if node.module == "resblock" else [node.module]
+            )
 
 
 def imports_of(path: Path) -> Iterator[str]:

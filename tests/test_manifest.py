@@ -171,8 +171,8 @@ def test_a_training_by_another_recipe_says_so(base: dict[str, Any], make_recipe:
 
 def test_the_code_that_decides_a_result_is_there() -> None:
     package = Path(resblock.__file__).parent
-    assert manifest.CORE == package / "core"
-    assert all((package / room).exists() for rooms in manifests.ROOMS.values() for room in rooms)
+    assert package / "core" == manifest.CORE
+    assert all((package / room).exists() for chosen in manifests.ROOMS.values() for room in chosen)
     assert manifests.code_digest("train") == manifest.code_digest()  # what the training room says of itself
 
 
