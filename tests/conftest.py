@@ -18,13 +18,15 @@ from filelock import FileLock
 from hypothesis import settings
 
 from resblock import paths
+from resblock.core.backends import start
+from resblock.core.recipe import Recipe
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import Split, SplitName
 from resblock.data.download import fetch
-from resblock.data.splits import Split, SplitName, write_splits
+from resblock.data.splits import write_splits
 from resblock.data.table import find_dataset, prepare
-from resblock.params import Params, Preparation, Recipe, read_params
+from resblock.params import Params, Preparation, read_params
 from resblock.paths import PARAMS
-from resblock.spec import ModelSpec, RunKey
-from resblock.training.backend import prepare_backend
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -129,14 +131,14 @@ def params() -> Params:
 @pytest.fixture(scope="session")
 def backend() -> int:
     """Keras, brought up once for all tests; the number of threads it computes on."""
-    return prepare_backend(threads=1)
+    return start(threads=1)
 
 
 @pytest.fixture(scope="session")
 def make_recipe(params: Params) -> Callable[..., Recipe]:
     """Make recipes that train in seconds; what a test is about it names itself."""
     smallest = {
-        **params.train["digits"].model_dump(),
+        **params.train["digits"].tree(),
         "epochs": 2,
         "batch_size": 64,
         "learning_rate": 0.001,
@@ -145,7 +147,7 @@ def make_recipe(params: Params) -> Callable[..., Recipe]:
     }
 
     def make(**choices: Any) -> Recipe:
-        return Recipe.model_validate({**smallest, **choices})
+        return Recipe.from_tree({**smallest, **choices})
 
     return make
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resblock.data.splits import Split
+from resblock.core.splits import Split
 from resblock.evaluation.agreement import agreements, read_mistakes, surest_mistakes, write_mistakes
 
 LABELS = np.array([0, 0, 1, 1, 2])

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
-from resblock.data.splits import Split
+from resblock.core.splits import Split
 from resblock.evaluation.calibration import (
     BINS,
     COLDEST,

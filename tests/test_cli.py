@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from resblock import paths
 from resblock.cli import main
-from resblock.data.splits import Split, SplitName
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import Split, SplitName
+from resblock.core.training.job import Job
+from resblock.params import Params
 from tests.conftest import write_digits
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,8 +50,9 @@ COMMANDS = (
     "check",
     "download",
     "preprocess",
-    "recipe",
+    "probe",
     "train",
+    "jobs",
     "evaluate",
     "report",
     "predict",
@@ -127,7 +133,23 @@ def test_a_seed_beyond_32_bits_is_refused(project: Path) -> None:
 
 
 def test_training_before_its_data_are_there_says_what_is_missing(project: Path) -> None:
-    refused(resblock("train", "digits", "residual-8", "0", cwd=project), "data/splits/digits/dataset.json")
+    told = ("data/splits/digits: no splits there", "`dvc repro preprocess@digits`")
+    refused(resblock("train", "digits", "residual-8", "0", cwd=project), *told)
+
+
+def test_jobs_are_printed_for_a_machine_that_cannot_read_params(project: Path, params: Params) -> None:
+    ended = resblock("jobs", "digits", "cnn-4", "residual-8", "--seed", "7", "--recipe", "low-lr", cwd=project)
+    assert ended.returncode == 0, ended.stderr
+    jobs = [Job.from_tree(tree) for tree in json.loads(ended.stdout)]
+    keys = [RunKey("digits", ModelSpec.parse(variant), 7, "low-lr") for variant in ("cnn-4", "residual-8")]
+    assert [job.key for job in jobs] == keys
+    assert [job.recipe for job in jobs] == [params.recipe("digits", "low-lr")] * 2
+    assert [job.splits for job in jobs] == [paths.splits("digits")] * 2
+    assert [(job.results, job.cost) for job in jobs] == [(paths.run(key), paths.cost(key)) for key in keys]
+    of_the_study = json.loads(resblock("jobs", "cifar10", "cnn-4", cwd=project).stdout)
+    assert [tree["seed"] for tree in of_the_study] == params.study.seeds
+    refused(resblock("jobs", "digits", "residual-9", cwd=project), "nearest: residual-8 and residual-14")
+    refused(resblock("jobs", "digits", "residual-8", "--recipe", "warm", cwd=project), "recipes.warm: missing")
 
 
 def test_stages_work_one_by_one_without_git_or_dvc(
@@ -147,7 +169,7 @@ def test_stages_work_one_by_one_without_git_or_dvc(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for stage in ("evaluate", "report"):
         main([stage, "digits"], standalone_mode=False)
-    assert (project / "reports/digits/index.html").is_file()
+    assert (project / "results/digits/report/index.html").is_file()
 
 
 def test_a_batch_larger_than_the_training_set_is_refused(project: Path, digits: dict[SplitName, Split]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from resblock.data.splits import Split, SplitName
+from resblock.core.splits import Split, SplitName
 from resblock.evaluation.corruption import (
     CONTRAST,
     CORRUPTIONS,

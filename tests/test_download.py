@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resblock.core.seeds import generator
 from resblock.data import cifar10
 from resblock.data.download import MIRROR_VARIABLE, Archive, DownloadError, Packaged, fetch, verified
 from resblock.data.table import DATASETS
-from resblock.seeds import generator
 
 NAME = "set.tar.gz"
 # Noise, so that a cut through the archive is a cut through the members.

@@ -22,9 +22,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from resblock import paths
-from resblock.data.splits import Split, SplitName, write_splits
-from resblock.files import digest_file
-from resblock.spec import ModelSpec, RunKey
+from resblock.core.files import digest_file
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import Split, SplitName
+from resblock.data.splits import write_splits
 from resblock.stages import sync, train
 from resblock.tracking.result import Artifact, Result
 from resblock.tracking.stage import track
@@ -211,7 +212,7 @@ def test_a_database_that_may_only_be_read_stops_no_training(
     assert trained_files(project) == undisturbed
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     sync.run([])
-    assert {run.info.run_name for run in runs(project)} == {"report@digits", KEY.stage}
+    assert {run.info.run_name for run in runs(project)} == {"report@digits", paths.stage(KEY)}
 
 
 def test_a_database_that_another_writer_holds_for_long_stops_no_training(
@@ -224,7 +225,7 @@ def test_a_database_that_another_writer_holds_for_long_stops_no_training(
         train_with_one_warning(capsys)
     assert trained_files(project) == undisturbed
     sync.run([])
-    assert {run.info.run_name for run in runs(project)} == {"report@digits", KEY.stage}
+    assert {run.info.run_name for run in runs(project)} == {"report@digits", paths.stage(KEY)}
 
 
 @contextmanager

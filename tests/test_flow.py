@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from resblock.core.spec import ModelSpec
+from resblock.core.training.run import GradientRow
 from resblock.evaluation.flow import (
     Shattering,
     Untrained,
@@ -17,8 +19,6 @@ from resblock.evaluation.flow import (
     slopes,
     write_untrained,
 )
-from resblock.spec import ModelSpec
-from resblock.training.run import GradientRow
 
 PLAIN, RESIDUAL = ModelSpec("plain", 8), ModelSpec("residual", 8)
 

@@ -8,13 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from resblock.data.splits import Split, SplitName
+from resblock.core.backends import backend
+from resblock.core.model.network import Network, build_network
+from resblock.core.recipe import Recipe
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import Split, SplitName
 from resblock.evaluation.lesions import choices, lesion, removed, respond
-from resblock.model.anatomy import anatomy
-from resblock.model.network import build_model
-from resblock.params import Recipe
-from resblock.spec import ModelSpec
-from resblock.training.inference import predict
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -25,18 +24,22 @@ VARIANTS = [
 ODD = ["plain-14-maxpool", "residual-14"]  # those whose strides and pools differ where a side is odd
 
 
-def lived(variant: str, make_recipe: Callable[..., Recipe], images: np.ndarray) -> keras.Model:
+def lived(variant: str, make_recipe: Callable[..., Recipe], images: np.ndarray) -> Network:
     """A network whose every weight has moved, and whose statistics have seen images."""
-    model = build_model(ModelSpec.parse(variant), images.shape[1:], 10, make_recipe(batch_norm_momentum=0.0), 0)
+    network = build_network(ModelSpec.parse(variant), images.shape[1:], 10, make_recipe(batch_norm_momentum=0.0), 0)
     draws = np.random.default_rng(0)
-    for variable in model.trainable_variables:
+    for variable in network.model.trainable_variables:
         variable.assign_add(0.1 * draws.standard_normal(tuple(variable.shape)))
-    model(images, training=True)
-    return model
+    network.model(images, training=True)
+    return network
 
 
-def state(model: keras.Model) -> list[bytes]:
-    return [keras.ops.convert_to_numpy(variable).tobytes() for variable in model.variables]
+def state(network: Network) -> list[bytes]:
+    return [keras.ops.convert_to_numpy(variable).tobytes() for variable in network.model.variables]
+
+
+def predict(network: Network, images: np.ndarray) -> np.ndarray:
+    return backend().inference(network.model).logits(images)
 
 
 @pytest.mark.parametrize(
@@ -51,16 +54,15 @@ def test_a_removed_block_passes_on_its_input(
     variant: str, size: int, make_recipe: Callable[..., Recipe], digits: dict[SplitName, Split]
 ) -> None:
     images = digits["test"].images[:16, :size, :size]
-    model = lived(variant, make_recipe, images)
-    before, whole = state(model), predict(model, images)
-    parts = anatomy(model)
-    ends = {place: layer.output for place, layer in parts.ends.items()}
-    outputs = keras.Model(model.input, list(ends.values()))
+    network = lived(variant, make_recipe, images)
+    before, whole = state(network), predict(network, images)
+    ends = {part.name: part.output for part in network.parts.all}
+    outputs = keras.Model(network.model.input, list(ends.values()))
     places = list(ends)
     for number, block in enumerate(places[1:], start=1):
-        with removed(model, [block]):
+        with removed(network, [block]):
             values = dict(zip(places, outputs(images, training=False), strict=True))
-            gone = predict(model, images)
+            gone = predict(network, images)
         given, left = (keras.ops.convert_to_numpy(values[places[number - offset]]) for offset in (1, 0))
         assert not np.allclose(gone, whole)
         if "projection" in variant and given.shape != left.shape:
@@ -74,8 +76,8 @@ def test_a_removed_block_passes_on_its_input(
         expected = np.zeros_like(left)
         expected[..., : given.shape[-1]] = given[:, ::stride, ::stride]
         np.testing.assert_allclose(left, expected, atol=1e-4 * np.abs(expected).max())
-    assert state(model) == before
-    np.testing.assert_array_equal(predict(model, images), whole)
+    assert state(network) == before
+    np.testing.assert_array_equal(predict(network, images), whole)
 
 
 def test_lesions_are_scored_and_the_network_left_alone(
@@ -83,16 +85,16 @@ def test_lesions_are_scored_and_the_network_left_alone(
 ) -> None:
     few = Split(digits["test"].images[:50], digits["test"].labels[:50])
     spec = ModelSpec.parse("residual-14")
-    model = lived("residual-14", make_recipe, few.images)
-    before = state(model)
-    rows = lesion(model, few, spec, seed=3, draws=2)
-    assert state(model) == before
+    network = lived("residual-14", make_recipe, few.images)
+    before = state(network)
+    rows = lesion(network, backend().inference(network.model), few, spec, seed=3, draws=2)
+    assert state(network) == before
     assert [(row.removed, row.draw) for row in rows] == [
         (0, 0), *((1, number) for number in range(6)), (2, 0), (2, 1), (4, 0), (4, 1)
     ]  # fmt: skip
-    assert rows[0].accuracy == (predict(model, few.images).argmax(axis=-1) == few.labels).mean()
-    with removed(model, rows[-1].blocks.split("+")):
-        assert rows[-1].accuracy == (predict(model, few.images).argmax(axis=-1) == few.labels).mean()
+    assert rows[0].accuracy == (predict(network, few.images).argmax(axis=-1) == few.labels).mean()
+    with removed(network, rows[-1].blocks.split("+")):
+        assert rows[-1].accuracy == (predict(network, few.images).argmax(axis=-1) == few.labels).mean()
     assert {(row.variant, row.seed, row.images) for row in rows} == {("residual-14", 3, 50)}
 
 
@@ -109,19 +111,21 @@ def test_responses_are_what_comes_before_the_addition(
     make_recipe: Callable[..., Recipe], digits: dict[SplitName, Split]
 ) -> None:
     images = digits["test"].images[:16]
-    model = lived("residual-8", make_recipe, images)
+    network = lived("residual-8", make_recipe, images)
+    model = network.model
     norm = keras.Model(model.input, model.get_layer("stage2_block1_norm2").output)
     expected = keras.ops.convert_to_numpy(norm(images, training=False)).std()
-    rows = respond(model, images, ModelSpec.parse("residual-8"), 0)
+    rows = respond(network, images, ModelSpec.parse("residual-8"), 0)
     assert [row.block for row in rows] == ["stage1_block1", "stage2_block1", "stage3_block1"]
     assert rows[1].deviation == pytest.approx(expected, rel=1e-5)
     plain = lived("plain-8", make_recipe, images)
-    last = keras.Model(plain.input, plain.get_layer("stage3_block1_norm2").output)
+    last = keras.Model(plain.model.input, plain.model.get_layer("stage3_block1_norm2").output)
     expected = keras.ops.convert_to_numpy(last(images, training=False)).std()
     assert respond(plain, images, ModelSpec.parse("plain-8"), 0)[-1].deviation == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_cnn_has_no_blocks(make_recipe: Callable[..., Recipe], digits: dict[SplitName, Split]) -> None:
-    model = lived("cnn-4", make_recipe, digits["test"].images[:16])
-    assert not respond(model, digits["test"].images[:16], ModelSpec.parse("cnn-4"), 0)
-    assert not lesion(model, digits["test"], ModelSpec.parse("cnn-4"), 0, 2)
+    network = lived("cnn-4", make_recipe, digits["test"].images[:16])
+    inference = backend().inference(network.model)
+    assert not respond(network, digits["test"].images[:16], ModelSpec.parse("cnn-4"), 0)
+    assert not lesion(network, inference, digits["test"], ModelSpec.parse("cnn-4"), 0, 2)

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks.sync import write_training
-from ruamel.yaml import YAML
 
 import resblock
 from resblock import paths
+from resblock.core.files import digest_tree, write_json
+from resblock.core.recipe import Recipe
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.training import manifest
+from resblock.core.training.manifest import make_manifest
+from resblock.core.training.run import Run, write_run
 from resblock.data.table import find_dataset
-from resblock.files import digest_tree, write_json
-from resblock.params import Params, Recipe
-from resblock.spec import ModelSpec, RunKey
+from resblock.params import Params
 from resblock.stages import manifests
-from resblock.training import manifest
-from resblock.training.manifest import make_manifest
+from resblock.stages.openings import opening_of
 
 KEY = RunKey("digits", ModelSpec("plain", 8), 0)
-CHOICES: dict[str, Any] = {"data_digest": "d", "threads": 1, "versions": {"keras": "3.15.0"}}
+CHOICES: dict[str, Any] = {"data_digest": "d", "threads": 1}
 
 
 @pytest.fixture
 def base(make_recipe: Callable[..., Recipe]) -> dict[str, Any]:
-    return make_manifest(KEY, make_recipe().model_dump(), **CHOICES)
+    return make_manifest(KEY, make_recipe(), **CHOICES)
 
 
 def test_the_key_is_the_digest_of_everything_else(base: dict[str, Any]) -> None:
     rest = {name: value for name, value in base.items() if name != "key"}
     assert base["key"] == digest_tree(rest)
-    assert base["stage"] == "train@digits-plain-8-0"
+    assert base["stage"] == "train"
+    assert str(manifests.training_key(base)) == "digits-base-plain-8-0"
+    assert opening_of(base).name == "train@digits-plain-8-0"
 
 
 def test_equal_choices_give_equal_keys(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
-    assert make_manifest(KEY, make_recipe().model_dump(), **CHOICES) == base
+    assert make_manifest(KEY, make_recipe(), **CHOICES) == base
 
 
 @pytest.mark.parametrize(
@@ -46,22 +54,36 @@ def test_equal_choices_give_equal_keys(base: dict[str, Any], make_recipe: Callab
         RunKey("digits", ModelSpec("residual", 8), 0),
         RunKey("digits", ModelSpec("plain", 14), 0),
         RunKey("digits", KEY.spec, 1),
+        RunKey("digits", KEY.spec, 0, "low-lr"),
     ],
     ids=str,
 )
 def test_another_run_has_another_key(key: RunKey, base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
-    assert make_manifest(key, make_recipe().model_dump(), **CHOICES)["key"] != base["key"]
+    assert make_manifest(key, make_recipe(), **CHOICES)["key"] != base["key"]
 
 
-@pytest.mark.parametrize(
-    "choice",
-    [{"data_digest": "e"}, {"threads": 2}, {"versions": {"keras": "3.16.0"}}],
-    ids=lambda choice: next(iter(choice)),
-)
+@pytest.mark.parametrize("choice", [{"data_digest": "e"}, {"threads": 2}], ids=lambda choice: next(iter(choice)))
 def test_other_circumstances_have_another_key(
     choice: dict[str, Any], base: dict[str, Any], make_recipe: Callable[..., Recipe]
 ) -> None:
-    assert make_manifest(KEY, make_recipe().model_dump(), **{**CHOICES, **choice})["key"] != base["key"]
+    assert make_manifest(KEY, make_recipe(), **{**CHOICES, **choice})["key"] != base["key"]
+
+
+@pytest.mark.parametrize(
+    ("what", "other"),
+    [("versions", lambda: {"keras": "3.16.0"}), ("code_digest", lambda: "c")],
+    ids=["versions", "code"],
+)
+def test_other_software_has_another_key(
+    what: str,
+    other: Callable[[], object],
+    base: dict[str, Any],
+    make_recipe: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert set(base["versions"]) == {"keras", "tensorflow", "numpy"}
+    monkeypatch.setattr(manifest, what, other)
+    assert make_manifest(KEY, make_recipe(), **CHOICES)["key"] != base["key"]
 
 
 def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
@@ -69,33 +91,89 @@ def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_rec
         "optimizer": "sgd",
         "schedule": "step",
         "flips": "joint",
+        "center": "pixel-mean",
         "precision": "mixed_bfloat16",
         "batch_norm_momentum": 0.5,
         "gradient_epochs": [0],
     }
-    for name, value in make_recipe().model_dump().items():
+    for name, value in make_recipe().tree().items():
         if name not in others:
             others[name] = not value if isinstance(value, bool) else value + 1
-        changed = make_manifest(KEY, make_recipe(**{name: others[name]}).model_dump(), **CHOICES)
+        changed = make_manifest(KEY, make_recipe(**{name: others[name]}), **CHOICES)
         assert changed["key"] != base["key"], name
 
 
+LATER = """
+import json, sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from resblock.core import recipe
+
+@dataclass(frozen=True)
+class Recipe(recipe.Recipe):
+    label_smoothing: float = field(default=0.0, metadata={"ge": 0, "lt": 1})
+
+recipe.Recipe = Recipe  # before anybody else imports it
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.training.manifest import make_manifest, read_recipe
+from resblock.core.training.run import read_run
+from resblock.params import ParamsError, read_params
+
+folder = Path(sys.argv[1])
+text = (folder / "params.yaml").read_text()
+
+def chosen(line):
+    (folder / "later.yaml").write_text(text.replace("    optimizer: adam  ", line + "    optimizer: adam  ", 1))
+    return read_params(folder / "later.yaml").recipe("digits")
+
+def key(chosen):
+    training = RunKey("digits", ModelSpec.parse("plain-8"), 0)
+    return make_manifest(training, chosen, data_digest="d", threads=1)["key"]
+
+absent, default, other = map(chosen, ("", "    label_smoothing: 0.0\\n", "    label_smoothing: 0.1\\n"))
+stored = read_recipe(read_run(folder / "run").manifest)
+try:
+    chosen("    label_smoothing: 1.0\\n")
+except ParamsError as error:
+    complaint = str(error)
+print(json.dumps({
+    "smoothing": [each.label_smoothing for each in (absent, default, other, stored)],
+    "keys": [key(each) for each in (absent, default, other, stored)],
+    "equal": absent == default == stored,
+    "complaint": complaint,
+}))
+"""
+
+
+def test_a_later_key_with_a_default_makes_no_training_stale(params: Params, root: Path, tmp_path: Path) -> None:
+    """Neither params.yaml, which does not say it, nor what was trained before it was there."""
+    made = make_manifest(KEY, params.recipe("digits"), **CHOICES)
+    write_run(tmp_path / "run", Run(made, "finished", [], {}))
+    shutil.copy(root / "params.yaml", tmp_path)
+    ended = subprocess.run([sys.executable, "-c", LATER, tmp_path], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["smoothing"] == [0.0, 0.0, 0.1, 0.0]
+    absent, default, other, stored = told["keys"]
+    assert absent == default == stored == made["key"]
+    assert other != made["key"]
+    assert told["equal"]
+    assert "train.digits.label_smoothing: got 1.0, must be less than 1" in told["complaint"]
+
+
 def test_a_training_by_another_recipe_says_so(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
-    other = make_manifest(RunKey(KEY.dataset, KEY.spec, KEY.seed, "low-lr"), make_recipe().model_dump(), **CHOICES)
+    other = make_manifest(RunKey(KEY.dataset, KEY.spec, KEY.seed, "low-lr"), make_recipe(), **CHOICES)
     assert (base["recipe_name"], other["recipe_name"]) == ("base", "low-lr")
-    assert other["stage"] == f"ablate@low-lr-{KEY.spec}-{KEY.seed}"
+    assert (base["stage"], other["stage"]) == ("train", "train")
+    assert opening_of(other).name == f"ablate@low-lr-{KEY.spec}-{KEY.seed}"
     assert other["key"] != base["key"]
 
 
 def test_the_code_that_decides_a_result_is_there() -> None:
-    assert all((Path(resblock.__file__).parent / room).exists() for room in manifest.ROOMS)
-
-
-@pytest.mark.parametrize("stage", ["download", "preprocess", "probe", "evaluate", "evaluate_recipe", "report"])
-def test_a_manifest_names_the_code_that_dvc_watches(stage: str, root: Path) -> None:
-    deps = YAML(typ="safe").load((root / "dvc.yaml").read_text())["stages"][stage]["deps"]
-    watched = {dep.removeprefix("src/resblock/") for dep in deps if dep.startswith("src/")}
-    assert set(manifests.ROOMS[stage]) == watched
+    package = Path(resblock.__file__).parent
+    assert package / "core" == manifest.CORE
+    assert all((package / room).exists() for chosen in manifests.ROOMS.values() for room in chosen)
+    assert manifests.code_digest("train") == manifest.code_digest()  # what the training room says of itself
 
 
 def test_other_preparations_and_sources_have_other_keys(params: Params) -> None:

@@ -22,17 +22,21 @@ from PIL import Image
 
 from resblock import paths
 from resblock.cli import main
-from resblock.data.splits import read_split
-from resblock.errors import UserError
+from resblock.core.errors import UserError
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import read_split
 from resblock.serving.package import constraints, requirements
-from resblock.spec import ModelSpec, RunKey
 from resblock.stages import sync
 from resblock.stages.models import model_package
 from resblock.tracking.models import download_model, log_model, register_champion
 from resblock.tracking.package import Registration
 
 CNN = RunKey("digits", ModelSpec.parse("cnn-4"), 1)
-TRAININGS = {"digits-cnn-4-0", "digits-cnn-4-1", "digits-residual-8-0"}
+TRAINED = [
+    RunKey("digits", ModelSpec.parse(variant), seed)
+    for variant, seed in (("cnn-4", 0), ("cnn-4", 1), ("residual-8", 0))
+]
+TRAININGS = {"digits-base-cnn-4-0", "digits-base-cnn-4-1", "digits-base-residual-8-0"}
 
 
 @pytest.fixture
@@ -80,16 +84,17 @@ def model_of(key: RunKey) -> LoggedModel:
 
 
 def manifest(key: RunKey) -> dict[str, str]:
-    return json.loads(Path(f"runs/digits/{key.spec}/seed-{key.seed}/run.json").read_text())
+    return json.loads(Path(f"results/digits/trainings/base/{key.spec}/seed-{key.seed}/run.json").read_text())
 
 
 def test_each_finished_training_is_one_ready_model_linked_from_its_run(project: Path) -> None:
     assert {model.name for model in models()} == TRAININGS
     assert len(models()) == len(TRAININGS)
-    for model in models():
+    for key in TRAINED:
+        model = model_of(key)
         assert model.status == LoggedModelStatus.READY
         run = client().get_run(str(model.source_run_id))
-        assert run.info.run_name == f"train@{model.name}"
+        assert run.info.run_name == f"train@digits-{key.spec}-{key.seed}" == paths.stage(key)
         assert run.outputs is not None
         assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
         assert model.tags["resblock.key"] == run.data.tags["resblock.key"]
@@ -188,7 +193,7 @@ def test_predict_answers_the_same_by_any_address_of_a_model(project: Path, tmp_p
     best = client().get_model_version_by_alias("resblock-digits", "champion")
     source = str(best.source)
     run_id = client().get_logged_model(source.removeprefix("models:/")).source_run_id
-    name = f"digits-{best.tags['resblock.variant']}-{best.tags['resblock.seed']}"
+    name = f"digits-base-{best.tags['resblock.variant']}-{best.tags['resblock.seed']}"
     expected = CliRunner().invoke(main, ["predict", str(tmp_path / "picture.png"), "--json"])
     for uri in ("models:/resblock-digits@champion", f"runs:/{run_id}/{name}", source):
         ended = CliRunner().invoke(main, ["predict", str(tmp_path / "picture.png"), "--json", "--model-uri", uri])
@@ -207,7 +212,10 @@ def test_a_model_that_is_not_there_or_not_ours_is_refused(project: Path, tmp_pat
 
 def test_the_champion_is_registered_with_its_reason(project: Path) -> None:
     best = client().get_model_version_by_alias("resblock-digits", "champion")
-    accuracy = {seed: json.loads(Path(f"runs/digits/cnn-4/seed-{seed}/metrics.json").read_text()) for seed in (0, 1)}
+    accuracy = {
+        seed: json.loads(Path(f"results/digits/trainings/base/cnn-4/seed-{seed}/metrics.json").read_text())
+        for seed in (0, 1)
+    }
     seed = max(accuracy, key=lambda seed: accuracy[seed]["validation_accuracy"])
     mean = sum(metrics["validation_accuracy"] for metrics in accuracy.values()) / 2
     key = manifest(RunKey("digits", ModelSpec.parse("cnn-4"), seed))["key"]
@@ -267,8 +275,9 @@ def test_sync_gives_results_from_files_their_models(without_store: Path, capsys:
 def test_without_weights_there_is_no_model_and_sync_says_so(
     without_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for weights in without_store.glob("runs/*/*/*/weights.npz"):
+    for weights in without_store.glob("results/digits/trainings/*/*/*/weights.npz"):
         weights.unlink()
+    assert not list(without_store.rglob("weights.npz"))
     assert not sync.run([])
     assert (
         "3 trainings without a model in MLflow, since their weights or splits are not here" in capsys.readouterr().out
@@ -281,18 +290,19 @@ def test_a_training_by_another_recipe_has_a_model_of_its_own(without_store: Path
     spec = ModelSpec.parse("residual-8")
     ablated = RunKey("digits", spec, 0, "low-lr")
     shutil.copytree(paths.run(RunKey("digits", spec, 0)), paths.run(ablated))
-    told = {"stage": ablated.stage, "recipe_name": "low-lr", "key": "0" * 64}
+    told = {"recipe_name": "low-lr", "key": "0" * 64}
     file = paths.run(ablated) / "run.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **told}))
     sync.run([])
-    assert {model.name for model in models()} == TRAININGS | {"low-lr-residual-8-0"}
+    assert {model.name for model in models()} == TRAININGS | {"digits-low-lr-residual-8-0"}
     assert model_of(ablated).tags["resblock.key"] == "0" * 64
     assert model_of(ablated).params["recipe"] == "low-lr"
+    assert client().get_run(str(model_of(ablated).source_run_id)).info.run_name == "ablate@low-lr-residual-8-0"
 
 
 def test_files_that_give_no_model_give_no_package(without_store: Path) -> None:
     assert model_package(CNN) is not None
-    file = Path("runs/digits/cnn-4/seed-1/run.json")
+    file = Path("results/digits/trainings/base/cnn-4/seed-1/run.json")
     whole = file.read_text()
     for damage in (('"finished"', '"diverged"'), (manifest(CNN)["data"], "0" * 64)):
         file.write_text(whole.replace(*damage))
@@ -305,7 +315,7 @@ FULL = """
 import json, os
 from pathlib import Path
 from mlflow import MlflowClient
-from resblock.spec import ModelSpec, RunKey
+from resblock.core.spec import ModelSpec, RunKey
 from resblock.stages.models import log_training
 from resblock.stages.openings import opening_of
 from resblock.tracking.stage import track
@@ -314,7 +324,7 @@ def full(*_, **__):
     raise OSError(28, "No space left on device")
 
 MlflowClient.log_model_artifacts = full
-manifest = json.loads(Path("runs/digits/cnn-4/seed-1/run.json").read_text())
+manifest = json.loads(Path("results/digits/trainings/base/cnn-4/seed-1/run.json").read_text())
 with track(opening_of(manifest), about="text", warn=print) as run:
     for _ in range(2):
         log_training(run, RunKey("digits", ModelSpec.parse("cnn-4"), 1))

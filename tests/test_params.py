@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import MISSING, FrozenInstanceError, asdict, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from resblock import paths
+from resblock.core.recipe import BASE, Recipe
 from resblock.params import Params, ParamsError, read_params
 from resblock.paths import PARAMS
+
+# Keys of a recipe that need not be written.
+DEFAULTS = {each.name: each.default for each in fields(Recipe) if each.default is not MISSING}
 
 Edit = tuple[str, str | None]  # the key of a line, and the line to stand there instead (None: no line)
 
@@ -69,9 +76,17 @@ def complain(read: Callable[[Draft], Params], tmp_path: Path) -> Callable[[Draft
     return complain
 
 
+def written(recipe: Recipe) -> dict[str, Any]:
+    """Return all keys of a recipe as YAML gives them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
+
+
 def test_the_repositorys_own_file_is_right(root: Path, params: Params) -> None:
     tree = YAML(typ="safe").load(root / PARAMS)
-    assert params.model_dump() == tree
+    assert params.model_dump(exclude={"train"}) == {name: section for name, section in tree.items() if name != "train"}
+    assert {dataset: written(recipe) for dataset, recipe in params.train.items()} == {
+        dataset: {**DEFAULTS, **section} for dataset, section in tree["train"].items()
+    }
     assert all(params.recipe("cifar10", name) for name in tree["recipes"])
     assert [spec.name for spec in params.study.specs] == tree["study"]["variants"]
 
@@ -79,15 +94,12 @@ def test_the_repositorys_own_file_is_right(root: Path, params: Params) -> None:
 def test_every_key_has_a_comment_where_it_first_stands(root: Path, params: Params) -> None:
     draft = Draft((root / PARAMS).read_text(encoding="utf-8"))
     first = {
-        "study": params.study,
-        "ablation": params.ablation,
-        **{section: getattr(params, section)["digits"] for section in ("data", "train")},
+        "study": type(params.study).model_fields,
+        "ablation": type(params.ablation).model_fields,
+        "data.digits": type(params.preparation("digits")).model_fields,
+        "train.digits": [each.name for each in fields(Recipe)],
     }
-    keys = [
-        f"{section}.{name}" if section in ("study", "ablation") else f"{section}.digits.{name}"
-        for section, values in first.items()
-        for name in type(values).model_fields
-    ]
+    keys = [f"{section}.{name}" for section, names in first.items() for name in names]
     assert [key for key in keys if "#" not in draft.lines[draft.index(key)]] == []
 
 
@@ -416,8 +428,10 @@ def test_numbers_are_read_as_dvc_reads_them(
 
 
 def test_parameters_are_frozen(params: Params) -> None:
+    with pytest.raises(FrozenInstanceError):
+        params.recipe("digits").epochs = 1  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(ValueError, match="frozen"):
-        params.recipe("digits").epochs = 1
+        params.preparation("digits").split_seed = 1
 
 
 def test_an_undescribed_dataset_is_told_when_asked_for(params: Params) -> None:
@@ -442,8 +456,8 @@ def test_a_recipes_name_has_no_dot_because_dvc_would_divide_it(
 def test_a_recipe_is_the_data_sets_own_but_for_what_it_names(params: Params) -> None:
     own, other = params.recipe("cifar10"), params.recipe("cifar10", "he2015")
     named = params.recipes["he2015"]
-    assert {key: value for key, value in other.model_dump().items() if key in named} == named
-    assert other.model_dump(exclude=set(named)) == own.model_dump(exclude=set(named))
+    assert {key: value for key, value in written(other).items() if key in named} == named
+    assert {key for key, value in written(other).items() if value != written(own)[key]} <= set(named)
     # He et al. 2015, section 4.2.
     assert (other.optimizer, other.learning_rate, other.weight_decay, other.batch_size) == ("sgd", 0.1, 1e-4, 128)
     assert (other.schedule, other.crop_padding, other.horizontal_flip, other.vertical_flip) == ("step", 4, True, False)
@@ -464,6 +478,6 @@ def test_without_recipes_there_is_no_ablation_whatever_else_it_says(
 
 
 def test_ablations_are_trained_on_one_data_set_with_the_studys_seeds(params: Params) -> None:
-    stages = [key.stage for key in params.keys("digits") if key.is_ablation]
+    stages = [paths.stage(key) for key in params.keys("digits") if key.recipe != BASE]
     assert stages == [f"ablate@{recipe}-residual-8-{seed}" for recipe in params.ablation.recipes for seed in (0, 1, 2)]
-    assert not any(key.is_ablation for key in params.keys("cifar10"))
+    assert {key.recipe for key in params.keys("cifar10")} == {BASE}

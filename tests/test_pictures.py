@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from resblock.data.splits import Split, SplitName
+from resblock.core.splits import Split, SplitName
 from resblock.serving.pictures import PictureError, looks_inverted, read_picture
 
 GREY, COLOUR = (8, 8, 1), (32, 32, 3)

@@ -13,12 +13,12 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from resblock.cli import main
-from resblock.data.splits import read_description, read_split
-from resblock.errors import UserError
+from resblock.core.errors import UserError
+from resblock.core.files import write_arrays
+from resblock.core.splits import read_description, read_split
+from resblock.core.training.run import read_run
 from resblock.evaluation.evaluate import evaluate
-from resblock.files import write_arrays
 from resblock.serving.classifier import Classifier, Prediction
-from resblock.training.run import read_run
 
 PICTURES = 4
 
@@ -65,7 +65,7 @@ def test_probabilities_are_those_that_evaluate_found(
     answer = answers(*pictures, "--variant", variant, "--seed", str(seed))
     splits = project / "data/splits/digits"
     test = read_split(splits, "test")
-    run = read_run(project / f"runs/digits/{variant}/seed-{seed}")
+    run = read_run(project / f"results/digits/trainings/base/{variant}/seed-{seed}")
     everything = {name: read_split(splits, name) for name in ("train", "validation", "test")}
     logits = evaluate(run, everything, read_description(splits), None).logits  # pyright: ignore[reportArgumentType]
     exponentials = np.exp(logits["test"][:PICTURES].astype(np.float64))
@@ -84,7 +84,9 @@ def test_a_named_network_answers_with_its_best_seed_by_validation_accuracy(proje
 
 
 def _validation_accuracy(project: Path, seed: int) -> float:
-    return json.loads((project / f"runs/digits/cnn-4/seed-{seed}/metrics.json").read_text())["validation_accuracy"]
+    return json.loads((project / f"results/digits/trainings/base/cnn-4/seed-{seed}/metrics.json").read_text())[
+        "validation_accuracy"
+    ]
 
 
 def test_away_from_a_terminal_lines_have_tabs(project: Path, pictures: list[str]) -> None:
@@ -138,7 +140,7 @@ def refused(*arguments: str) -> str:
 
 def test_what_is_not_there_is_named_with_what_brings_it(project: Path, pictures: list[str]) -> None:
     message = refused(pictures[0], "--variant", "residual-8", "--seed", "1")
-    assert "runs/digits/residual-8/seed-1/run.json" in message
+    assert "results/digits/trainings/base/residual-8/seed-1/run.json" in message
     assert "dvc repro train@digits-residual-8-1" in message
     assert "cnn-4 seed 0, cnn-4 seed 1, residual-8 seed 0" in refused(pictures[0], "--variant", "plain-8")
     assert "dvc repro evaluate@cifar10" in refused(pictures[0], "--dataset", "cifar10")
@@ -157,16 +159,16 @@ def test_before_any_result_the_way_to_one_is_named(
 def test_weights_that_other_code_made_are_refused(
     project: Path, pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder in ("runs/digits/cnn-4/seed-0", "data/splits/digits"):
+    for folder in ("results/digits/trainings/base/cnn-4/seed-0", "data/splits/digits"):
         (tmp_path / folder).mkdir(parents=True)
         for file in (project / folder).iterdir():
             (tmp_path / folder / file.name).write_bytes(file.read_bytes())
-    weights = read_run(project / "runs/digits/cnn-4/seed-0").weights
+    weights = read_run(project / "results/digits/trainings/base/cnn-4/seed-0").weights
     renamed = {name.replace("stage1", "first"): array for name, array in weights.items()}
-    write_arrays(tmp_path / "runs/digits/cnn-4/seed-0/weights.npz", renamed)
+    write_arrays(tmp_path / "results/digits/trainings/base/cnn-4/seed-0/weights.npz", renamed)
     monkeypatch.chdir(tmp_path)
     message = refused(pictures[0], "--dataset", "digits", "--variant", "cnn-4", "--seed", "0")
-    assert "the weights lack stage1_conv1/kernel" in message
+    assert "train@digits-cnn-4-0: the weights lack stage1_conv1/kernel" in message
 
 
 def test_scores_of_an_earlier_training_are_warned_of(
@@ -175,7 +177,7 @@ def test_scores_of_an_earlier_training_are_warned_of(
     shutil.copytree(project, tmp_path / "project", ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
     monkeypatch.chdir(tmp_path / "project")
     assert predict(pictures[0]).stderr == ""
-    for manifest in Path("runs/digits/cnn-4").glob("*/run.json"):
+    for manifest in Path("results/digits/trainings/base/cnn-4").glob("*/run.json"):
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "key": "another"}))
     assert "trained anew after it was scored; `dvc repro evaluate@digits`" in predict(pictures[0]).stderr
     assert predict(pictures[0], "--variant", "cnn-4", "--seed", "0").stderr == ""
@@ -184,9 +186,11 @@ def test_scores_of_an_earlier_training_are_warned_of(
 @pytest.mark.usefixtures("backend")
 def test_predictions_list_the_most_probable_class_first() -> None:
     class Logits:
-        def __call__(self, images: np.ndarray, training: bool) -> np.ndarray:
-            assert not training
+        def logits(self, images: np.ndarray) -> np.ndarray:
             return np.log(np.array([[0.2, 0.5, 0.3]], np.float32))
+
+        def observe(self, images: np.ndarray) -> None:
+            pytest.fail("a classifier trains nothing")
 
     (prediction,) = Classifier(Logits(), ("ape", "bee", "cat")).predict(np.zeros((1, 8, 8, 1), np.uint8))
     assert list(prediction.probabilities) == ["bee", "cat", "ape"]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resblock.core.spec import ModelSpec
+from resblock.core.training.run import EpochRow
 from resblock.evaluation.rebound import SHARES, find_rebound, find_rebounds, rebound_measure, settled_epoch
-from resblock.spec import ModelSpec
-from resblock.training.run import EpochRow
 
 
 def curve(

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resblock.data.splits import DatasetDescription, Split, SplitName
+from resblock.core.spec import FAMILIES, ModelSpec
+from resblock.core.splits import DatasetDescription, Split, SplitName
+from resblock.core.training.run import Cost, EpochRow, GradientRow
 from resblock.evaluation.blocks import Lesion, Response
 from resblock.evaluation.corruption import CORRUPTIONS, SEVERITIES, Robustness
 from resblock.evaluation.flow import Shattering, Untrained
@@ -28,8 +30,6 @@ from resblock.report.publish import publish
 from resblock.report.style import COLORS, DASHES, MARKERS, look, save_figure, series
 from resblock.report.tables import markdown, number, p_value, percent, points
 from resblock.report.words import abstract, lead, verdicts_on
-from resblock.spec import FAMILIES, ModelSpec
-from resblock.training.run import Cost, EpochRow, GradientRow
 
 VARIANTS = ("cnn-4", "plain-8", "residual-8", "plain-20", "residual-20")
 CLASSES = ("cat", "<dog>", "frog")

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resblock.data.splits import Split, SplitName
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import Split, SplitName
 from resblock.evaluation.corruption import Robustness
 from resblock.evaluation.results import Assessment, Results, gather, read_results, write_results
 from resblock.evaluation.rows import read_rows, write_rows
 from resblock.evaluation.score import METRICS, Score, empty_score
-from resblock.spec import ModelSpec
 
 CLASSES = ("cat", "dog", "frog")
 

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score
 
-from resblock.data.splits import DatasetDescription, Split, SplitName
+from resblock.core.recipe import Recipe
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import DatasetDescription, Split, SplitName
+from resblock.core.training.checkpoint import Checkpoint
+from resblock.core.training.job import Nobody
 from resblock.evaluation.score import (
     METRICS,
     Confusion,
@@ -22,9 +26,7 @@ from resblock.evaluation.score import (
     write_scores,
 )
 from resblock.evaluation.specimens import choose
-from resblock.params import Examination, Recipe
-from resblock.spec import ModelSpec, RunKey
-from resblock.training.checkpoint import Checkpoint
+from resblock.params import Examination
 
 
 def test_scores_round_trip_with_their_status(tmp_path: Path) -> None:
@@ -65,22 +67,14 @@ def test_confusions_round_trip(tmp_path: Path) -> None:
 def test_evaluation_repeats_the_last_epochs_validation_figures(
     tmp_path: Path, few_digits: dict[SplitName, Split], make_recipe: Callable[..., Recipe]
 ) -> None:
+    from resblock.core.training.fit import fit
+    from resblock.core.training.trainer import Trainer
     from resblock.evaluation.evaluate import evaluate, read_predictions, write_predictions
-    from resblock.training.fit import fit
 
     recipe = make_recipe(horizontal_flip=True)
-    key = RunKey("digits", ModelSpec.parse("residual-8"), 3)
-    manifest = {"variant": "residual-8", "seed": 3, "recipe": recipe.model_dump(), "key": "k"}
-    run, _ = fit(
-        key,
-        few_digits["train"],
-        few_digits["validation"],
-        classes=10,
-        recipe=recipe,
-        manifest=manifest,
-        checkpoint=Checkpoint(tmp_path, "k"),
-        threads=1,
-    )
+    manifest = {"variant": "residual-8", "seed": 3, "recipe": recipe.tree(), "key": "k"}
+    trainer = Trainer(ModelSpec.parse("residual-8"), few_digits["train"], classes=10, recipe=recipe, seed=3)
+    run, _ = fit(trainer, 3, few_digits["validation"], manifest, Checkpoint(tmp_path, "k"), 1, Nobody())
     sizes: dict[SplitName, int] = {name: len(split.labels) for name, split in few_digits.items()}
     description = DatasetDescription("digits", tuple("0123456789"), (8, 8, 1), sizes, {}, "test")
     examination = Examination(corrupted_images=20, response_images=30, lesion_images=40, lesion_draws=2)

@@ -12,21 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from resblock.data import cifar10
-from resblock.data.digits import read as read_digits
-from resblock.data.download import Packaged
-from resblock.data.splits import (
+from resblock.core.seeds import generator
+from resblock.core.splits import (
     DatasetDescription,
     Split,
     SplitName,
     read_description,
     read_split,
-    stratified,
-    write_splits,
 )
+from resblock.data import cifar10
+from resblock.data.digits import read as read_digits
+from resblock.data.download import Packaged
+from resblock.data.splits import stratified, write_splits
 from resblock.data.table import DATASETS, Dataset, find_dataset, prepare
 from resblock.params import ParamsError, Preparation
-from resblock.seeds import generator
 
 Cut = dict[SplitName, Split]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import Score, empty_score
 from resblock.evaluation.study import Study
-from resblock.spec import ModelSpec
 
 
 def finished(variant: str, seed: int, test_accuracy: float) -> Score:

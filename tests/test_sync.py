@@ -23,10 +23,10 @@ from mlflow.entities import Run
 import resblock
 from resblock import paths
 from resblock.cli import main
-from resblock.errors import UserError
-from resblock.files import read_json, write_json
+from resblock.core.errors import UserError
+from resblock.core.files import read_json, write_json
+from resblock.core.spec import ModelSpec, RunKey
 from resblock.params import Params
-from resblock.spec import ModelSpec, RunKey
 from resblock.stages import sync
 from resblock.stages.results import trained
 from resblock.tracking.process import this_process
@@ -37,7 +37,7 @@ EPOCHS = 3
 KEYS = [RunKey("digits", ModelSpec(family, 8), seed) for family in ("plain", "residual") for seed in (0, 1)]
 ONE = KEYS[0]
 PYTHON_PATH = os.pathsep.join(map(str, (Path(resblock.__file__).parents[1], Path(__file__).parents[1])))
-RESULTS = {"preprocess@digits", "evaluate@digits", *(key.stage for key in KEYS)}
+RESULTS = {"preprocess@digits", "evaluate@digits", *(paths.stage(key) for key in KEYS)}
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Path:
 @pytest.fixture
 def study(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files alone, as in a clone."""
-    for folder in ("runs", "costs", "evaluation", "data"):
-        shutil.copytree(made / folder, tmp_path / folder)
+    shutil.copytree(made / "results", tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "RESBLOCK_PARENT_RUN"):
         monkeypatch.delenv(name, raising=False)
@@ -113,7 +112,7 @@ def test_a_clone_shows_the_published_study_at_once(study: Path) -> None:
     assert set(runs) == RESULTS
     client = client_of(study)
     for key in KEYS:
-        run = runs[key.stage]
+        run = runs[paths.stage(key)]
         assert run.info.status == "FINISHED"
         assert run.data.tags["resblock.source"] == "files"
         assert run.data.params["variant"] == key.spec.name
@@ -125,14 +124,14 @@ def test_a_clone_shows_the_published_study_at_once(study: Path) -> None:
             )
         artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id)}
         assert artifacts == {"curve.csv", "curve.png", "gradients.csv", "metrics.json", "run.json", "cost.json"}
-        scores = pd.read_csv("evaluation/digits/scores.csv").set_index(["variant", "seed"])
+        scores = pd.read_csv("results/digits/scores/base/scores.csv").set_index(["variant", "seed"])
         for name in ("test_accuracy", "test_loss_reestimated"):
             assert run.data.metrics[name] == scores.loc[(key.spec.name, key.seed), name]
 
 
 def test_a_rebuilt_history_has_the_times_of_the_training(study: Path) -> None:
     sync.run([])
-    run = live_runs(study)[ONE.stage]
+    run = live_runs(study)[paths.stage(ONE)]
     cost = read_json(paths.cost(ONE))
     start = int(pd.Timestamp(cost["started"]).timestamp() * 1000)
     history = client_of(study).get_metric_history(run.info.run_id, "loss")
@@ -158,7 +157,7 @@ def test_check_reports_and_changes_nothing(study: Path, capsys: pytest.CaptureFi
     assert not list(study.glob("mlflow.db*"))
     sync.run([])
     assert sync.run([], check=True)
-    client_of(study).delete_run(live_runs(study)[ONE.stage].info.run_id)
+    client_of(study).delete_run(live_runs(study)[paths.stage(ONE)].info.run_id)
     before = snapshot(study)
     assert not sync.run([], check=True)
     assert snapshot(study) == before
@@ -176,26 +175,26 @@ def test_check_exits_with_1_when_something_differs_and_0_otherwise(study: Path) 
 
 
 def test_a_deleted_run_does_not_count(shown: Path) -> None:
-    deleted = live_runs(shown)[ONE.stage].info.run_id
+    deleted = live_runs(shown)[paths.stage(ONE)].info.run_id
     client_of(shown).delete_run(deleted)
     sync.run([])
     assert set(live_runs(shown)) == RESULTS
-    assert live_runs(shown)[ONE.stage].info.run_id != deleted
+    assert live_runs(shown)[paths.stage(ONE)].info.run_id != deleted
 
 
 def test_another_result_of_a_stage_supersedes_the_older_and_coming_back_revives_it(
     shown: Path, params: Params, make_recipe: Callable[..., Any]
 ) -> None:
-    first = live_runs(shown)[ONE.stage].info.run_id
+    first = live_runs(shown)[paths.stage(ONE)].info.run_id
     write_training(ONE, make_recipe(learning_rate=0.5), epochs=EPOCHS)
     sync.run([])
-    second = live_runs(shown)[ONE.stage].info.run_id
+    second = live_runs(shown)[paths.stage(ONE)].info.run_id
     assert second != first
     assert client_of(shown).get_run(first).data.tags["resblock.superseded"] == "true"
     assert set(live_runs(shown)) == RESULTS
     write_training(ONE, params.recipe("digits"), epochs=EPOCHS)
     sync.run([])
-    assert live_runs(shown)[ONE.stage].info.run_id == first
+    assert live_runs(shown)[paths.stage(ONE)].info.run_id == first
     assert client_of(shown).get_run(second).data.tags["resblock.superseded"] == "true"
     assert len(all_runs(shown)) == len(RESULTS) + 1
 
@@ -203,15 +202,15 @@ def test_another_result_of_a_stage_supersedes_the_older_and_coming_back_revives_
 def test_test_figures_of_another_result_are_not_shown(shown: Path, make_recipe: Callable[..., Any]) -> None:
     write_training(ONE, make_recipe(learning_rate=0.5), epochs=EPOCHS)
     sync.run([])
-    assert "test_accuracy" not in live_runs(shown)[ONE.stage].data.metrics
+    assert "test_accuracy" not in live_runs(shown)[paths.stage(ONE)].data.metrics
     write_evaluation(KEYS)
     sync.run([])
-    assert "test_accuracy" in live_runs(shown)[ONE.stage].data.metrics
+    assert "test_accuracy" in live_runs(shown)[paths.stage(ONE)].data.metrics
 
 
 def test_two_runs_of_one_result_are_reduced_to_one(shown: Path) -> None:
     client_of(shown).set_terminated(create(), "FINISHED")
-    assert len([run for run in all_runs(shown) if run.info.run_name == ONE.stage]) == 2
+    assert len([run for run in all_runs(shown) if run.info.run_name == paths.stage(ONE)]) == 2
     sync.run([])
     assert set(live_runs(shown)) == RESULTS
     assert sync.run([])
@@ -232,7 +231,7 @@ def test_a_run_killed_after_its_files_were_written_is_finished(study: Path) -> N
     (left,) = all_runs(study)
     assert left.info.status == "RUNNING"
     sync.run([])
-    kept = live_runs(study)[ONE.stage]
+    kept = live_runs(study)[paths.stage(ONE)]
     assert (kept.info.run_id, kept.info.status) == (left.info.run_id, "FINISHED")
     assert kept.data.tags["resblock.source"] == "live"
     assert "test_accuracy" in kept.data.metrics
@@ -242,7 +241,7 @@ def test_a_run_killed_before_it_left_anything_is_killed(study: Path) -> None:
     create_and_be_killed()
     shutil.rmtree(paths.run(ONE))
     sync.run([])
-    (left,) = [run for run in all_runs(study) if run.info.run_name == ONE.stage]
+    (left,) = [run for run in all_runs(study) if run.info.run_name == paths.stage(ONE)]
     assert left.info.status == "KILLED"
 
 
@@ -269,16 +268,16 @@ def test_a_run_that_lives_is_left_alone(study: Path, capsys: pytest.CaptureFixtu
     sync.run([])
     assert client_of(study).get_run(run_id).info.status == "RUNNING"
     assert "1 being logged right now" in capsys.readouterr().out
-    assert [run.info.run_id for run in all_runs(study) if run.info.run_name == ONE.stage] == [run_id]
+    assert [run.info.run_id for run in all_runs(study) if run.info.run_name == paths.stage(ONE)] == [run_id]
     assert sync.run([], check=True)
 
 
 def test_a_run_that_says_otherwise_gives_way_to_one_that_does_not(shown: Path) -> None:
-    run = live_runs(shown)[ONE.stage]
+    run = live_runs(shown)[paths.stage(ONE)]
     client_of(shown).log_metric(run.info.run_id, "loss", 0.123, step=2)
     client_of(shown).delete_tag(run.info.run_id, "resblock.curve")
     sync.run([])
-    live = live_runs(shown)[ONE.stage]
+    live = live_runs(shown)[paths.stage(ONE)]
     assert live.info.run_id != run.info.run_id
     history = client_of(shown).get_metric_history(live.info.run_id, "loss")
     assert [metric.value for metric in history] == list(pd.read_csv(paths.run(ONE) / "curve.csv")["loss"])
@@ -291,7 +290,7 @@ def test_missing_steps_tags_and_artifacts_are_added(study: Path) -> None:
     client.log_metric(run_id, "loss", first["loss"], step=1)
     client.set_tag(run_id, "resblock.process", f"{this_process().partition('/')[0]}/1/12.0")
     sync.run([])
-    run = live_runs(study)[ONE.stage]
+    run = live_runs(study)[paths.stage(ONE)]
     assert run.info.run_id == run_id
     steps = [metric.step for metric in client.get_metric_history(run_id, "loss")]
     assert sorted(steps) == list(range(1, EPOCHS + 1))
@@ -306,22 +305,24 @@ def test_missing_steps_tags_and_artifacts_are_added(study: Path) -> None:
 def test_incomplete_files_show_what_there_is(study: Path) -> None:
     paths.cost(ONE).unlink()
     (paths.run(ONE) / "curve.csv").unlink()
-    shutil.rmtree("evaluation")
+    shutil.rmtree(paths.scores("digits"))
     sync.run([])
-    run = live_runs(study)[ONE.stage]
+    run = live_runs(study)[paths.stage(ONE)]
     assert run.data.params["variant"] == "plain-8"
     assert "loss" not in run.data.metrics
     assert "test_accuracy" not in run.data.metrics
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"stage": "train@digits-plain-8-0"}', "<<<<<<< HEAD\n"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"stage": "train"}', '{"stage": "train@digits-plain-8-0"}', "<<<<<<< HEAD\n"]
+)
 def test_a_damaged_file_is_named_and_the_others_are_shown(
     content: str, study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (paths.run(ONE) / "run.json").write_text(content)
     sync.run([])
     assert str(paths.run(ONE) / "run.json") in capsys.readouterr().err
-    assert set(live_runs(study)) == RESULTS - {ONE.stage}
+    assert set(live_runs(study)) == RESULTS - {paths.stage(ONE)}
 
 
 def test_a_diverged_training_is_shown_as_such(study: Path) -> None:
@@ -330,7 +331,7 @@ def test_a_diverged_training_is_shown_as_such(study: Path) -> None:
     curve.to_csv(folder / "curve.csv", index=False)
     write_json(folder / "run.json", {**read_json(folder / "run.json"), "status": "diverged"})
     sync.run([])
-    run = live_runs(study)[ONE.stage]
+    run = live_runs(study)[paths.stage(ONE)]
     assert run.data.tags["resblock.status"] == "diverged"
     assert pd.isna(run.data.metrics["validation_loss"])
     assert sync.run([])
@@ -354,17 +355,17 @@ def test_weights_are_named_by_their_place_in_dvc(study: Path) -> None:
         {"path": str(manifest), "md5": digest},
         {"path": str(manifest.with_name("weights.npz")), "md5": "ab" + "0" * 30},
     ]
-    Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {ONE.stage: {"outs": outs}}}))
+    Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {paths.stage(ONE): {"outs": outs}}}))
     Path(".dvc").mkdir()
     Path(".dvc/config").write_text("[core]\n    remote = team\n['remote \"team\"']\n    url = s3://bucket/resblock\n")
     sync.run([])
     runs = live_runs(study)
-    assert runs[ONE.stage].data.tags["resblock.weights"] == "s3://bucket/resblock/files/md5/ab/" + "0" * 30
-    assert "resblock.weights" not in runs[KEYS[1].stage].data.tags
+    assert runs[paths.stage(ONE)].data.tags["resblock.weights"] == "s3://bucket/resblock/files/md5/ab/" + "0" * 30
+    assert "resblock.weights" not in runs[paths.stage(KEYS[1])].data.tags
 
 
 def test_data_sets_are_inputs_with_their_sizes(shown: Path) -> None:
-    run = live_runs(shown)[ONE.stage]
+    run = live_runs(shown)[paths.stage(ONE)]
     assert run.inputs is not None
     described = {entry.tags[0].value: entry.dataset for entry in run.inputs.dataset_inputs}
     assert set(described) == {"training", "validation"}

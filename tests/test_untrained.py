@@ -8,11 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from resblock.data.splits import DatasetDescription, Split, SplitName
+from resblock.core.recipe import Recipe
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import DatasetDescription, Split, SplitName
+from resblock.core.training.gradients import Backward
 from resblock.evaluation.untrained import probe, shattering
-from resblock.params import Probing, Recipe
-from resblock.spec import ModelSpec
-from resblock.training.gradients import Backward
+from resblock.params import Probing
+from tests.core.by_hand import by_hand
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -25,9 +27,10 @@ def network(activation: str) -> Backward:
     images = keras.Input((1, 1, 1), dtype="uint8")
     x = keras.layers.Rescaling(1.0, name="rescale")(images)
     ones, doubles = keras.initializers.Constant(1.0), keras.initializers.Constant(np.array([[1.0, 2.0]]))
-    x = keras.layers.Conv2D(1, 1, activation=activation, kernel_initializer=ones, name="stage1_conv1")(x)
-    logits = keras.layers.Dense(2, kernel_initializer=doubles, name="logits")(keras.layers.Flatten()(x))
-    return Backward(keras.Model(images, logits))
+    weight = keras.layers.Conv2D(1, 1, activation=activation, kernel_initializer=ones, name="stage1_conv1")
+    x = keras.layers.Flatten()(weight(x))
+    logits = keras.layers.Dense(2, kernel_initializer=doubles, name="logits")(x)
+    return Backward(by_hand(keras.Model(images, logits), weight))
 
 
 def ends(first: int, second: int) -> Split:
@@ -52,8 +55,8 @@ class Turning(Backward):
 def test_gradients_that_turn_in_the_middle_disagree_over_longer_lags() -> None:
     images = keras.Input((1, 1, 1), dtype="uint8")
     x = keras.layers.Rescaling(1.0, name="rescale")(images)
-    x = keras.layers.Conv2D(1, 1, name="stage1_conv1")(x)
-    turning = Turning(keras.Model(images, keras.layers.Flatten()(x)))
+    weight = keras.layers.Conv2D(1, 1, name="stage1_conv1")
+    turning = Turning(by_hand(keras.Model(images, keras.layers.Flatten()(weight(x))), weight))
     # The turn parts one of the 8 pairs at lag 1, two of the 7 at lag 2, four of the 5 at lag 4, and the two ends.
     expected = {1 / 8: 6 / 8, 2 / 8: 3 / 7, 4 / 8: -3 / 5, 1.0: -1.0}
     assert dict(shattering(turning, ends(0, 8), points=9)) == pytest.approx(expected)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from resblock.core.spec import ModelSpec
 from resblock.evaluation.claims import CLAIMS, GRADIENT_SLOPE, VERY_DEEP
 from resblock.evaluation.interval import t_interval
 from resblock.evaluation.rebound import Rebound
@@ -26,7 +27,6 @@ from resblock.evaluation.verdicts import (
     over_networks,
     paired,
 )
-from resblock.spec import ModelSpec
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 RECIPE: Mapping[str, Any] = {

@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from tests.conftest import made_once
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RESULTS = {"dvc.lock", "runs", "ablations", "costs", "probes", "reports", "evaluation", "data"}
+RESULTS = {"dvc.lock", "results", "data"}
 
 STUDY = """\
 study:

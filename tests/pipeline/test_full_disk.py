@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from resblock.files import digest_file
+from resblock.core.files import digest_file
 from tests.pipeline.conftest import Workspace
 
 TRAIN = ("resblock", "train", "digits", "residual-8", "0")
-OUT = Path("runs/digits/residual-8/seed-0")
+OUT = Path("results/digits/trainings/base/residual-8/seed-0")
 CHECKPOINTS = Path(".checkpoints")
 
 # Mounts a small file system over a folder, with what lies in it, for this command alone.

@@ -17,14 +17,15 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from resblock.files import digest_file
+from resblock.core.files import digest_file
 from tests.pipeline.conftest import Workspace, copy_workspace
 from tests.pipeline.killing import Moment, make_command
 
 STAGE = "train@digits-residual-8-0"
 TRAIN = ("resblock", "train", "digits", "residual-8", "0")
 REPRO = ("dvc", "repro", "--single-item", STAGE)
-OUT, COST = Path("runs/digits/residual-8/seed-0"), Path("costs/digits/residual-8/seed-0.json")
+OUT = Path("results/digits/trainings/base/residual-8/seed-0")
+COST = Path("results/digits/costs/base/residual-8/seed-0.json")
 EPOCHS = 9
 AT_ONCE = 15.0  # seconds, on a busy machine
 
@@ -67,8 +68,7 @@ class Interrupted(Workspace):
 
     def leftovers(self) -> list[Path]:
         """Return what lies in the checkpoints' folder, and every partial file elsewhere."""
-        partial = [path for folder in ("runs", "costs") for path in (self.root / folder).rglob("*.partial")]
-        return [*(self.root / ".checkpoints").iterdir(), *partial]
+        return [*(self.root / ".checkpoints").iterdir(), *(self.root / "results").rglob("*.partial")]
 
 
 def longer(root: Path, finished: Workspace) -> Interrupted:
@@ -123,12 +123,14 @@ BETWEEN: dict[str, Draw] = {
     ),
 }
 END: dict[str, Draw] = {
-    "within the weights": lambda dice: Moment("open", "*runs/*/.weights.npz.*.partial", size=dice.randint(0, 300_000)),
-    "before the weights have their name": lambda _: Moment("os.rename", "runs/*/weights.npz"),
-    "between weights and metrics": lambda _: Moment("os.rename", "runs/*/metrics.json"),
-    "before the manifest": lambda _: Moment("os.rename", "runs/*/run.json"),
-    "between results and cost": lambda _: Moment("os.rename", "costs/*.json"),
-    "while tracking closes": lambda dice: Moment("os.rename", "costs/*.json", seconds=dice.uniform(0.01, 1)),
+    "within the weights": lambda dice: Moment(
+        "open", "*trainings/*/.weights.npz.*.partial", size=dice.randint(0, 300_000)
+    ),
+    "before the weights have their name": lambda _: Moment("os.rename", "results/*/trainings/*/weights.npz"),
+    "between weights and metrics": lambda _: Moment("os.rename", "results/*/trainings/*/metrics.json"),
+    "before the manifest": lambda _: Moment("os.rename", "results/*/trainings/*/run.json"),
+    "between results and cost": lambda _: Moment("os.rename", "results/*/costs/*.json"),
+    "while tracking closes": lambda dice: Moment("os.rename", "results/*/costs/*.json", seconds=dice.uniform(0.01, 1)),
     "while an artifact is logged": lambda dice: Moment("open", "*/mlartifacts/*", dice.randint(1, 3)),
 }
 
@@ -183,7 +185,7 @@ def test_killed_run_resumes_bit_for_bit(project: Interrupted, uninterrupted: dic
     moments = [
         ("around the first epoch", Moment("open", ".checkpoints/*.lock", seconds=3)),
         ("within a checkpoint", Moment("open", "*.checkpoints/.*.npz.*.partial", nth=3, size=100_000)),
-        ("between weights and metrics", Moment("os.rename", "runs/*/metrics.json")),
+        ("between weights and metrics", Moment("os.rename", "results/*/trainings/*/metrics.json")),
     ]
     hold_the_promise(project, REPRO, moments, uninterrupted)
     assert STAGE not in project.would_run()
@@ -265,7 +267,7 @@ def test_a_second_training_of_the_same_key_is_refused_and_the_first_unharmed(
     said, _ = second.communicate()
     os.kill(training, signal.SIGCONT)
     assert second.returncode != 0
-    assert "digits-residual-8-0 is being trained already, by process " in said
+    assert "digits-base-residual-8-0 is being trained already, by process " in said
     assert "Traceback" not in said
     rest, _ = first.communicate()  # until the last process that may write there has ended
     assert f"epoch {EPOCHS}/{EPOCHS}" in rest
@@ -331,7 +333,7 @@ MOMENTS_TO_STOP: dict[str, Moment] = {
     "as MLflow's import begins": Moment("import", "mlflow", seconds=0.1),
     "while the graph is built": Moment("open", ".checkpoints/*.lock", seconds=2),
     "while a checkpoint is written": Moment("open", "*.checkpoints/.*.npz.*.partial", nth=2),
-    "while results are written": Moment("os.rename", "runs/*/metrics.json"),
+    "while results are written": Moment("os.rename", "results/*/trainings/*/metrics.json"),
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from resblock.files import digest_file
+from resblock.core.files import digest_file
 from tests.pipeline.conftest import EPOCHS, Workspace
 from tests.pipeline.test_pipeline import EVERYTHING, TRAININGS
 
@@ -87,7 +87,7 @@ def test_a_failed_stage_makes_the_parent_failed(workspace: Workspace) -> None:
 
 def test_who_started_a_stage_is_no_part_of_its_result(finished: Workspace, client: MlflowClient) -> None:
     (parent,) = parents(client)
-    for place in ("dvc.lock", "runs", "evaluation", "reports", "costs", "data/lineage"):
+    for place in ("dvc.lock", "results"):
         files = [finished.root / place, *(finished.root / place).rglob("*")]
         assert not any(parent.info.run_id.encode() in path.read_bytes() for path in files if path.is_file())
 
@@ -152,7 +152,7 @@ def test_a_clone_without_the_cache_shows_every_result(workspace: Workspace, tmp_
 
 def test_an_edit_taken_back_brings_the_result_back_without_training_and_shows_it(workspace: Workspace) -> None:
     name, edit = "train@digits-cnn-4-0", ("learning_rate: 0.001       #", "learning_rate: 0.002       #")
-    out = workspace.root / "runs/digits/cnn-4/seed-0"
+    out = workspace.root / "results/digits/trainings/base/cnn-4/seed-0"
     before = {path.name: digest_file(path) for path in out.iterdir()}
     client = MlflowClient(tracking_uri=f"sqlite:///{workspace.root / 'mlflow.db'}")
 
@@ -201,7 +201,7 @@ def test_curves_in_mlflow_equal_the_files(
     name: str, runs: dict[str, Run], client: MlflowClient, finished: Workspace
 ) -> None:
     variant, _, seed = name.removeprefix("train@digits-").rpartition("-")
-    curve = pd.read_csv(finished.root / "runs/digits" / variant / f"seed-{seed}" / "curve.csv")
+    curve = pd.read_csv(finished.root / "results/digits/trainings/base" / variant / f"seed-{seed}" / "curve.csv")
     for column in curve.columns.drop("epoch"):
         history = client.get_metric_history(runs[name].info.run_id, column)
         assert [metric.step for metric in history] == list(range(1, EPOCHS + 1))
@@ -209,7 +209,7 @@ def test_curves_in_mlflow_equal_the_files(
 
 
 def test_test_metrics_land_on_the_train_run(runs: dict[str, Run], finished: Workspace) -> None:
-    scores = pd.read_csv(finished.root / "evaluation/digits/scores.csv").set_index(["variant", "seed"])
+    scores = pd.read_csv(finished.root / "results/digits/scores/base/scores.csv").set_index(["variant", "seed"])
     for name in TRAININGS:
         variant, _, seed = name.removeprefix("train@digits-").rpartition("-")
         metrics = runs[name].data.metrics
@@ -261,7 +261,7 @@ def test_mlflow_run_of_a_finished_study_runs_nothing_and_links_what_it_reused(wo
 
 
 def test_the_report_links_to_its_runs(finished: Workspace, runs: dict[str, Run]) -> None:
-    report = finished.root / "reports/digits"
+    report = finished.root / "results/digits/report"
     links, page = ((report / name).read_text() for name in ("mlflow.html", "index.html"))
     for name, run in runs.items():
         key = run.data.tags["resblock.key"]

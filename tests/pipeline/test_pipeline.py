@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from resblock.spec import ModelSpec, RunKey
+from resblock.core.spec import ModelSpec, RunKey
 from resblock.stages import evaluate, report, train
 from tests.pipeline.conftest import EPOCHS, RUN_FILES, Workspace
 
@@ -27,13 +27,13 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
     root = finished.root
     for stage in TRAININGS:
         variant, _, seed = stage.removeprefix("train@digits-").rpartition("-")
-        folder = root / "runs/digits" / variant / f"seed-{seed}"
+        folder = root / "results/digits/trainings/base" / variant / f"seed-{seed}"
         assert {path.name for path in folder.iterdir()} == set(RUN_FILES)
-        assert (root / "costs/digits" / variant / f"seed-{seed}.json").is_file()
+        assert (root / "results/digits/costs/base" / variant / f"seed-{seed}.json").is_file()
         assert list(pd.read_csv(folder / "curve.csv")["epoch"]) == list(range(1, EPOCHS + 1))
-        assert (root / "evaluation/digits/predictions" / variant / f"seed-{seed}.npz").is_file()
-    assert (root / "reports/digits/index.html").is_file()
-    assert {path.name for path in (root / "reports/digits/figures").iterdir()} == {
+        assert (root / "results/digits/scores/base/predictions" / variant / f"seed-{seed}.npz").is_file()
+    assert (root / "results/digits/report/index.html").is_file()
+    assert {path.name for path in (root / "results/digits/report/figures").iterdir()} == {
         "accuracy.png",
         "calibration.png",
         "confusion.png",
@@ -50,9 +50,9 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
         "robustness.png",
         "untrained.png",
     }
-    assert (root / "reports/digits/summary.md").is_file()
-    assert {path.name for path in (root / "evaluation/digits").iterdir()} == {
-        "ablations",
+    assert (root / "results/digits/report/summary.md").is_file()
+    assert {path.name for path in (root / "results/digits/scores").iterdir()} == {"base", "low-lr"}
+    assert {path.name for path in (root / "results/digits/scores/base").iterdir()} == {
         "agreement.csv",
         "calibration.csv",
         "confusion.csv",
@@ -72,20 +72,20 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
 def test_an_ablation_leaves_the_files_of_a_training_and_stands_in_the_report(finished: Workspace) -> None:
     root = finished.root
     for seed in (0, 1):
-        folder = root / f"ablations/digits/low-lr/residual-8/seed-{seed}"
+        folder = root / f"results/digits/trainings/low-lr/residual-8/seed-{seed}"
         assert {path.name for path in folder.iterdir()} == set(RUN_FILES)
-        assert (root / f"costs/ablations/digits/low-lr/residual-8/seed-{seed}.json").is_file()
+        assert (root / f"results/digits/costs/low-lr/residual-8/seed-{seed}.json").is_file()
         manifest = json.loads((folder / "run.json").read_text())
-        assert (manifest["stage"], manifest["recipe_name"]) == (f"ablate@low-lr-residual-8-{seed}", "low-lr")
-        own = json.loads((root / f"runs/digits/residual-8/seed-{seed}/run.json").read_text())
+        assert (manifest["stage"], manifest["recipe_name"]) == ("train", "low-lr")
+        own = json.loads((root / f"results/digits/trainings/base/residual-8/seed-{seed}/run.json").read_text())
         assert manifest["recipe"] == {**own["recipe"], "learning_rate": 0.0001}
-    scores = pd.read_csv(root / "evaluation/digits/ablations/low-lr/scores.csv")
-    assert list(scores["recipe"]) == ["low-lr", "low-lr"]
-    base = pd.read_csv(root / "evaluation/digits/scores.csv").query("variant == 'residual-8'")
-    differences = pd.read_csv(root / "reports/digits/data/recipes.csv").query("metric == 'test_accuracy'")
+    scores = pd.read_csv(root / "results/digits/scores/low-lr/scores.csv")
+    assert json.loads((root / "results/digits/scores/low-lr/run.json").read_text())["recipe_name"] == "low-lr"
+    base = pd.read_csv(root / "results/digits/scores/base/scores.csv").query("variant == 'residual-8'")
+    differences = pd.read_csv(root / "results/digits/report/data/recipes.csv").query("metric == 'test_accuracy'")
     expected = scores["test_accuracy"].to_numpy() - base["test_accuracy"].to_numpy()
     assert list(differences["difference"]) == list(expected)
-    assert "learning_rate: 0.001 → 0.0001" in (root / "reports/digits/index.html").read_text()
+    assert "learning_rate: 0.001 → 0.0001" in (root / "results/digits/report/index.html").read_text()
 
 
 def test_a_finished_study_runs_nothing_again(finished: Workspace) -> None:
@@ -95,7 +95,7 @@ def test_a_finished_study_runs_nothing_again(finished: Workspace) -> None:
 def test_metrics_and_plots_say_something(finished: Workspace, workspace: Workspace) -> None:
     metrics = json.loads(workspace.run("dvc", "metrics", "show", "--json").stdout)
     (files,) = (revision["data"] for revision in metrics.values())
-    values = files["reports/digits/metrics.json"]["data"]
+    values = files["results/digits/report/metrics.json"]["data"]
     assert set(values["test_accuracy"]) == {"cnn-4", "plain-8", "residual-8"}
     assert set(values["residual_minus_plain"]) == {"8"}
     workspace.run("dvc", "plots", "show", "--out", "plots")
@@ -135,7 +135,7 @@ def test_a_study_without_ablations_has_none(workspace: Workspace, monkeypatch: p
     assert workspace.would_run() == {"report@digits"}
     monkeypatch.chdir(workspace.root)
     report.run("digits")
-    assert "What the recipe does" not in (workspace.root / "reports/digits/index.html").read_text()
+    assert "What the recipe does" not in (workspace.root / "results/digits/report/index.html").read_text()
 
 
 def test_the_recipe_of_another_data_set_makes_nothing_stale(workspace: Workspace) -> None:
@@ -170,13 +170,13 @@ def test_code_that_watches_retrains_nothing(workspace: Workspace) -> None:
 
 
 def test_an_edited_block_retrains_everything(workspace: Workspace) -> None:
-    path = workspace.root / "src/resblock/model/network.py"
+    path = workspace.root / "src/resblock/core/model/network.py"
     path.write_text(path.read_text() + "\n# edited\n")
     assert workspace.would_run() == EVERYTHING
 
 
 def test_compiled_code_makes_nothing_stale(workspace: Workspace) -> None:
-    cache = workspace.root / "src/resblock/model/__pycache__"
+    cache = workspace.root / "src/resblock/core/model/__pycache__"
     cache.mkdir(exist_ok=True)
     (cache / "network.cpython-311.pyc").write_bytes(b"compiled")
     assert workspace.would_run() == set()
@@ -196,7 +196,7 @@ def lasting(lock: dict[str, Any]) -> dict[tuple[str, str], Any]:
         (name, file["path"]): file
         for name, stage in lock.items()
         for file in (*stage["outs"], *stage.get("deps", []))
-        if not file["path"].startswith("costs/") and not file["path"].endswith(("index.html", "/timing"))
+        if "/costs/" not in file["path"] and not file["path"].endswith(("index.html", "/timing"))
     }
 
 
@@ -209,18 +209,18 @@ def test_a_study_of_which_one_training_is_missing_and_one_diverged_is_told_as_it
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     train.run(RunKey("digits", ModelSpec.parse("plain-8"), 0))
     assert "diverged in epoch 1" in capsys.readouterr().err
-    metrics = json.loads((workspace.root / "runs/digits/plain-8/seed-0/metrics.json").read_text())
+    metrics = json.loads((workspace.root / "results/digits/trainings/base/plain-8/seed-0/metrics.json").read_text())
     assert metrics["status"] == "diverged"
     assert metrics["loss"] is None
-    for path in (workspace.root / "runs/digits/plain-8/seed-1").iterdir():
+    for path in (workspace.root / "results/digits/trainings/base/plain-8/seed-1").iterdir():
         path.unlink()
     evaluate.run("digits")
     assert "1 of 6 trainings are not there" in capsys.readouterr().err
-    scores = pd.read_csv(workspace.root / "evaluation/digits/scores.csv").set_index(["variant", "seed"])
+    scores = pd.read_csv(workspace.root / "results/digits/scores/base/scores.csv").set_index(["variant", "seed"])
     assert scores.loc[("plain-8", 0), "status"] == "diverged"
     assert pd.isna(scores.loc[("plain-8", 0), "test_accuracy"])
     report.run("digits")
-    assert "plain-8: 1 diverged, 1 missing" in (workspace.root / "reports/digits/index.html").read_text()
+    assert "plain-8: 1 diverged, 1 missing" in (workspace.root / "results/digits/report/index.html").read_text()
     client = MlflowClient(tracking_uri=f"sqlite:///{workspace.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("resblock-digits")
     assert experiment is not None
@@ -229,8 +229,16 @@ def test_a_study_of_which_one_training_is_missing_and_one_diverged_is_told_as_it
 
 
 def test_no_result_names_this_machine(finished: Workspace) -> None:
-    for folder in ("runs", "probes", "evaluation", "reports"):
-        for path in (finished.root / folder).rglob("*"):
-            if path.suffix in (".json", ".csv", ".html"):
-                assert str(Path.home()) not in path.read_text(), path
-                assert str(finished.root) not in path.read_text(), path
+    results = finished.root / "results"
+    texts = [path for path in results.rglob("*") if path.suffix in (".json", ".csv", ".html")]
+    assert {path.relative_to(results / "digits").parts[0] for path in texts} == {
+        "costs",
+        "data",
+        "report",
+        "scores",
+        "trainings",
+        "untrained",
+    }
+    for path in texts:
+        assert str(Path.home()) not in path.read_text(), path
+        assert str(finished.root) not in path.read_text(), path

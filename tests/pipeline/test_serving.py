@@ -111,8 +111,10 @@ def test_a_finished_study_has_its_models_and_its_champion_in_mlflow(finished: Wo
     experiment = client.get_experiment_by_name("resblock-digits")
     assert experiment is not None
     models = {model.model_id: model for model in client.search_logged_models([experiment.experiment_id])}
-    assert {model.name for model in models.values()} == {name.partition("@")[2] for name in TRAININGS | ABLATIONS}
+    trained = {name.replace("train@digits-", "digits-base-") for name in TRAININGS}
+    trained |= {name.replace("ablate@", "digits-") for name in ABLATIONS}
+    assert {model.name for model in models.values()} == trained
     assert {model.status for model in models.values()} == {LoggedModelStatus.READY}
     champion = client.get_model_version_by_alias("resblock-digits", "champion")
     model = models[str(champion.source).removeprefix("models:/")]
-    assert model.name == f"digits-{champion.tags['resblock.variant']}-{champion.tags['resblock.seed']}"
+    assert model.name == f"digits-base-{champion.tags['resblock.variant']}-{champion.tags['resblock.seed']}"

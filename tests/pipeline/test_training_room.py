@@ -1,4 +1,4 @@
-"""`python -m resblock.training`: the training room alone, with a bare Python, on JAX and on TensorFlow."""
+"""`python -m resblock.core`: the training room alone, with a bare Python, on JAX and on TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from resblock.core.training.run import Run, read_run
 from resblock.stages import evaluate
-from resblock.training.run import Run, read_run
 from tests.pipeline.conftest import ROOT, RUN_FILES, Workspace, copy_workspace
 
 FAMILIES = ("cnn-4", "residual-8", "plain-8", "preact-8", "bottleneck-11")
+SEEDS = range(4)
 
 # A machine with a graphics card has Keras, JAX and NumPy; the test's Python hides the rest.
 HIDDEN = ("click", "dvc", "matplotlib", "mlflow", "pandas", "pydantic", "ruamel", "sklearn")
@@ -31,26 +33,35 @@ sys.meta_path.insert(0, Hidden())
 
 
 class Machine:
-    """A folder with nothing but the sources, the splits and a recipe."""
+    """A folder with nothing but the sources, the splits and what is to be trained."""
 
     def __init__(self, folder: Path, study: Workspace, compiled: dict[str, str]) -> None:
         self.folder, self.compiled = folder, compiled
         shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         shutil.copytree(study.root / "data/splits/digits", folder / "data/splits/digits")
-        recipe = study.run("resblock", "recipe", "digits").stdout
-        (folder / "recipe.json").write_text(recipe)
-        (folder / "unprobed.json").write_text(json.dumps({**json.loads(recipe), "gradient_epochs": []}))
+        asked = [option for seed in SEEDS for option in ("--seed", str(seed))]
+        self.jobs: list[dict[str, Any]] = json.loads(study.run("resblock", "jobs", "digits", *FAMILIES, *asked).stdout)
 
-    def train(self, variant: str, *seeds: int, backend: str = "jax", recipe: str = "recipe.json") -> str:
-        """Run the room's command and return what it printed; raises CalledProcessError where it fails."""
+    def job(self, variant: str, seed: int, *, probed: bool = True) -> dict[str, Any]:
+        """Return one of the jobs that the project's machine printed, perhaps without gradients that are looked at."""
+        (job,) = (job for job in self.jobs if (job["variant"], job["seed"]) == (variant, seed))
+        return job if probed else {**job, "recipe": {**job["recipe"], "gradient_epochs": []}}
+
+    def train(self, variant: str, *seeds: int, backend: str = "jax", probed: bool = True) -> str:
+        """Train by the room's command and return what it printed; raises CalledProcessError where it fails."""
+        jobs = self.folder / f"{variant}-{'-'.join(map(str, seeds))}.json"
+        jobs.write_text(json.dumps([self.job(variant, seed, probed=probed) for seed in seeds]))
+        return self.work(jobs.name, backend=backend)
+
+    def work(self, jobs: str, *, backend: str = "jax") -> str:
+        """Run the room's command on a file of jobs."""
         hidden = HIDDEN if backend == "tensorflow" else (*HIDDEN, "tensorflow")
         site = self.folder / f"site-{backend}"
         site.mkdir(exist_ok=True)
         (site / "sitecustomize.py").write_text(SITE.format(hidden=hidden))
         path = os.pathsep.join((str(site), str(self.folder / "src")))
-        command = [sys.executable, "-m", "resblock.training", "digits", variant, "--recipe", recipe, "--seeds"]
         return subprocess.run(
-            [*command, *map(str, seeds)],
+            [sys.executable, "-m", "resblock.core", jobs],
             cwd=self.folder,
             env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path, **self.compiled},
             capture_output=True,
@@ -60,7 +71,7 @@ class Machine:
 
     def results(self, variant: str, seed: int) -> Path:
         """Return the run's folder."""
-        return self.folder / "runs/digits" / variant / f"seed-{seed}"
+        return self.folder / "results/digits/trainings/base" / variant / f"seed-{seed}"
 
     def digest(self, variant: str, seed: int) -> dict[str, bytes]:
         """Return the bytes of all that must be equal in every repeat."""
@@ -83,7 +94,7 @@ def trained(machine: Machine) -> Machine:
     """The machine after one small training per family on JAX, residual-8 with two seeds and gradients looked at."""
 
     def train(name: str) -> str:
-        return machine.train(name, 0, 1) if name == "residual-8" else machine.train(name, 0, recipe="unprobed.json")
+        return machine.train(name, 0, 1) if name == "residual-8" else machine.train(name, 0, probed=False)
 
     with ThreadPoolExecutor(2) as side_by_side:
         list(side_by_side.map(train, FAMILIES))
@@ -121,8 +132,8 @@ def test_dvc_commits_what_the_room_wrote(
     trained: Machine, finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: int
 ) -> None:
     study = copy_workspace(finished, tmp_path / "study")
-    for kind, name in (("runs", "seed-1"), ("costs", "seed-1.json")):
-        source, target = (folder / kind / "digits/residual-8" / name for folder in (trained.folder, study.root))
+    for name in ("trainings/base/residual-8/seed-1", "costs/base/residual-8/seed-1.json"):
+        source, target = (folder / "results/digits" / name for folder in (trained.folder, study.root))
         if target.is_dir():
             shutil.rmtree(target)
             shutil.copytree(source, target)
@@ -135,25 +146,52 @@ def test_dvc_commits_what_the_room_wrote(
     monkeypatch.chdir(study.root)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     evaluate.run("digits")  # weights trained on JAX, scored on TensorFlow
-    scores = (study.root / "evaluation/digits/scores.csv").read_text()
+    scores = (study.root / "results/digits/scores/base/scores.csv").read_text()
     assert "residual-8,residual,8,1,finished" in scores
 
 
 @pytest.mark.parametrize(
-    ("variant", "seed", "recipe", "word"),
+    ("change", "word"),
     [
-        ("residual-9", 0, "recipe.json", "nearest"),
-        ("residual-8", 2**32, "recipe.json", "[0, 2^32)"),
-        ("residual-8", 0, "nowhere.json", "resblock recipe"),
-        ("residual-8", 0, "empty.json", "says nothing of"),
+        ({"variant": "residual-9"}, "nearest"),
+        ({"seed": 2**32}, "[0, 2^32)"),
+        ({"recipe": {}}, "the recipe says nothing of epochs"),
+        ({"splits": "nowhere"}, "nowhere: no splits there"),
     ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_mistake_is_named_without_a_traceback(
-    machine: Machine, variant: str, seed: int, recipe: str, word: str
-) -> None:
-    (machine.folder / "empty.json").write_text("{}")
+def test_a_mistake_in_a_job_is_named_without_a_traceback(machine: Machine, change: dict[str, Any], word: str) -> None:
+    (machine.folder / "mistaken.json").write_text(json.dumps([{**machine.job("residual-8", 0), **change}]))
     with pytest.raises(subprocess.CalledProcessError) as failure:
-        machine.train(variant, seed, recipe=recipe)
-    assert failure.value.returncode == 1
-    assert word in failure.value.stderr
-    assert "Traceback" not in failure.value.stderr
+        machine.work("mistaken.json")
+    refused(failure.value, word)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (None, "resblock jobs"),
+        ("{}", "no list of jobs"),
+        ("[", "no list of jobs"),
+        ("[{}]", "a job says nothing of dataset"),
+        ("[0]", "not a job"),
+    ],
+    ids=["no file", "no list", "no JSON", "empty job", "number"],
+)
+def test_a_file_that_holds_no_jobs_is_named_with_what_writes_it(
+    machine: Machine, content: str | None, word: str
+) -> None:
+    (machine.folder / "jobs.json").unlink(missing_ok=True)
+    if content is not None:
+        (machine.folder / "jobs.json").write_text(content)
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        machine.work("jobs.json")
+    refused(failure.value, word)
+    assert "`resblock jobs" in failure.value.stderr
+
+
+def refused(failure: subprocess.CalledProcessError, word: str) -> None:
+    """Hold that a command ended with a message that has `word`, and no traceback."""
+    assert failure.returncode == 1
+    assert word in failure.stderr
+    assert "Traceback" not in failure.stderr

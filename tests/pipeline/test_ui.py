@@ -75,7 +75,7 @@ def table(page: Page) -> Page:
 
 @pytest.fixture(scope="module")
 def scores(finished: Workspace) -> pd.DataFrame:
-    return pd.read_csv(finished.root / "evaluation/digits/scores.csv")
+    return pd.read_csv(finished.root / "results/digits/scores/base/scores.csv")
 
 
 def column(page: Page, kind: str, name: str) -> Locator:

@@ -56,7 +56,7 @@ def stage_runs(client: MlflowClient) -> list[Run]:
 
 
 def curve_of(workspace: Workspace, variant: str, seed: int) -> pd.DataFrame:
-    return pd.read_csv(workspace.root / f"runs/digits/{variant}/seed-{seed}/curve.csv")
+    return pd.read_csv(workspace.root / f"results/digits/trainings/base/{variant}/seed-{seed}/curve.csv")
 
 
 def assert_whole(client: MlflowClient, run: Run, curve: pd.DataFrame) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resblock.model.network import build_model
-from resblock.params import Recipe
-from resblock.spec import ModelSpec
-from resblock.training.optimization import learning_rate, make_optimizer
+from resblock.core.model.network import build_network
+from resblock.core.recipe import Recipe
+from resblock.core.spec import ModelSpec
+from resblock.core.training.optimization import learning_rate, make_optimizer
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -77,14 +77,14 @@ def moved(optimizer: keras.optimizers.Optimizer, gradients: list[float]) -> list
     return places
 
 
-def test_sgd_has_a_momentum_of_nine_tenths(make_recipe: MakeRecipe) -> None:
-    optimizer = make_optimizer(make_recipe(optimizer="sgd", learning_rate=0.1), STEPS)
+def test_sgd_has_the_momentum_asked_for(make_recipe: MakeRecipe) -> None:
+    optimizer = make_optimizer(make_recipe(optimizer="sgd", momentum=0.9, nesterov=False, learning_rate=0.1), STEPS)
     # Velocities -0.1, -0.19 and, without a gradient, -0.171.
     assert moved(optimizer, [1, 1, 0]) == pytest.approx([-0.1, -0.29, -0.461])
 
 
-def test_onecycle_sgd_looks_ahead(make_recipe: MakeRecipe) -> None:
-    recipe = make_recipe(optimizer="sgd", learning_rate=2.5, schedule="onecycle")
+def test_nesterov_looks_ahead(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe(optimizer="sgd", momentum=0.9, nesterov=True, learning_rate=2.5, schedule="onecycle")
     # The first step's rate is 2.5 / 25; Nesterov applies the velocity -0.1 once more, times 0.9.
     assert moved(make_optimizer(recipe, STEPS), [1]) == pytest.approx([-0.19])
 
@@ -100,7 +100,7 @@ def test_adam_has_the_papers_moments(make_recipe: MakeRecipe) -> None:
 @pytest.mark.parametrize("name", ["cnn-4", "residual-8"])
 def test_weight_decay_pulls_each_kernel_by_its_own_value(name: str, make_recipe: MakeRecipe) -> None:
     decay = 1e-4  # He et al. 2015, section 4.2
-    model = build_model(ModelSpec.parse(name), (8, 8, 1), 10, make_recipe(weight_decay=decay), seed=0)
+    model = build_network(ModelSpec.parse(name), (8, 8, 1), 10, make_recipe(weight_decay=decay), seed=0).model
     with tf.GradientTape() as tape:
         penalty = tf.add_n(model.losses)
     variables = model.trainable_variables
@@ -112,5 +112,5 @@ def test_weight_decay_pulls_each_kernel_by_its_own_value(name: str, make_recipe:
 
 
 def test_no_weight_decay_is_no_penalty(make_recipe: MakeRecipe) -> None:
-    model = build_model(ModelSpec.parse("residual-8"), (8, 8, 1), 10, make_recipe(weight_decay=0), seed=0)
+    model = build_network(ModelSpec.parse("residual-8"), (8, 8, 1), 10, make_recipe(weight_decay=0), seed=0).model
     assert model.losses == []

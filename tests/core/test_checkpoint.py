@@ -17,12 +17,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resblock.errors import UserError
-from resblock.files import arrays_bytes
-from resblock.training.checkpoint import KEPT, Checkpoint, Progress
-from resblock.training.run import EpochRow
+from resblock.core.errors import UserError
+from resblock.core.files import arrays_bytes
+from resblock.core.training.checkpoint import KEPT, Checkpoint, Progress
+from resblock.core.training.run import EpochRow
 
-ROW = EpochRow(1, 0.001, 1 / 3, 0.4, 1.6, 0.35, 1.55, 0.375)
+ROW = EpochRow(1, 0.001, 1 / 3, 0.4, 1.6, 0.35, 1.55, 0.375, 1.45, 0.45)
 PROGRESS = Progress(
     variables={
         "model/0/stem_conv/kernel": np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3),
@@ -70,7 +70,7 @@ def test_progress_comes_back(checkpoint: Checkpoint) -> None:
 
 
 def test_a_diverged_row_comes_back(checkpoint: Checkpoint) -> None:
-    nan = EpochRow(2, 0.001, math.nan, 0.1, math.nan, math.nan, math.nan, math.nan)
+    nan = EpochRow(2, 0.001, math.nan, 0.1, *[math.nan] * 6)
     save(checkpoint, Progress(PROGRESS.variables, PROGRESS.started, [ROW, nan], [1.0, 1.0], [1.0, 1.0]))
     found, _ = load(checkpoint)
     assert found is not None
@@ -244,7 +244,7 @@ def test_only_the_newest_checkpoints_of_other_trainings_are_kept(checkpoint: Che
 WAIT = """
 import sys, time
 from pathlib import Path
-from resblock.training.checkpoint import Checkpoint
+from resblock.core.training.checkpoint import Checkpoint
 with Checkpoint(Path(sys.argv[1]), "key-old").held("another", print):
     print("held", flush=True)
     time.sleep(600)

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from resblock.seeds import derive, generator
+from resblock.core.seeds import derive, generator
 
 
 @pytest.mark.parametrize(

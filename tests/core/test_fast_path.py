@@ -10,39 +10,64 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resblock.data.splits import Split, SplitName
-from resblock.model import kernels
-from resblock.model.network import build_model
-from resblock.params import Recipe
-from resblock.seeds import generator
-from resblock.spec import ModelSpec
-from resblock.training import optimization
-from resblock.training.engine import make_engine
+from resblock.core.backends.tensorflow import BACKEND, TensorFlow
+from resblock.core.model.network import build_network
+from resblock.core.recipe import Recipe
+from resblock.core.seeds import generator
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import Split, SplitName
+from resblock.core.training import optimization
 
 pytestmark = pytest.mark.usefixtures("backend")
 
 STEPS, BATCH = 6, 32
 
 
+class Plain(TensorFlow):
+    """Keras' own layers and optimisers, on TensorFlow."""
+
+    def batch_normalization(self, *, momentum: float, epsilon: float, name: str, dtype: Any) -> Any:
+        return keras.layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=name, dtype=dtype)
+
+    def relu(self, *, name: str, dtype: Any) -> Any:
+        return keras.layers.ReLU(name=name, dtype=dtype)
+
+    def random_flip(self, mode: str, *, seed: int, name: str) -> Any:
+        return keras.layers.RandomFlip(mode, seed=seed, dtype="float32", name=name)
+
+    def adam(self, learning_rate: Any) -> Any:
+        return keras.optimizers.Adam(learning_rate)
+
+    def sgd(self, learning_rate: Any, *, momentum: float, nesterov: bool) -> Any:
+        return keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
+
+
+def of_ours(model: keras.Model) -> list[keras.Layer]:
+    """Return the layers that stand in for Keras' own."""
+    return [layer for layer in model.layers if type(layer).__module__ == TensorFlow.__module__]
+
+
 def trained(
     variant: str, recipe: Recipe, train: Split, monkeypatch: pytest.MonkeyPatch, *, fast: bool
 ) -> tuple[list[float], keras.Model]:
-    """Train for a few steps, by our engine or by Keras' own layers, optimiser and `train_on_batch`."""
+    """Train for a few steps, by our steps or by Keras' own layers, optimiser and `train_on_batch`."""
     orders = [generator(0, "order", step).permutation(len(train.labels))[:BATCH] for step in range(STEPS)]
     if fast:
-        model = build_model(ModelSpec.parse(variant), (8, 8, 1), 10, recipe, seed=0)
+        model = build_network(ModelSpec.parse(variant), (8, 8, 1), 10, recipe, seed=0).model
+        assert of_ours(model)
         optimizer = optimization.make_optimizer(recipe, STEPS)
         optimizer.build(model.trainable_variables)
-        engine = make_engine(model, optimizer, train)
-        sums = engine.train([order.astype(np.int32) for order in orders], lambda _: None)
+        sums = BACKEND.steps(model, optimizer, train).train(
+            [order.astype(np.int32) for order in orders], lambda _: None
+        )
         return [float(loss) / BATCH for loss, _ in sums], model
     with monkeypatch.context() as patch:
-        patch.setattr(kernels, "on_tensorflow", lambda: False)
-        patch.setattr(optimization, "on_tensorflow", lambda: False)
-        model = build_model(ModelSpec.parse(variant), (8, 8, 1), 10, recipe, seed=0)
+        patch.setattr("resblock.core.model.builder.backend", Plain)
+        patch.setattr("resblock.core.training.optimization.backend", Plain)
+        model = build_network(ModelSpec.parse(variant), (8, 8, 1), 10, recipe, seed=0).model
         optimizer = optimization.make_optimizer(recipe, STEPS)
-    standard = {type(layer).__module__.partition(".")[0] for layer in model.layers}
-    assert "resblock" not in standard - {"resblock"} and type(optimizer).__module__.startswith("keras")
+    assert not of_ours(model)
+    assert type(optimizer).__module__.startswith("keras")
     loss: Any = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, jit_compile=False)
     losses: list[float] = []
@@ -87,7 +112,7 @@ def test_losses_and_weights_after_several_steps_are_those_of_plain_keras(
 def test_bfloat16_relu_gives_the_bits_of_tensorflows() -> None:
     numbers = np.concatenate([generator(0, "relu").normal(size=4096), [0.0, -0.0, 1e-40, -1e-40, np.inf, -np.inf]])
     inputs = tf.cast(numbers, tf.bfloat16)
-    layer = kernels.relu(name="relu", dtype="mixed_bfloat16")
+    layer = BACKEND.relu(name="relu", dtype="mixed_bfloat16")
 
     @tf.function
     def after_a_sum(x: Any) -> tuple[Any, Any]:

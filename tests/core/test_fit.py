@@ -12,13 +12,15 @@ import keras
 import numpy as np
 import pytest
 
-from resblock.data.splits import Split, SplitName
-from resblock.errors import UserError
-from resblock.params import Recipe
-from resblock.spec import ModelSpec, RunKey
-from resblock.training.checkpoint import Checkpoint
-from resblock.training.fit import Observers, fit
-from resblock.training.run import METRICS, Cost, EpochRow, Run, read_run, write_run
+from resblock.core.backends import Steps
+from resblock.core.recipe import Recipe
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import Split, SplitName
+from resblock.core.training.checkpoint import Checkpoint
+from resblock.core.training.fit import fit
+from resblock.core.training.job import Nobody, Watcher
+from resblock.core.training.run import METRICS, Cost, EpochRow, Run, read_run, write_run
+from resblock.core.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -27,7 +29,7 @@ MANIFEST = {"stage": "train@digits", "key": "abc"}
 
 
 @dataclass
-class Trainer:
+class Room:
     """Trains on few digits, each training in a folder of its own unless one is named."""
 
     splits: dict[SplitName, Split]
@@ -40,21 +42,22 @@ class Trainer:
         *,
         seed: int = 0,
         folder: Path | None = None,
-        observers: Observers | None = None,
+        watcher: Watcher | None = None,
         new_process: bool = True,
+        steps: Steps | None = None,
     ) -> tuple[Run, Cost]:
         if new_process:
             keras.utils.clear_session()  # Keras numbers its variables' names through a process
+        trainer = Trainer(ModelSpec.parse(name), self.splits["train"], classes=10, recipe=recipe, seed=seed)
+        trainer.steps = steps or trainer.steps
         return fit(
-            RunKey("digits", ModelSpec.parse(name), seed),
-            self.splits["train"],
+            trainer,
+            seed,
             self.splits["validation"],
-            classes=10,
-            recipe=recipe,
-            manifest=MANIFEST,
-            checkpoint=Checkpoint(folder or self.make_folder(), "abc"),
+            MANIFEST,
+            Checkpoint(folder or self.make_folder(), "abc"),
             threads=1,
-            observers=observers,
+            watcher=watcher or Nobody(),
         )
 
     def files(self, run: Run) -> dict[str, bytes]:
@@ -65,8 +68,8 @@ class Trainer:
 
 
 @pytest.fixture(scope="module")
-def trainer(few_digits: dict[SplitName, Split], tmp_path_factory: pytest.TempPathFactory) -> Trainer:
-    return Trainer(few_digits, lambda: tmp_path_factory.mktemp("training"))
+def room(few_digits: dict[SplitName, Split], tmp_path_factory: pytest.TempPathFactory) -> Room:
+    return Room(few_digits, lambda: tmp_path_factory.mktemp("training"))
 
 
 # Everything random and everything that depends on the step.
@@ -83,9 +86,9 @@ LIVELY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def lively(trainer: Trainer, make_recipe: MakeRecipe, backend: int) -> tuple[Run, Cost]:
+def lively(room: Room, make_recipe: MakeRecipe, backend: int) -> tuple[Run, Cost]:
     """A training of three epochs that nothing interrupts."""
-    return trainer.train("residual-8", make_recipe(**LIVELY))
+    return room.train("residual-8", make_recipe(**LIVELY))
 
 
 class Killed(BaseException):
@@ -93,49 +96,46 @@ class Killed(BaseException):
 
 
 @dataclass
-class Witness:
+class Witness(Nobody):
     """Sees a training's course and may end it."""
 
     kill_at: tuple[int, int] | None = None  # epoch, step; step 0: when the epoch has been told
     steps: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
     rows: list[EpochRow] = field(default_factory=list[EpochRow])
-    resumed: list[list[EpochRow]] = field(default_factory=list[list[EpochRow]])
+    resumptions: list[list[EpochRow]] = field(default_factory=list[list[EpochRow]])
     warnings: list[str] = field(default_factory=list[str])
 
-    @property
-    def observers(self) -> Observers:
-        return Observers(self._step, self._epoch, self._resumed, self.warnings.append)
-
-    def _step(self, epoch: int, step: int, steps: int) -> None:
-        self.steps.append((epoch, step, steps))
-        if (epoch, step) == self.kill_at:
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        self.steps.append((epoch, done, steps))
+        if (epoch, done) == self.kill_at:
             raise Killed
 
-    def _epoch(self, row: EpochRow) -> None:
+    def epoch(self, row: EpochRow) -> None:
         self.rows.append(row)
         if (row.epoch, 0) == self.kill_at:
             raise Killed
 
-    def _resumed(self, curve: Sequence[EpochRow]) -> None:
-        self.resumed.append(list(curve))
+    def resumed(self, curve: Sequence[EpochRow]) -> None:
+        self.resumptions.append(list(curve))
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
 
 
-def test_one_seed_gives_byte_identical_files(
-    lively: tuple[Run, Cost], trainer: Trainer, make_recipe: MakeRecipe
-) -> None:
-    again, _ = trainer.train("residual-8", make_recipe(**LIVELY))
-    assert trainer.files(again) == trainer.files(lively[0])
+def test_one_seed_gives_byte_identical_files(lively: tuple[Run, Cost], room: Room, make_recipe: MakeRecipe) -> None:
+    again, _ = room.train("residual-8", make_recipe(**LIVELY))
+    assert room.files(again) == room.files(lively[0])
 
 
-def test_another_seed_gives_another_run(lively: tuple[Run, Cost], trainer: Trainer, make_recipe: MakeRecipe) -> None:
-    other, _ = trainer.train("residual-8", make_recipe(**{**LIVELY, "epochs": 1}), seed=1)
+def test_another_seed_gives_another_run(lively: tuple[Run, Cost], room: Room, make_recipe: MakeRecipe) -> None:
+    other, _ = room.train("residual-8", make_recipe(**{**LIVELY, "epochs": 1}), seed=1)
     assert other.curve[0].loss != lively[0].curve[0].loss
 
 
 @pytest.fixture
 def single_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each call of the engine take one step, where it would take as many as half a second does."""
-    monkeypatch.setattr("resblock.training.tensorflow_engine.CALL_SECONDS", 0.0)
+    """Let each call take one step, where it would take as many as half a second does."""
+    monkeypatch.setattr("resblock.core.backends.tensorflow.CALL_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("single_steps")
@@ -148,73 +148,67 @@ def single_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_killed_run_resumes_bit_for_bit(
-    kill_at: tuple[int, int], lively: tuple[Run, Cost], trainer: Trainer, make_recipe: MakeRecipe, tmp_path: Path
+    kill_at: tuple[int, int], lively: tuple[Run, Cost], room: Room, make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     recipe = make_recipe(**LIVELY)
     with pytest.raises(Killed):
-        trainer.train("residual-8", recipe, folder=tmp_path, observers=Witness(kill_at).observers)
+        room.train("residual-8", recipe, folder=tmp_path, watcher=Witness(kill_at))
     witness = Witness()
-    resumed, cost = trainer.train("residual-8", recipe, folder=tmp_path, observers=witness.observers)
-    assert trainer.files(resumed) == trainer.files(lively[0])
+    resumed, cost = room.train("residual-8", recipe, folder=tmp_path, watcher=witness)
+    assert room.files(resumed) == room.files(lively[0])
     finished = kill_at[0] - (kill_at[1] > 0)
-    assert witness.resumed == [list(lively[0].curve[:finished])]
+    assert witness.resumptions == [list(lively[0].curve[:finished])]
     assert [row.epoch for row in witness.rows] == list(range(finished + 1, 4))
     assert witness.warnings == []
     assert len(cost.epoch_seconds) == 3
 
 
 @pytest.mark.parametrize("name", ["residual-8-nobn-sd", pytest.param("cnn-4", marks=pytest.mark.slow)])
-def test_killed_adam_run_resumes_bit_for_bit(
-    name: str, trainer: Trainer, make_recipe: MakeRecipe, tmp_path: Path
-) -> None:
+def test_killed_adam_run_resumes_bit_for_bit(name: str, room: Room, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe(schedule="cosine", crop_padding=1)
-    whole, _ = trainer.train(name, recipe)
+    whole, _ = room.train(name, recipe)
     with pytest.raises(Killed):
-        trainer.train(name, recipe, folder=tmp_path, observers=Witness((1, 0)).observers)
+        room.train(name, recipe, folder=tmp_path, watcher=Witness((1, 0)))
     witness = Witness()
-    resumed, _ = trainer.train(name, recipe, folder=tmp_path, observers=witness.observers)
-    assert len(witness.resumed) == 1
-    assert trainer.files(resumed) == trainer.files(whole)
+    resumed, _ = room.train(name, recipe, folder=tmp_path, watcher=witness)
+    assert len(witness.resumptions) == 1
+    assert room.files(resumed) == room.files(whole)
 
 
-def test_a_training_resumes_in_the_process_that_began_it(
-    trainer: Trainer, make_recipe: MakeRecipe, tmp_path: Path
-) -> None:
+def test_a_training_resumes_in_the_process_that_began_it(room: Room, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     witness = Witness()
     for epochs in (1, 2):
         recipe = make_recipe(epochs=epochs, crop_padding=1)
-        trainer.train("cnn-4", recipe, folder=tmp_path, observers=witness.observers, new_process=False)
+        room.train("cnn-4", recipe, folder=tmp_path, watcher=witness, new_process=False)
     assert witness.warnings == []
-    assert len(witness.resumed) == 1
+    assert len(witness.resumptions) == 1
 
 
-def test_a_finished_training_told_again_gives_the_same_run(
-    trainer: Trainer, make_recipe: MakeRecipe, tmp_path: Path
-) -> None:
+def test_a_finished_training_told_again_gives_the_same_run(room: Room, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe(epochs=1)
-    first, _ = trainer.train("cnn-4", recipe, folder=tmp_path)
+    first, _ = room.train("cnn-4", recipe, folder=tmp_path)
     witness = Witness()
-    again, _ = trainer.train("cnn-4", recipe, folder=tmp_path, observers=witness.observers)
+    again, _ = room.train("cnn-4", recipe, folder=tmp_path, watcher=witness)
     assert witness.steps == []
-    assert trainer.files(again) == trainer.files(first)
+    assert room.files(again) == room.files(first)
 
 
 def test_a_checkpoint_of_another_network_is_told_and_not_used(
-    trainer: Trainer, make_recipe: MakeRecipe, tmp_path: Path
+    room: Room, make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     recipe = make_recipe(epochs=1)
-    trainer.train("plain-8", recipe, folder=tmp_path)
+    room.train("plain-8", recipe, folder=tmp_path)
     witness = Witness()
-    run, _ = trainer.train("cnn-4", recipe, folder=tmp_path, observers=witness.observers)
-    assert witness.resumed == []
+    run, _ = room.train("cnn-4", recipe, folder=tmp_path, watcher=witness)
+    assert witness.resumptions == []
     assert len(witness.warnings) == 1
-    assert trainer.files(run) == trainer.files(trainer.train("cnn-4", recipe)[0])
+    assert room.files(run) == room.files(room.train("cnn-4", recipe)[0])
 
 
 @pytest.mark.usefixtures("single_steps")
-def test_observers_see_every_step_and_every_epoch(trainer: Trainer, make_recipe: MakeRecipe) -> None:
+def test_a_watcher_sees_every_step_and_every_epoch(room: Room, make_recipe: MakeRecipe) -> None:
     witness = Witness()
-    run, _ = trainer.train("cnn-4", make_recipe(), observers=witness.observers)
+    run, _ = room.train("cnn-4", make_recipe(), watcher=witness)
     assert witness.steps == [(epoch, step, 4) for epoch in (1, 2) for step in (1, 2, 3, 4)]  # 250 images, 64 a step
     assert witness.rows == list(run.curve)
     assert [row.epoch for row in run.curve] == [1, 2]
@@ -235,9 +229,9 @@ def test_a_run_carries_its_manifest_and_its_cost(lively: tuple[Run, Cost]) -> No
 
 
 def test_training_lowers_the_loss_on_real_digits(
-    digits: dict[SplitName, Split], trainer: Trainer, make_recipe: MakeRecipe
+    digits: dict[SplitName, Split], room: Room, make_recipe: MakeRecipe
 ) -> None:
-    whole = Trainer(digits, trainer.make_folder)
+    whole = Room(digits, room.make_folder)
     run, _ = whole.train("cnn-4", make_recipe(epochs=6))
     losses = [row.loss for row in run.curve]
     assert losses == sorted(losses, reverse=True)
@@ -247,9 +241,9 @@ def test_training_lowers_the_loss_on_real_digits(
 
 
 def test_reestimated_figures_differ_only_where_there_are_statistics(
-    lively: tuple[Run, Cost], trainer: Trainer, make_recipe: MakeRecipe
+    lively: tuple[Run, Cost], room: Room, make_recipe: MakeRecipe
 ) -> None:
-    baseline, _ = trainer.train("cnn-4", make_recipe(epochs=1))
+    baseline, _ = room.train("cnn-4", make_recipe(epochs=1))
     for row in baseline.curve:
         assert row.validation_loss == row.validation_loss_reestimated
         assert row.validation_accuracy == row.validation_accuracy_reestimated
@@ -257,19 +251,17 @@ def test_reestimated_figures_differ_only_where_there_are_statistics(
         assert row.validation_loss != row.validation_loss_reestimated
 
 
-def test_bfloat16_trains_close_to_float32(lively: tuple[Run, Cost], trainer: Trainer, make_recipe: MakeRecipe) -> None:
-    mixed, _ = trainer.train("residual-8", make_recipe(**LIVELY, precision="mixed_bfloat16"))
+def test_bfloat16_trains_close_to_float32(lively: tuple[Run, Cost], room: Room, make_recipe: MakeRecipe) -> None:
+    mixed, _ = room.train("residual-8", make_recipe(**LIVELY, precision="mixed_bfloat16"))
     for row, full in zip(mixed.curve, lively[0].curve, strict=True):
         assert row.loss == pytest.approx(full.loss, rel=0.1)
         assert row.loss != full.loss
     assert {array.dtype for array in mixed.weights.values()} == {np.dtype(np.float32)}
 
 
-def test_a_diverged_run_is_told_as_one_and_never_as_zero(
-    trainer: Trainer, make_recipe: MakeRecipe, tmp_path: Path
-) -> None:
+def test_a_diverged_run_is_told_as_one_and_never_as_zero(room: Room, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe(epochs=3, optimizer="sgd", learning_rate=1e30)
-    run, _ = trainer.train("residual-8", recipe, folder=tmp_path / "checkpoint")
+    run, _ = room.train("residual-8", recipe, folder=tmp_path / "checkpoint")
     assert run.status == "diverged"
     assert len(run.curve) < 3
     assert not math.isfinite(run.curve[-1].loss)
@@ -279,18 +271,13 @@ def test_a_diverged_run_is_told_as_one_and_never_as_zero(
     assert math.isnan(found.curve[-1].validation_loss)
     assert math.isnan(found.curve[-1].validation_accuracy)
     assert '"validation_accuracy": null' in (tmp_path / "run" / METRICS).read_text()
-    again, _ = trainer.train("residual-8", recipe, folder=tmp_path / "checkpoint")
-    assert trainer.files(again) == trainer.files(run)
-
-
-def test_a_batch_larger_than_the_training_set_names_its_key(trainer: Trainer, make_recipe: MakeRecipe) -> None:
-    with pytest.raises(UserError, match=r"train\.digits\.batch_size: got 251, must be at most 250, .*\(params\.yaml\)"):
-        trainer.train("cnn-4", make_recipe(batch_size=251))
+    again, _ = room.train("residual-8", recipe, folder=tmp_path / "checkpoint")
+    assert room.files(again) == room.files(run)
 
 
 @dataclass
 class Recorder:
-    """Stands in for the engine: notes what it is shown, and gives each image a loss of 2.5 and a quarter of a hit."""
+    """Stands in for compiled steps: notes what it is shown; each image has a loss of 2.5 and a quarter of a hit."""
 
     batches: list[list[int]] = field(default_factory=list[list[int]])
 
@@ -301,13 +288,12 @@ class Recorder:
 
 
 @pytest.fixture
-def record(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[list[int]], Run]]:
+def record(room: Room) -> Callable[..., tuple[list[list[int]], Run]]:
     """Train on a recorder; return the batches it was shown and the run."""
 
     def record(name: str, recipe: Recipe, **choices: Any) -> tuple[list[list[int]], Run]:
         recorder = Recorder()
-        monkeypatch.setattr("resblock.training.trainer.make_engine", lambda *_: recorder)
-        run, _ = trainer.train(name, recipe, **choices)
+        run, _ = room.train(name, recipe, steps=recorder, **choices)
         return recorder.batches, run
 
     return record

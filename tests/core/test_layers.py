@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from resblock.model.layers import PadAndCrop, PadShortcut, SkipInit, StochasticDepth
-from resblock.seeds import generator
+from resblock.core.model.layers import PadAndCrop, PadShortcut, SkipInit, StochasticDepth
+from resblock.core.seeds import generator
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resblock.files import (
+from resblock.core.files import (
     digest_bytes,
     digest_file,
     digest_sources,
@@ -100,7 +100,7 @@ def test_a_folder_made_for_a_file_outlives_a_power_cut(tmp_path: Path, monkeypat
 HALF = """
 import os, sys
 from pathlib import Path
-from resblock.files import write_bytes
+from resblock.core.files import write_bytes
 sys.addaudithook(lambda event, _: os.kill(os.getpid(), 9) if event == "os.rename" else None)
 write_bytes(Path(sys.argv[1]), b"whole")
 """
@@ -123,7 +123,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> N
 RACE = """
 import sys
 from pathlib import Path
-from resblock.files import write_bytes
+from resblock.core.files import write_bytes
 for number in range(200):
     write_bytes(Path(sys.argv[1]), sys.argv[2].encode() * (1 + number * 50))
 """
@@ -155,7 +155,7 @@ def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from resblock.files import exclusive
+from resblock.core.files import exclusive
 with exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -179,7 +179,7 @@ def test_a_lock_is_free_when_its_holder_was_killed(tmp_path: Path) -> None:
 COUNT = """
 import sys
 from pathlib import Path
-from resblock.files import exclusive
+from resblock.core.files import exclusive
 lock, total = Path(sys.argv[1]), Path(sys.argv[2])
 done = 0
 while done < 200:
@@ -217,7 +217,7 @@ TOGETHER = """
 import sys
 from pathlib import Path
 import numpy as np
-from resblock.files import arrays_bytes, write_together
+from resblock.core.files import arrays_bytes, write_together
 folder = Path(sys.argv[1])
 try:
     write_together({folder / "small": b"new", folder / "weights.npz": arrays_bytes({"w": np.zeros(5000)})})

@@ -1,4 +1,4 @@
-"""One compiled step against the same step by hand."""
+"""Compiled steps against the same steps by hand."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resblock.data.splits import Split, SplitName
-from resblock.model.network import build_model
-from resblock.params import Recipe
-from resblock.spec import ModelSpec
-from resblock.training.engine import make_engine
-from resblock.training.inference import accuracy, cross_entropy
-from resblock.training.optimization import make_optimizer
+from resblock.core.backends import backend
+from resblock.core.model.network import build_network
+from resblock.core.recipe import Recipe
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import Split, SplitName
+from resblock.core.training.inference import accuracy, cross_entropy
+from resblock.core.training.optimization import make_optimizer
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -27,7 +27,7 @@ def test_steps_of_one_call_are_those_of_many(
     few_digits: dict[SplitName, Split], make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How many steps a call takes depends on the clock, so no bit may depend on it."""
-    monkeypatch.setattr("resblock.training.tensorflow_engine.CALL_SECONDS", 3600.0)
+    monkeypatch.setattr("resblock.core.backends.tensorflow.CALL_SECONDS", 3600.0)
     recipe = make_recipe(horizontal_flip=True, vertical_flip=True, crop_padding=1, schedule="onecycle")
     train = few_digits["train"]
     order = np.random.default_rng(0).permutation(len(train.labels)).astype(np.int32)
@@ -36,13 +36,13 @@ def test_steps_of_one_call_are_those_of_many(
 
     def trained(calls: list[list[np.ndarray]]) -> tuple[list[bytes], bytes, list[int]]:
         keras.utils.clear_session()
-        model = build_model(ModelSpec.parse("residual-8-sd"), (8, 8, 1), 10, recipe, seed=0)
+        model = build_network(ModelSpec.parse("residual-8-sd"), (8, 8, 1), 10, recipe, seed=0).model
         optimizer = make_optimizer(recipe, len(batches))
         optimizer.build(model.trainable_variables)
-        engine = make_engine(model, optimizer, train)
+        steps = backend().steps(model, optimizer, train)
         told: list[int] = []
-        engine.train(batches[:1], lambda _: None)  # the first call is of one step, whatever comes
-        sums = [engine.train(call, told.append) for call in calls]
+        steps.train(batches[:1], lambda _: None)  # the first call is of one step, whatever comes
+        sums = [steps.train(call, told.append) for call in calls]
         state = [keras.ops.convert_to_numpy(variable).tobytes() for variable in model.variables]
         return state, np.concatenate(sums).tobytes(), told
 
@@ -57,11 +57,11 @@ def test_a_step_is_gradient_descent_on_the_images_asked_for(
 ) -> None:
     train = few_digits["train"]
     recipe = make_recipe(weight_decay=DECAY)
-    stepped, by_hand = (build_model(ModelSpec.parse("residual-8"), (8, 8, 1), 10, recipe, seed=0) for _ in range(2))
+    spec = ModelSpec.parse("residual-8")
+    stepped, by_hand = (build_network(spec, (8, 8, 1), 10, recipe, seed=0).model for _ in range(2))
     optimizer = keras.optimizers.SGD(RATE)
     optimizer.build(stepped.trainable_variables)
-    engine = make_engine(stepped, optimizer, train)
-    ((loss, correct),) = engine.train([INDICES], lambda _: None)
+    ((loss, correct),) = backend().steps(stepped, optimizer, train).train([INDICES], lambda _: None)
 
     images, labels = train.take(INDICES)
     kernels = [variable for variable in by_hand.trainable_variables if variable.name == "kernel"]

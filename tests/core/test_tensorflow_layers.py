@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resblock.model.kernels import batch_normalization, random_flip
-from resblock.seeds import generator
+from resblock.core.backends.tensorflow import BACKEND
+from resblock.core.seeds import generator
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -28,7 +28,7 @@ def features(count: int, purpose: str | int) -> np.ndarray:
 @pytest.fixture
 def layers() -> tuple[keras.layers.BatchNormalization, keras.layers.BatchNormalization]:
     """The layer of the networks and Keras' own, with the same scales and offsets."""
-    ours = batch_normalization(momentum=MOMENTUM, epsilon=EPSILON, name="ours", dtype="float32")
+    ours = BACKEND.batch_normalization(momentum=MOMENTUM, epsilon=EPSILON, name="ours", dtype="float32")
     keras_own = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name="keras")
     assert type(ours) is not type(keras_own)
     draw = generator(0, "scales")
@@ -58,7 +58,7 @@ def test_fused_normalization_equals_keras_own_over_several_steps(
 
 def test_a_tiny_epsilon_is_taken_as_given() -> None:
     inputs = 1e-4 * features(8, "small")
-    ours = batch_normalization(momentum=MOMENTUM, epsilon=1e-7, name="ours", dtype="float32")
+    ours = BACKEND.batch_normalization(momentum=MOMENTUM, epsilon=1e-7, name="ours", dtype="float32")
     keras_own = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=1e-7, name="keras")
     assert np.allclose(ours(inputs, training=True), keras_own(inputs, training=True), rtol=1e-2, atol=1e-3)
 
@@ -120,7 +120,7 @@ def test_bfloat16_features_keep_float32_statistics(
 
 @pytest.mark.parametrize("mode", ["horizontal", "vertical", "horizontal_and_vertical"])
 def test_flips_are_keras_own_to_the_bit(mode: str) -> None:
-    ours, keras_own = random_flip(mode, seed=3, name="ours"), keras.layers.RandomFlip(mode, seed=3)
+    ours, keras_own = BACKEND.random_flip(mode, seed=3, name="ours"), keras.layers.RandomFlip(mode, seed=3)
     assert type(ours) is not type(keras_own)
     for step, count in enumerate((64, 64, 7, 1)):
         inputs = features(count, step)

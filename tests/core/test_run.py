@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resblock.seeds import generator
-from resblock.training.run import (
+from resblock.core.seeds import generator
+from resblock.core.training.run import (
     CURVE,
     GRADIENTS,
     MANIFEST,
@@ -26,10 +26,10 @@ from resblock.training.run import (
     write_run,
 )
 
-FIRST = EpochRow(1, 0.001, 1.5, 0.4, 1.6, 0.35, 1.55, 0.375)
-LAST = EpochRow(2, 0.0005, 1 / 3, 0.1 + 0.2, 1e-17, 2 / 3, 123456.789, 0.1)
+FIRST = EpochRow(1, 0.001, 1.5, 0.4, 1.6, 0.35, 1.55, 0.375, 1.45, 0.45)
+LAST = EpochRow(2, 0.0005, 1 / 3, 0.1 + 0.2, 1e-17, 2 / 3, 123456.789, 0.1, 7 / 9, 0.7)
 NAN = float("nan")
-DIVERGED = EpochRow(2, 0.0005, NAN, 0.1, NAN, NAN, NAN, NAN)
+DIVERGED = EpochRow(2, 0.0005, NAN, 0.1, *[NAN] * 6)
 RUN = Run(
     manifest={"stage": "train@digits-cnn-4-0", "seed": 0, "recipe": {"epochs": 2, "rescale": True}, "key": "abc"},
     status="finished",
@@ -82,6 +82,8 @@ def test_a_diverged_run_comes_back_as_one(tmp_path: Path) -> None:
         "validation_accuracy": None,
         "validation_loss_reestimated": None,
         "validation_accuracy_reestimated": None,
+        "train_loss_reestimated": None,
+        "train_accuracy_reestimated": None,
     }
 
 
@@ -97,6 +99,8 @@ def test_metrics_are_those_of_the_last_epoch(tmp_path: Path) -> None:
         "validation_accuracy": 2 / 3,
         "validation_loss_reestimated": 123456.789,
         "validation_accuracy_reestimated": 0.1,
+        "train_loss_reestimated": 7 / 9,
+        "train_accuracy_reestimated": 0.7,
     }
 
 
@@ -105,9 +109,10 @@ def test_the_curve_is_a_table_any_program_reads(tmp_path: Path) -> None:
     lines = (tmp_path / CURVE).read_bytes().split(b"\n")
     assert lines[0] == (
         b"epoch,learning_rate,loss,accuracy,validation_loss,validation_accuracy,"
-        b"validation_loss_reestimated,validation_accuracy_reestimated"
+        b"validation_loss_reestimated,validation_accuracy_reestimated,"
+        b"train_loss_reestimated,train_accuracy_reestimated"
     )
-    assert lines[1] == b"1,0.001,1.5,0.4,1.6,0.35,1.55,0.375"
+    assert lines[1] == b"1,0.001,1.5,0.4,1.6,0.35,1.55,0.375,1.45,0.45"
     assert len(lines) == 4
     (tmp_path / WEIGHTS).unlink()
     assert read_curve(tmp_path) == [FIRST, LAST]
@@ -115,7 +120,7 @@ def test_the_curve_is_a_table_any_program_reads(tmp_path: Path) -> None:
 
 def test_any_figures_come_back_to_the_last_bit(tmp_path: Path) -> None:
     draw = generator(0, "figures")
-    values = draw.random((500, 7)) * 10.0 ** draw.integers(-12, 12, (500, 7))
+    values = draw.random((500, 9)) * 10.0 ** draw.integers(-12, 12, (500, 9))
     curve = [EpochRow(epoch, *row) for epoch, row in enumerate(values.tolist(), start=1)]
     write_run(tmp_path, replace(RUN, curve=curve))
     assert read_curve(tmp_path) == curve

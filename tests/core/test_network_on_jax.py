@@ -6,14 +6,15 @@ import importlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from resblock.core.seeds import generator
+from resblock.core.spec import ModelSpec
 from resblock.params import read_params
-from resblock.seeds import generator
-from resblock.spec import ModelSpec
 from tests.conftest import ROOT
 
 # Between them, every block and every layer of our own.
@@ -29,21 +30,20 @@ def compute() -> dict[str, np.ndarray]:
     """Return each network's logits for the same weights and images, computed by this process's backend."""
     import keras
 
-    from resblock.model.network import build_model
-    from resblock.training.inference import predict
+    from resblock.core.backends import backend
+    from resblock.core.model.network import build_network
 
     # JAX, left to itself, compiles each operation on its own.
     compiled: Any = importlib.import_module("jax").jit if keras.backend.backend() == "jax" else lambda call: call
-    choices = {"horizontal_flip": True, "crop_padding": 1}
-    recipe = read_params(ROOT / "params.yaml").recipe("digits").model_copy(update=choices)
+    recipe = replace(read_params(ROOT / "params.yaml").recipe("digits"), horizontal_flip=True, crop_padding=1)
     images = generator(0, "images").integers(0, 256, (16, 8, 8, 1)).astype(np.uint8)
     found: dict[str, np.ndarray] = {}
     for name in VARIANTS:
-        model = build_model(ModelSpec.parse(name), (8, 8, 1), 10, recipe, seed=0)
+        model = build_network(ModelSpec.parse(name), (8, 8, 1), 10, recipe, seed=0).model
         for variable in model.weights:  # each backend draws its own initial weights
             values = generator(0, variable.path).normal(0, 0.1, variable.shape)
             variable.assign(np.abs(values) if "variance" in variable.path else values)
-        found[name] = predict(model, images)
+        found[name] = backend().inference(model).logits(images)
         groups = (model.trainable_variables, model.non_trainable_variables)
         training = compiled(lambda values, model=model: model.stateless_call(*values, images, training=True)[0])
         logits = training([[variable.value for variable in group] for group in groups])
@@ -55,9 +55,9 @@ def test_every_kind_of_network_computes_on_jax_what_it_does_on_tensorflow(
     tmp_path: Path, jax_compiles_once: dict[str, str], backend: int
 ) -> None:
     code = (
-        "from resblock.training.backend import prepare_backend; prepare_backend(threads=1)\n"
+        "from resblock.core.backends import start; start(threads=1)\n"
         "import keras; assert keras.backend.backend() == 'jax'\n"
-        "from tests.test_network_on_jax import *; np.savez(sys.argv[1], **compute())"
+        "from tests.core.test_network_on_jax import *; np.savez(sys.argv[1], **compute())"
     )
     target = tmp_path / "jax.npz"
     environment = {**os.environ, "KERAS_BACKEND": "jax", **jax_compiles_once}

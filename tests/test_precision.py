@@ -1,0 +1,57 @@
+"""A precision that the processor only imitates is said, and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resblock import paths
+from resblock.core import backends
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import Split, SplitName
+from resblock.core.training.run import is_there, read_cost
+from resblock.paths import PARAMS
+from resblock.stages import train
+from tests.conftest import ROOT, write_digits
+
+KEY = RunKey("digits", ModelSpec.parse("cnn-4"), 0)
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: int, digits: dict[SplitName, Split]
+) -> pytest.MonkeyPatch:
+    """A project that trains in bfloat16 on a processor that lacks it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("resblock.stages.train.emulates_bfloat16", lambda: True)
+    text = (ROOT / PARAMS).read_text()
+    for before, after in (
+        ("epochs: 20                 #", "epochs: 2  #"),
+        ("precision: float32         #", "precision: mixed_bfloat16  #"),
+    ):
+        assert before in text
+        text = text.replace(before, after)
+    PARAMS.write_text(text)
+    write_digits(tmp_path, digits)
+    return monkeypatch
+
+
+def test_an_emulated_precision_is_said_once_and_the_training_goes_on(
+    project: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.run(KEY)
+    said = capsys.readouterr().err
+    assert said.count("emulates bfloat16") == 1
+    assert "train.digits.precision" in said
+    assert is_there(paths.run(KEY))
+
+
+def test_a_graphics_card_does_not_depend_on_the_processor(
+    project: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.setattr(type(backends.backend()), "accelerator", lambda _: "a card")
+    train.run(KEY)
+    assert "emulates" not in capsys.readouterr().err
+    assert read_cost(paths.cost(KEY)).machine == "a card"
