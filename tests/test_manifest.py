@@ -93,6 +93,7 @@ def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_rec
         "flips": "joint",
         "center": "pixel-mean",
         "precision": "mixed_bfloat16",
+        "momentum": 0.5,
         "batch_norm_momentum": 0.5,
         "gradient_epochs": [0],
     }

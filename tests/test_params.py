@@ -254,7 +254,7 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole comp
     "ablation by an unknown recipe": (
         ("ablation.recipes", "recipes: [warm]"),
         "ablation.recipes.0: warm is not among recipes: no-flip, horizontal-only, vertical-only, both-flips, "
-        "independent-flips, low-lr, cosine, onecycle, l2, fast-averages, slow-averages, he2015",
+        "joint-flips, low-lr, cosine, onecycle, l2, fast-averages, slow-averages, he2015",
         "ablation.recipes",
     ),
     "ablation that changes nothing": (  # digits' own schedule is cosine

@@ -81,6 +81,11 @@ class Recipe:
         except ValueError as error:
             raise UserError(str(error)) from None
 
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the values of the fields that have a default."""
+        return {each.name: each.default for each in fields(cls) if each.default is not MISSING}
+
     @property
     def moments(self) -> frozenset[int]:
         """The numbers of finished epochs after which gradient norms are measured."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resblock.core.files import read_json, write_json
+from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
 from resblock.core.training.run import EpochRow
 from resblock.evaluation.efficiency import Curves
@@ -89,4 +90,5 @@ def _measure(trained: Trained, metric: str) -> Measure:
 
 def changes(base: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the keys in which `recipe` differs, each with the base's value and its own."""
-    return {key: (base.get(key), value) for key, value in recipe.items() if base.get(key) != value}
+    full, other = ({**Recipe.defaults(), **tree} for tree in (base, recipe))  # recipes leave out what is at its default
+    return {key: (full.get(key), value) for key, value in other.items() if full.get(key) != value}

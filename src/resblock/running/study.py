@@ -88,7 +88,8 @@ class _Dvc:
         """Run one stage whose dependencies are there, by `worker`; return whether it ended well, and what it said."""
         command = ("--wait-for-lock", "repro", "--quiet", "--single-item", stage)
         ended = self._call(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, variables=worker.environment)
-        return ended.returncode == 0, ended.stdout.strip().splitlines()
+        silent = f"ended with exit code {ended.returncode} and without a word"
+        return ended.returncode == 0, ended.stdout.strip().splitlines() or [silent]
 
     def stale(self, stages: Sequence[str]) -> list[str]:
         """Return which of `stages` DVC would run. It tells all of the project's sooner than it finds some by name."""

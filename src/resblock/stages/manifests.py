@@ -34,7 +34,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
     "report": ("core", "evaluation", "report"),
 }
 # What of a recipe networks are made and looked at by before training: what dvc.yaml names among probe's parameters.
-PROBED_BY = ("batch_norm_epsilon", "precision", "rescale", "threads")
+PROBED_BY = ("batch_norm_epsilon", "center", "precision", "rescale", "threads")
 TEMPLATES = ("report/page.html", "report/page.css")  # what the report's room holds besides Python
 
 
@@ -69,7 +69,7 @@ def of_probe(dataset: str, probing: Probing, recipe: Recipe, *, data_digest: str
     """Return the manifest of what is measured of networks before training."""
     content = {
         **probing.model_dump(),
-        "recipe": {name: recipe.tree()[name] for name in PROBED_BY},
+        "recipe": {name: getattr(recipe, name) for name in PROBED_BY},
         "data": data_digest,
         "threads": threads,
     }

@@ -25,7 +25,7 @@ from resblock.evaluation.score import SCORES, Score, read_scores
 from resblock.evaluation.study import Study
 from resblock.params import read_params
 from resblock.serving.pictures import PictureError, looks_inverted, read_picture
-from resblock.stages.manifests import training_name
+from resblock.stages.manifests import training_key, training_name
 from resblock.stages.terminal import warn
 from resblock.startup import start_keras
 
@@ -176,7 +176,7 @@ def _predict(trained: _Trained, images: dict[Path, np.ndarray]) -> dict[Path, Pr
         classifier = load_classifier(trained.run, trained.dataset)
     except ValueError as error:
         raise UserError(
-            f"{trained.run.manifest['stage']}: {error}; train it again, or use the code it came from"
+            f"{paths.stage(training_key(trained.run.manifest))}: {error}; train it again, or use the code it came from"
         ) from None
     return dict(zip(images, classifier.predict(np.stack(list(images.values()))), strict=True))
 

@@ -128,9 +128,14 @@ class SGD(keras.optimizers.SGD):
 
 
 class Steps:
-    """One graph, as many steps in a call as half a second takes; their images are handed over with it."""
+    """One graph, as many steps in a call as half a second takes; their images are handed over with it.
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Split) -> None:
+    With `xla` each step is compiled by XLA: for graphics cards, since on a processor it halves the speed.
+    """
+
+    def __init__(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Split, *, xla: bool = False
+    ) -> None:
         self._train = train
 
         def step(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -150,7 +155,7 @@ class Steps:
             input_signature=[tf.TensorSpec([None, None, *shape], tf.uint8), tf.TensorSpec([None, None], tf.int32)]
         )
         def steps(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            return tf.map_fn(step, (images, labels), parallel_iterations=1, fn_output_signature=tf.float32)
+            return tf.map_fn(take, (images, labels), parallel_iterations=1, fn_output_signature=tf.float32)
 
         self._steps = steps
         self._steps_per_call = 1
@@ -240,7 +245,7 @@ class TensorFlow:
         return SGD(learning_rate, momentum=momentum, nesterov=nesterov)
 
     def steps(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Split) -> Steps:
-        return Steps(model, optimizer, train)
+        return Steps(model, optimizer, train, xla=self.accelerator() is not None)
 
     def inference(self, model: keras.Model) -> Inference:
         return Inference(model)
