@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -125,7 +126,11 @@ def _run(request: dict[str, Any], stream: IO[str], connection: socket.socket, ha
     os.environ.update(request["environment"])
     try:
         with redirect_stdout(_Sender(stream, "stdout")), redirect_stderr(_Sender(stream, "stderr")):
-            return handle(request["arguments"])
+            try:
+                return handle(request["arguments"])
+            except Exception:  # a fault of ours: shown as it would be, and the next command is another matter
+                traceback.print_exc()
+                return 1
     finally:
         done.set()
         os.environ.clear()

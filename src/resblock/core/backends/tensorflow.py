@@ -151,6 +151,8 @@ class Steps:
 
         shape = train.images.shape[1:]
 
+        take: Any = tf.function(step, jit_compile=True) if xla else step
+
         @tf.function(
             input_signature=[tf.TensorSpec([None, None, *shape], tf.uint8), tf.TensorSpec([None, None], tf.int32)]
         )
