@@ -115,9 +115,17 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def _settle(figure: Figure) -> None:
+    """Lay a figure out once, which takes as long as drawing it; every file of it shows the same arrangement."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+
+
 def svg(figure: Figure) -> str:
     """Return the figure as an <svg> element to stand in a page."""
     with house_style():
+        _settle(figure)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
@@ -126,6 +134,7 @@ def svg(figure: Figure) -> str:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write the figure as PNG or SVG, by the path's suffix, without dates."""
     with house_style():
+        _settle(figure)
         buffer = io.BytesIO()
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         figure.savefig(buffer, format=path.suffix[1:], metadata=metadata)

@@ -29,7 +29,7 @@ from typing import IO, Any, Self
 from resblock.core.files import digest_sources
 
 WORKER = "RESBLOCK_WORKER"  # the socket of the worker that runs a command, where one is to
-PATIENCE = 20  # seconds for a worker to end what it does
+PATIENCE = 5  # seconds for a worker to end
 
 Handler = Callable[[Sequence[str]], int | None]  # arguments of the command line to an exit code; None: not here
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -93,17 +93,20 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        # One that waits for work ends when it is asked to, one that is at work or still starting by a signal.
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.environment[WORKER])
+            connection.sendall(b"{}\n")
+        for end in (lambda: None, self.process.terminate, self.process.kill):
+            end()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(PATIENCE)
+                break
         self.folder.cleanup()
 
 
 def serve(place: Path, handle: Handler) -> None:
-    """Run what comes to the socket at `place`, one command at a time, until SIGTERM."""
+    """Run what comes to the socket at `place`, one command at a time, until one is empty, or SIGTERM."""
     code = digest_sources(PACKAGE)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
@@ -112,6 +115,8 @@ def serve(place: Path, handle: Handler) -> None:
             connection, _ = listener.accept()
             with connection, connection.makefile("rw", encoding="utf-8") as stream:
                 request: dict[str, Any] = json.loads(stream.readline() or "{}")
+                if not request:
+                    return
                 fits = request.get("code") == code and request.get("folder") == str(Path.cwd())
                 ended = _run(request, stream, connection, handle) if fits else None
                 _answer(stream, **({"refused": True} if ended is None else {"code": ended}))
