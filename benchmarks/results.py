@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from benchmarks.workers import ROOT
-from resblock.core.backends.machine import available_cores, processor
+from resblock.core.backends.machine import available_cores, processor, processor_kind
 from resblock.core.files import read_json, write_json
 
 FOLDER = ROOT / "benchmarks" / "results"
@@ -20,7 +20,7 @@ FOLDER = ROOT / "benchmarks" / "results"
 def machine() -> dict[str, Any]:
     """Return what this machine is."""
     return {
-        "name": f"{processor()}, {platform.system()}",
+        "name": f"{processor()} ({processor_kind(bfloat16=False)}), {platform.system()}",
         "cores": available_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "python": platform.python_version(),
