@@ -30,7 +30,7 @@ def probe(
     rows = gradients.measure(network.weights(), epoch=0)
     chosen = generator(seed, "lines").permutation(len(train.labels))
     images = train.images[chosen[: probing.images]]
-    with reestimated(network.model, backend().inference(network.model), images, probing.images, seed):
+    with reestimated(network.model, backend().inference(network.model, compiled=False), images, probing.images, seed):
         ends = train.take(chosen[: 2 * probing.lines])
         cosines = shattering(gradients.backward, ends, probing.line_points)
     keras.backend.clear_session()  # each network would stay in memory otherwise

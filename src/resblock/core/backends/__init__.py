@@ -64,7 +64,7 @@ class Steps(Protocol):
 
 
 class Inference(Protocol):
-    """Passes through one network that train nothing, compiled once."""
+    """Passes through one network that train nothing."""
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return logits, float32 (n, class), for raw images, uint8 (n, height, width, channel), at inference."""
@@ -120,8 +120,11 @@ class Backend(Protocol):
         """Compile the optimiser steps of `model` on `train`."""
         ...
 
-    def inference(self, model: keras.Model) -> Inference:
-        """Return the passes through `model` that train nothing, compiled when they are first asked for."""
+    def inference(self, model: keras.Model, *, compiled: bool = True) -> Inference:
+        """Return the passes through `model` that train nothing, each kind compiled when it is first asked for.
+
+        Not `compiled`, a single pass is over before it would have been compiled.
+        """
         ...
 
     def backpropagate(

@@ -13,6 +13,7 @@ from resblock.core.splits import Split
 
 # Images a forward pass; decides the last bits, and memory.
 MOST_IMAGES, MOST_PIXELS = 500, 128_000
+CALL_BYTES = 2**26  # of images that are handed over with one call of several steps
 
 
 def leading_batches(batches: Sequence[np.ndarray], most: int) -> np.ndarray:
@@ -23,6 +24,11 @@ def leading_batches(batches: Sequence[np.ndarray], most: int) -> np.ndarray:
     size = len(batches[0])
     equal: list[np.ndarray] = list(takewhile(lambda batch: len(batch) == size, batches[:most]))
     return np.stack(equal)
+
+
+def most_steps(split: Split, batch_size: int) -> int:
+    """Return how many steps' images of `split` may be handed over in one call, so that memory stays small."""
+    return max(1, CALL_BYTES // (batch_size * split.images[:1].nbytes))
 
 
 def gather(split: Split, indices: np.ndarray) -> Split:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from resblock.core.backends import BatchStatistics
-from resblock.core.backends.batches import batches_of, gather, leading_batches, most_images, small_batches
+from resblock.core.backends.batches import batches_of, gather, leading_batches, most_images, most_steps, small_batches
 from resblock.core.backends.normalization import normalizations, observing
 from resblock.core.splits import Split
 
@@ -60,7 +60,10 @@ class Steps:
         sums: list[Any] = []
         done = 0
         while done < len(batches):
-            call = leading_batches(batches[done:], STEPS_PER_CALL)
+            most = STEPS_PER_CALL
+            if not self._resident:
+                most = min(most, most_steps(self._train, len(batches[done])))
+            call = leading_batches(batches[done:], most)
             state, pairs = self._steps(state, jnp.asarray(call) if self._resident else gather(self._train, call))
             sums.append(pairs)
             done += len(call)
@@ -72,10 +75,11 @@ class Steps:
 
 
 class Inference:
-    """Each kind of pass compiled for each size of batch."""
+    """Each kind of pass compiled for each size of batch, or operation by operation."""
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, *, compiled: bool = True) -> None:
         self._model = model
+        self._compile: Callable[[Any], Any] = jax.jit if compiled else lambda passing: passing
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         variables = self._variables()
@@ -111,7 +115,7 @@ class Inference:
         def logits(trainable: list[Any], others: list[Any], images: Any) -> Any:
             return cast(Any, self._model.stateless_call(trainable, others, images, training=False))[0]
 
-        return jax.jit(logits)
+        return self._compile(logits)
 
     @cached_property
     def _observe(self) -> Any:
@@ -123,7 +127,7 @@ class Inference:
             moving = [(layer.moving_mean, layer.moving_variance) for layer in layers]
             return [[moved[others_at[id(each)]] for each in pair] for pair in moving], moved
 
-        return jax.jit(observe)
+        return self._compile(observe)
 
 
 class Jax:
@@ -166,8 +170,8 @@ class Jax:
     def steps(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Split) -> Steps:
         return Steps(model, optimizer, train)
 
-    def inference(self, model: keras.Model) -> Inference:
-        return Inference(model)
+    def inference(self, model: keras.Model, *, compiled: bool = True) -> Inference:
+        return Inference(model, compiled=compiled)
 
     def backpropagate(
         self,

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from resblock.core.backends import BatchStatistics
-from resblock.core.backends.batches import batches_of, gather, leading_batches, small_batches
+from resblock.core.backends.batches import batches_of, gather, leading_batches, most_steps, small_batches
 from resblock.core.backends.normalization import normalizations, observing
 from resblock.core.splits import Split
 
@@ -166,7 +166,8 @@ class Steps:
         sums: list[np.ndarray] = []
         done = 0
         while done < len(batches):
-            call = leading_batches(batches[done:], self._steps_per_call)
+            most = min(self._steps_per_call, most_steps(self._train, len(batches[done])))
+            call = leading_batches(batches[done:], most)
             began = time.perf_counter()
             images, labels = gather(self._train, call)
             sums.append(self._steps(tf.constant(images), tf.constant(labels)).numpy())
@@ -177,10 +178,10 @@ class Steps:
 
 
 class Inference:
-    """One graph for each kind of pass."""
+    """One graph for each kind of pass, or layer by layer."""
 
-    def __init__(self, model: keras.Model) -> None:
-        self._model = model
+    def __init__(self, model: keras.Model, *, compiled: bool = True) -> None:
+        self._model, self._compiled = model, compiled
         self._images = [tf.TensorSpec(model.inputs[0].shape, tf.uint8)]
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -195,7 +196,7 @@ class Inference:
 
     @cached_property
     def _forward(self) -> Any:
-        return tf.function(lambda images: self._model(images, training=False), input_signature=self._images)
+        return self._graph(lambda images: self._model(images, training=False))
 
     @cached_property
     def _observe(self) -> Any:
@@ -204,7 +205,10 @@ class Inference:
                 self._model(images, training=True)
                 return [[layer.moving_mean.value, layer.moving_variance.value] for layer in layers]
 
-        return tf.function(observe, input_signature=self._images)
+        return self._graph(observe)
+
+    def _graph(self, passing: Callable[[tf.Tensor], Any]) -> Any:
+        return tf.function(passing, input_signature=self._images) if self._compiled else passing
 
 
 class TensorFlow:
@@ -217,6 +221,7 @@ class TensorFlow:
         tf.config.threading.set_inter_op_parallelism_threads(threads)
         for card in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(card, True)  # several trainings share it
+        tf.get_logger().setLevel("ERROR")  # it warns of one network after the other, which is meant
         tf.zeros(1)  # start the runtime here, where its greetings are not heard
 
     def accelerator(self) -> str | None:
@@ -249,8 +254,8 @@ class TensorFlow:
     def steps(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Split) -> Steps:
         return Steps(model, optimizer, train, xla=self.accelerator() is not None)
 
-    def inference(self, model: keras.Model) -> Inference:
-        return Inference(model)
+    def inference(self, model: keras.Model, *, compiled: bool = True) -> Inference:
+        return Inference(model, compiled=compiled)
 
     def backpropagate(
         self,

@@ -66,7 +66,8 @@ def environment() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    return {name: version(name) for name in ("keras", backend().name, "numpy")}
+    compiled = ("jaxlib",) if backend().name == "jax" else ()  # where TensorFlow is one package, JAX is two
+    return {name: version(name) for name in ("keras", backend().name, *compiled, "numpy")}
 
 
 def read_recipe(manifest: Mapping[str, Any]) -> Recipe:

@@ -51,8 +51,9 @@ class EpochRow:
 class GradientRow:
     """The norm of the loss gradient at one place of a network, at one moment of its training.
 
-    The loss is the mean cross-entropy in nats of the same training images at every moment, not augmented, with the
-    batch statistics of training. Norms are Euclidean, over a convolution's kernel or over all activations of the batch.
+    The loss is the mean cross-entropy in nats of the same training images at every moment, not augmented, in batches of
+    the training's size that are normalised by themselves. Norms are Euclidean, over a convolution's kernel or over all
+    activations of all images.
     """
 
     epoch: int  # epochs finished; 0: at initialisation
