@@ -31,7 +31,10 @@ def score(seed: int, accuracy: float, spec: ModelSpec = SPEC) -> Score:
 
 
 def curve(*validation_losses: float) -> list[EpochRow]:
-    return [EpochRow(n, 0.1, 1 / n, 0.5, loss, 0.5, 1 / n, 0.5) for n, loss in enumerate(validation_losses, start=1)]
+    return [
+        EpochRow(n, 0.1, 1 / n, 0.5, loss, 0.5, 1 / n, 0.5, 1 / n, 0.5)
+        for n, loss in enumerate(validation_losses, start=1)
+    ]
 
 
 def test_what_is_stored_of_an_ablation_comes_back(tmp_path: Path) -> None:

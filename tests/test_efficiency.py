@@ -13,7 +13,7 @@ from resblock.evaluation.efficiency import Point, pareto_front, seconds_to, targ
 
 
 def curve(accuracies: Sequence[float]) -> list[EpochRow]:
-    return [EpochRow(n, 0.1, 1, 0.5, 1, 0.1, 1, accuracy) for n, accuracy in enumerate(accuracies, start=1)]
+    return [EpochRow(n, 0.1, 1, 0.5, 1, 0.1, 1, accuracy, 1, 0.5) for n, accuracy in enumerate(accuracies, start=1)]
 
 
 COST = Cost("2026-01-02T03:04:05+00:00", (3.0, 1.0, 1.5), 100.0, 1, 1, "a machine", 1, {})

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from resblock.cli import main
+from resblock.core.backends import BatchStatistics
 from resblock.core.errors import UserError
 from resblock.core.files import write_arrays
 from resblock.core.splits import read_description, read_split
@@ -189,8 +190,8 @@ def test_predictions_list_the_most_probable_class_first() -> None:
         def logits(self, images: np.ndarray) -> np.ndarray:
             return np.log(np.array([[0.2, 0.5, 0.3]], np.float32))
 
-        def observe(self, images: np.ndarray) -> None:
-            pytest.fail("a classifier trains nothing")
+        def statistics(self, images: np.ndarray, batch_size: int) -> list[BatchStatistics]:
+            pytest.fail("a classifier only looks")
 
     (prediction,) = Classifier(Logits(), ("ape", "bee", "cat")).predict(np.zeros((1, 8, 8, 1), np.uint8))
     assert list(prediction.probabilities) == ["bee", "cat", "ape"]

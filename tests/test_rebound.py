@@ -23,7 +23,7 @@ def curve(
 ) -> list[EpochRow]:
     accuracies = accuracy or [0.5] * len(training)
     rows = zip(training, trained, reestimated, accuracies, strict=True)
-    return [EpochRow(n, 0.1, t, 0.5, v, a, r, a) for n, (t, v, r, a) in enumerate(rows, start=1)]
+    return [EpochRow(n, 0.1, t, 0.5, v, a, r, a, t, 0.5) for n, (t, v, r, a) in enumerate(rows, start=1)]
 
 
 FALLING = [1.0, 0.8, 0.6, 0.4]

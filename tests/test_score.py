@@ -69,7 +69,7 @@ def test_evaluation_repeats_the_last_epochs_validation_figures(
 ) -> None:
     from resblock.core.training.fit import fit
     from resblock.core.training.trainer import Trainer
-    from resblock.evaluation.evaluate import evaluate, read_predictions, write_predictions
+    from resblock.evaluation.evaluate import Opener, evaluate, read_predictions, write_predictions
 
     recipe = make_recipe(horizontal_flip=True)
     manifest = {"variant": "residual-8", "seed": 3, "recipe": recipe.tree(), "key": "k"}
@@ -80,7 +80,7 @@ def test_evaluation_repeats_the_last_epochs_validation_figures(
     examination = Examination(corrupted_images=20, response_images=30, lesion_images=40, lesion_draws=2)
     specimens = choose(few_digits["test"], examination)
     corrupted = specimens.corrupted
-    assessment = evaluate(run, few_digits, description, specimens)
+    assessment = evaluate(run, few_digits, Opener(description), specimens)
     score, logits = assessment.score, assessment.logits
 
     last = run.curve[-1]
@@ -96,7 +96,8 @@ def test_evaluation_repeats_the_last_epochs_validation_figures(
     assert np.trace(counts.counts) == round(score.test_accuracy * len(test.labels))
 
     untouched, *worse = assessment.robustness
-    chosen = [int(np.flatnonzero((test.images == image).all(axis=(1, 2, 3)))[0]) for image in corrupted.images[0]]
+    images = corrupted.chosen.images
+    chosen = [int(np.flatnonzero((test.images == image).all(axis=(1, 2, 3)))[0]) for image in images]
     expected = logits["test_reestimated"].argmax(axis=-1)[chosen] == test.labels[chosen]
     assert untouched.accuracy == pytest.approx(expected.mean())
     assert len(worse) == 25

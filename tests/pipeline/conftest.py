@@ -96,7 +96,6 @@ def copy_project(root: Path) -> Workspace:
     start, end = text.index("study:"), text.index("data:  #")
     text = text[:start] + STUDY + "\n" + text[end:]
     text = text.replace("epochs: 20                 #", f"epochs: {EPOCHS}  #")
-    text = text.replace("gradient_epochs: [0, 20]", f"gradient_epochs: [0, {EPOCHS}]")
     for share in ("corrupted", "response", "lesion"):
         text = text.replace(f"{share}_images: 180", f"{share}_images: 60")
     params.write_text(
