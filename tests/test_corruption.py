@@ -11,6 +11,7 @@ from resblock.evaluation.corruption import (
     CORRUPTIONS,
     NOISE,
     SEVERITIES,
+    Corrupted,
     Robustness,
     apply,
     corrupt,
@@ -78,23 +79,35 @@ def test_blur_spreads_light_and_keeps_its_sum() -> None:
 
 def test_a_large_test_split_is_sampled_and_a_small_one_taken_whole(digits: dict[SplitName, Split]) -> None:
     test = digits["test"]
-    assert len(corrupt(test, limit=1_000).labels) == len(test.labels)
+    assert len(corrupt(test, limit=1_000).chosen.labels) == len(test.labels)
     some = corrupt(test, limit=50)
-    assert some.images.shape == (1 + 5 * len(SEVERITIES), 50, 8, 8, 1)
+    assert len(some.names) == len(set(some.names)) == 1 + 5 * len(SEVERITIES)
     assert some.names[0] == ("none", 0)
-    again = corrupt(test, limit=50)
-    np.testing.assert_array_equal(some.images, again.images)
-    for image, label in zip(some.images[0], some.labels, strict=True):
+    assert some.chosen.images.shape == (50, 8, 8, 1)
+    (untouched,) = some.images("none", 0)
+    np.testing.assert_array_equal(untouched, corrupt(test, limit=50).chosen.images)
+    for image, label in zip(untouched, some.chosen.labels, strict=True):
         places = np.flatnonzero((test.images == image).all(axis=(1, 2, 3)))
         assert label in test.labels[places]
 
 
 def test_scores_stand_by_corruption_and_severity(digits: dict[SplitName, Split]) -> None:
     some = corrupt(digits["test"], limit=10)
-    logits = np.tile(np.eye(10)[some.labels], (len(some.names), 1, 1))
-    logits[1] = np.eye(10)[(some.labels + 1) % 10]  # everything wrong under the first severity of the first corruption
-    rows = some.score("cnn-4", 3, logits)
+    labels = some.chosen.labels
+    wrong = {("noise", 1)}  # there every image is taken for another
+    rows = [some.score("cnn-4", 3, *name, np.eye(10)[(labels + (name in wrong)) % 10]) for name in some.names]
     assert rows[0] == Robustness("cnn-4", 3, "none", 0, 10, 1.0)
     assert rows[1] == Robustness("cnn-4", 3, "noise", 1, 10, 0.0)
     assert mean_by_severity(rows)["cnn-4", 3, 1] == pytest.approx(4 / 5)
     assert mean_by_severity(rows)["cnn-4", 3, 0] == 1
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_images_are_made_worse_alike_however_many_at_once(
+    name: str, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = apply(name, 2, pictures)
+    monkeypatch.setattr("resblock.core.backends.batches.MOST_IMAGES", 7)
+    labels = np.zeros(len(pictures), np.int32)
+    assert [len(part) for part in Corrupted(Split(pictures, labels)).images(name, 2)] == [7, 7, 6]
+    np.testing.assert_array_equal(apply(name, 2, pictures), whole)

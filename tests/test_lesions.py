@@ -124,6 +124,16 @@ def test_responses_are_what_comes_before_the_addition(
     assert respond(plain, images, ModelSpec.parse("plain-8"), 0)[-1].deviation == pytest.approx(expected, rel=1e-5)
 
 
+def test_responses_are_the_same_however_many_images_pass_at_once(
+    make_recipe: Callable[..., Recipe], digits: dict[SplitName, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, spec = digits["test"].images[:16], ModelSpec.parse("residual-8")
+    network = lived("residual-8", make_recipe, images)
+    whole = [row.deviation for row in respond(network, images, spec, 0)]
+    monkeypatch.setattr("resblock.core.backends.batches.MOST_PIXELS", 5 * 8 * 8)
+    assert [row.deviation for row in respond(network, images, spec, 0)] == pytest.approx(whole, rel=1e-5)
+
+
 def test_a_cnn_has_no_blocks(make_recipe: Callable[..., Recipe], digits: dict[SplitName, Split]) -> None:
     network = lived("cnn-4", make_recipe, digits["test"].images[:16])
     inference = backend().inference(network.model)

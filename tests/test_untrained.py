@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from resblock.core.model.network import build_network
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import DatasetDescription, Split, SplitName
@@ -60,6 +61,16 @@ def test_gradients_that_turn_in_the_middle_disagree_over_longer_lags() -> None:
     # The turn parts one of the 8 pairs at lag 1, two of the 7 at lag 2, four of the 5 at lag 4, and the two ends.
     expected = {1 / 8: 6 / 8, 2 / 8: 3 / 7, 4 / 8: -3 / 5, 1.0: -1.0}
     assert dict(shattering(turning, ends(0, 8), points=9)) == pytest.approx(expected)
+
+
+def test_lines_are_the_same_however_many_points_pass_at_once(
+    make_recipe: Callable[..., Recipe], digits: dict[SplitName, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build_network(ModelSpec.parse("plain-8"), (8, 8, 1), 10, make_recipe(), seed=0)
+    two = digits["train"].take(np.arange(2))
+    whole = dict(shattering(Backward(built), two, points=9))
+    monkeypatch.setattr("resblock.core.backends.batches.MOST_IMAGES", 4)
+    assert dict(shattering(Backward(built), two, points=9)) == pytest.approx(whole, abs=1e-5)
 
 
 def test_probing_twice_gives_the_same_and_seeds_differ(
