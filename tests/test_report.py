@@ -26,7 +26,7 @@ from resblock.report.figures import run_curves
 from resblock.report.links import write_links
 from resblock.report.material import Material
 from resblock.report.page import compose, render
-from resblock.report.publish import publish
+from resblock.report.publish import publish, summarise
 from resblock.report.style import COLORS, DASHES, MARKERS, look, save_figure, series
 from resblock.report.tables import markdown, number, p_value, percent, points
 from resblock.report.words import abstract, lead, verdicts_on
@@ -42,7 +42,10 @@ def score(variant: str, seed: int, accuracy: float) -> Score:
 
 
 def curve() -> list[EpochRow]:
-    return [EpochRow(n, 0.1, 1 / n, 1 - 1 / n, 1.5 / n, 0.8 - 0.5 / n, 1.2 / n, 0.9 - 0.5 / n) for n in range(1, 5)]
+    return [
+        EpochRow(n, 0.1, 1 / n, 1 - 1 / n, 1.5 / n, 0.8 - 0.5 / n, 1.2 / n, 0.9 - 0.5 / n, 0.9 / n, 1 - 0.8 / n)
+        for n in range(1, 5)
+    ]
 
 
 def splits() -> dict[SplitName, Split]:
@@ -223,6 +226,15 @@ def test_the_summary_tells_no_time_and_no_machine(published: Path) -> None:
     summary = (published / "summary.md").read_text()
     assert "321" not in summary
     assert "machine" not in summary
+
+
+def test_trainings_that_were_not_made_alike_are_told_on_the_page_and_in_the_summary(material: Material) -> None:
+    words = "several backends: tensorflow (2); jax (1)"
+    mixed = replace(material, mixtures=[words])
+    sections = compose(mixed)
+    assert words in render(mixed, sections)
+    assert words in summarise(mixed, sections)
+    assert "not made alike" not in summarise(material, sections)
 
 
 def test_names_from_outside_are_escaped(page: str) -> None:
