@@ -86,6 +86,29 @@ def test_other_software_has_another_key(
     assert make_manifest(KEY, make_recipe(), **CHOICES)["key"] != base["key"]
 
 
+def test_other_arithmetic_has_another_key(
+    base: dict[str, Any], make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert base["backend"] == "tensorflow"
+    assert base["device"]["float32"] == "float32"
+    seen = {base["key"]}
+    for device in ({**base["device"], "kind": "a card"}, {**base["device"], "float32": "tf32"}):
+        monkeypatch.setattr(manifest, "device", lambda _, device=device: device)
+        seen.add(make_manifest(KEY, make_recipe(), **CHOICES)["key"])
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("name", ["TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "XLA_FLAGS", "NVIDIA_TF32_OVERRIDE"])
+def test_a_variable_that_changes_bits_is_in_the_key(
+    name: str, base: dict[str, Any], make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("RESBLOCK_MIRROR", "somewhere")
+    made = make_manifest(KEY, make_recipe(), **CHOICES)
+    assert made["environment"] == {**base["environment"], name: "0"}
+    assert made["key"] != base["key"]
+
+
 def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:
     others: dict[str, Any] = {
         "optimizer": "sgd",
