@@ -287,6 +287,17 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole comp
         "study.seeds: got 3, must be a list",
         "study.seeds",
     ),
+    "gradients after the end": (
+        ("train.digits.gradient_epochs", "gradient_epochs: [0, 21, last]"),
+        "train.digits.gradient_epochs: the training ends after epoch 20, so nothing is measured after 21; "
+        "last fits any",
+        "train.digits.gradient_epochs",
+    ),
+    "gradients at no epoch": (
+        ("train.digits.gradient_epochs", "gradient_epochs: [first]"),
+        "train.digits.gradient_epochs: got 'first', must be a whole number of epochs from 0, or last",
+        "train.digits.gradient_epochs",
+    ),
     "data set with no section": (
         ("study.datasets", "datasets: [digits, mnist]"),
         "study.datasets.1: mnist has no section data.mnist; described are digits, cifar10",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -81,6 +82,15 @@ def test_sgd_has_the_momentum_asked_for(make_recipe: MakeRecipe) -> None:
     optimizer = make_optimizer(make_recipe(optimizer="sgd", momentum=0.9, nesterov=False, learning_rate=0.1), STEPS)
     # Velocities -0.1, -0.19 and, without a gradient, -0.171.
     assert moved(optimizer, [1, 1, 0]) == pytest.approx([-0.1, -0.29, -0.461])
+
+
+def test_a_schedule_leaves_momentum_as_it_is(make_recipe: MakeRecipe) -> None:
+    choices: dict[str, Any] = {"optimizer": "sgd", "nesterov": False, "learning_rate": 2.5, "schedule": "onecycle"}
+    # At 2.5 / 25 a step of gradient 1 leaves the velocity -0.1; without looking ahead that is where it ends.
+    assert moved(make_optimizer(make_recipe(**choices, momentum=0.9), STEPS), [1]) == pytest.approx([-0.1])
+    constant = {**choices, "schedule": "constant", "learning_rate": 0.1}
+    halved = make_optimizer(make_recipe(**constant, momentum=0.5), STEPS)
+    assert moved(halved, [1, 0, 0]) == pytest.approx([-0.1, -0.15, -0.175])
 
 
 def test_nesterov_looks_ahead(make_recipe: MakeRecipe) -> None:

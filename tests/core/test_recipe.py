@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -48,17 +49,17 @@ def later(old: dict[str, Any], **choices: Any) -> Later:
     return Later(**{**old, "gradient_epochs": (0, 2)}, **choices)
 
 
-def other(value: Any) -> Any:
-    """Return something else of the same kind."""
+def other(name: str, value: Any) -> Any:
+    """Return something else that the field `name` may be."""
     match value:
         case bool():
             return not value
         case int():
             return value + 1
         case float():
-            return value + 0.25
+            return value / 2 or 0.25
         case str():
-            return f"{value}, but another"
+            return next(choice for choice in get_args(get_type_hints(Recipe)[name]) if choice != value)
         case _:
             return value[:-1]
 
@@ -72,7 +73,7 @@ def test_a_recipe_comes_back_from_json(recipe: Recipe, old: dict[str, Any]) -> N
 
 def test_no_choice_of_a_recipe_is_lost(recipe: Recipe) -> None:
     for each in fields(Recipe):
-        changed = replace(recipe, **{each.name: other(getattr(recipe, each.name))})
+        changed = replace(recipe, **{each.name: other(each.name, getattr(recipe, each.name))})
         assert changed.tree() != recipe.tree(), each.name
         assert Recipe.from_tree(json.loads(json.dumps(changed.tree()))) == changed != recipe, each.name
 
@@ -113,6 +114,43 @@ def test_an_unknown_key_is_named(kind: type[Recipe], more: Mapping[str, Any], ol
     """Also one that later code knows: this code would train as if it were not there."""
     with pytest.raises(UserError, match=f"unknown key {next(iter(more))};"):
         kind.from_tree({**old, **more})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("optimizer", "rmsprop", "must be one of adam, sgd"),
+        ("batch_size", 0, "must be a whole number at least 1"),
+        ("batch_size", "64", "must be a whole number at least 1"),
+        ("batch_size", True, "must be a whole number at least 1"),
+        ("epochs", 1.5, "must be a whole number at least 1"),
+        ("learning_rate", math.nan, "must be a number above 0"),
+        ("learning_rate", math.inf, "must be a number above 0"),
+        ("momentum", 1, "must be a number at least 0 and below 1"),
+        ("nesterov", 1, "must be true or false"),
+        ("gradient_epochs", ["first"], "must be whole numbers of epochs from 0, or last"),
+        ("gradient_epochs", [-1], "must be whole numbers of epochs from 0, or last"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_wherever_the_recipe_comes_from(
+    name: str, value: Any, words: str, recipe: Recipe, old: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: got .*, {words}$"):
+        replace(recipe, **{name: tuple(value) if isinstance(value, list) else value})
+    with pytest.raises(UserError, match=f"^{name}: got .*, {words}$"):
+        Recipe.from_tree({**old, name: value})
+
+
+def test_the_last_epoch_is_a_moment_however_many_there_are(recipe: Recipe) -> None:
+    assert replace(recipe, gradient_epochs=(0, "last")).moments == {0, 2}
+    assert replace(recipe, gradient_epochs=(1, 2, "last")).moments == {1, 2}
+    assert replace(recipe, epochs=7, gradient_epochs=("last",)).moments == {7}
+    assert replace(recipe, gradient_epochs=()).moments == frozenset()
+
+
+def test_a_moment_after_the_end_is_refused(recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="ends after epoch 2, so nothing is measured after 3; last fits any"):
+        replace(recipe, gradient_epochs=(0, 3, 4))
 
 
 def test_recipes_are_values(recipe: Recipe, old: dict[str, Any]) -> None:
