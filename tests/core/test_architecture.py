@@ -124,6 +124,17 @@ def test_the_first_convolution_reduces_larger_images(side: int, expected: Entry)
         assert [each.entry for each in design(ModelSpec("cnn", 4), shape).places] == [expected, None, None]
 
 
+@pytest.mark.parametrize(("side", "pixels"), [(8, 8), (48, 48), (49, 25), (96, 48), (97, 25), (224, 56)])
+@pytest.mark.parametrize("name", ["residual-8", "cnn-4"])
+def test_the_first_stage_works_at_24_to_56_pixels(
+    name: str, side: int, pixels: int, make_recipe: Callable[..., Recipe]
+) -> None:
+    """224 to 56 pixels: He et al. 2015, table 1. Images below 24 pixels stay as they are."""
+    network = build_network(ModelSpec.parse(name), (side, side, 1), 10, make_recipe(), seed=0)
+    assert network.parts.all[0].output.shape[1:3] == (pixels, pixels)
+    assert side < 24 or 24 <= pixels <= 56
+
+
 def test_places_of_a_deeper_network_count_within_their_stage() -> None:
     places = design(ModelSpec("residual", 20), DIGITS).places
     assert [each.name for each in places] == [f"stage{s}_block{b}" for s in (1, 2, 3) for b in (1, 2, 3)]

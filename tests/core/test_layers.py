@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from resblock.core.model.layers import PadAndCrop, PadShortcut, SkipInit, StochasticDepth
+from resblock.core.model.layers import Center, OverlappingPool, PadAndCrop, PadShortcut, SkipInit, StochasticDepth
 from resblock.core.seeds import generator
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -38,6 +38,17 @@ def test_the_shortcut_fits_the_convolution_it_goes_around() -> None:
         inputs = keras.Input((side, side, 4))
         convolved = keras.layers.Conv2D(8, 3, strides=2, padding="same")(inputs)
         assert PadShortcut(8, 2)(inputs).shape == convolved.shape
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 7, 9, 1), (1, 1, 2, 2)])
+def test_overlapping_windows_are_centred_on_every_other_pixel(shape: tuple[int, int, int, int]) -> None:
+    inputs = -noise(*shape)  # a padded zero would be the largest
+    outputs = keras.ops.convert_to_numpy(OverlappingPool()(inputs))
+    expected = np.empty((shape[0], -(-shape[1] // 2), -(-shape[2] // 2), shape[3]), np.float32)
+    for row, column in np.ndindex(expected.shape[1:3]):
+        rows, columns = (slice(max(0, 2 * place - 1), 2 * place + 2) for place in (row, column))
+        expected[:, row, column] = inputs[:, rows, columns].max(axis=(1, 2))
+    assert np.array_equal(outputs, expected)
 
 
 def test_skipinit_starts_at_zero_and_scales_by_its_scalar() -> None:
@@ -119,7 +130,15 @@ def test_nothing_is_cropped_at_inference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "choices"), [(PadShortcut, (8, 2)), (PadAndCrop, (2, 7)), (StochasticDepth, (0.5, 7)), (SkipInit, ())]
+    ("kind", "choices"),
+    [
+        (PadShortcut, (8, 2)),
+        (PadAndCrop, (2, 7)),
+        (StochasticDepth, (0.5, 7)),
+        (SkipInit, ()),
+        (Center, ()),
+        (OverlappingPool, ()),
+    ],
 )
 def test_layers_can_be_made_again_from_their_configuration(
     kind: Callable[..., keras.layers.Layer], choices: tuple[float, ...]

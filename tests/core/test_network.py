@@ -16,6 +16,9 @@ from resblock.core.model.network import Network, build_network
 from resblock.core.recipe import Recipe
 from resblock.core.seeds import generator
 from resblock.core.spec import FAMILIES, ModelSpec
+from resblock.core.splits import MEAN_AT_ONCE, Split
+from resblock.core.training.trainer import Trainer
+from resblock.params import Params
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -472,3 +475,44 @@ def test_twins_see_the_same_augmented_images(make_recipe: MakeRecipe) -> None:
         seen, twins, others = (augmented(model, noise(32), training=True) for model in (plain, residual, other))
         assert np.array_equal(seen, twins)
         assert not np.array_equal(seen, others)
+
+
+def test_he_et_als_network_subtracts_the_mean_of_all_training_images_and_its_weights_carry_it(params: Params) -> None:
+    """He et al. 2015, section 4.2: the per-pixel mean."""
+    images = noise(MEAN_AT_ONCE + 100, CIFAR10)
+    train, spec = Split(images, np.zeros(len(images), np.int32)), ModelSpec.parse("residual-8")
+    recipe = params.recipe("cifar10", "he2015")
+    trained = Trainer(spec, train, classes=10, recipe=recipe, seed=0).network
+    few, mean = images[:8], images.mean(axis=0, dtype=np.float64)
+    seen = keras.Model(trained.model.input, trained.parts.pixels)(few, training=False)
+    assert np.allclose(keras.ops.convert_to_numpy(seen), (few - mean) / 255, atol=1e-6)
+
+    fresh = build_network(spec, CIFAR10, 10, recipe, seed=1)
+    before = fresh.model(few, training=False)
+    fresh.load(trained.weights())
+    expected = trained.model(few, training=False)
+    assert np.array_equal(fresh.model(few, training=False), expected)
+    assert not np.allclose(before, expected)
+
+
+@pytest.mark.parametrize("side", [8, 9])
+@pytest.mark.parametrize("name", ["plain-8", "residual-8-projection", "preact-8"])
+def test_a_strided_convolution_is_centred_on_the_pixel_that_its_shortcut_takes(
+    name: str, side: int, make_recipe: MakeRecipe
+) -> None:
+    """He et al. 2015 pad one pixel on each side: output pixel i sees rows and columns 2i-1 to 2i+1."""
+    built = network(name, make_recipe(), (side, side, 1))
+    convolution: Any = built.model.get_layer("stage2_block1_conv1")
+    before, *_ = (part for part in built.parts.all if part.name == "stage1_block1")
+    convolve = keras.Model(before.output, convolution.output)
+    convolution.kernel.assign(np.ones(convolution.kernel.shape))
+    for layer in convolve.layers:  # what stands before the convolution lets every sign pass
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.beta.assign(np.zeros(layer.beta.shape))
+    half = -(-side // 2)
+    for row, column in np.ndindex(side, side):
+        image = np.zeros((1, side, side, before.output.shape[-1]), np.float32)
+        image[0, row, column] = 1
+        seen = keras.ops.convert_to_numpy(convolve(image, training=False))[0, ..., 0] > 0
+        expected = [[abs(row - 2 * i) <= 1 and abs(column - 2 * j) <= 1 for j in range(half)] for i in range(half)]
+        assert np.array_equal(seen, expected), (row, column)
