@@ -11,15 +11,20 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.metrics import accuracy_score, log_loss
 
-from resblock.core.backends import Steps
+from resblock.core.backends import Steps, backend
+from resblock.core.model.network import build_network
 from resblock.core.recipe import Recipe
+from resblock.core.seeds import generator
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.checkpoint import Checkpoint
 from resblock.core.training.fit import fit
 from resblock.core.training.job import Nobody, Watcher
 from resblock.core.training.run import METRICS, Cost, EpochRow, Run, read_run, write_run
+from resblock.core.training.statistics import reestimated, reestimation_images
 from resblock.core.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -249,6 +254,27 @@ def test_reestimated_figures_differ_only_where_there_are_statistics(
         assert row.validation_accuracy == row.validation_accuracy_reestimated
     for row in lively[0].curve:
         assert row.validation_loss != row.validation_loss_reestimated
+
+
+@pytest.mark.parametrize("name", ["residual-8", "cnn-4"])
+def test_the_training_sample_is_scored_at_the_weights_of_the_epochs_end(
+    name: str, room: Room, make_recipe: MakeRecipe
+) -> None:
+    """Statistics re-estimated, nothing augmented: the numbers by hand, from what the run leaves."""
+    recipe = make_recipe(epochs=1, horizontal_flip=True, crop_padding=1, reestimate_images=64)
+    run, _ = room.train(name, recipe, seed=3)
+    network = build_network(ModelSpec.parse(name), (8, 8, 1), 10, recipe, seed=3)
+    network.load(run.weights)
+    train = room.splits["train"]
+    chosen = np.sort(generator(3, "training sample").permutation(250)[:64])  # 100 for validation, 64 to re-estimate
+    images = reestimation_images(train, 64, seed=3)
+    with reestimated(network.model, backend().inference(network.model), images, recipe.batch_size, seed=3):
+        logits = keras.ops.convert_to_numpy(network.model(train.images[chosen], training=False))
+    labels = train.labels[chosen]
+    expected = log_loss(labels, softmax(logits.astype(np.float64), axis=1), labels=range(10))
+    assert run.curve[0].train_loss_reestimated == pytest.approx(expected, rel=1e-5)
+    assert run.curve[0].train_accuracy_reestimated == accuracy_score(labels, logits.argmax(axis=1))
+    assert run.curve[0].train_loss_reestimated != run.curve[0].loss
 
 
 def test_bfloat16_trains_close_to_float32(lively: tuple[Run, Cost], room: Room, make_recipe: MakeRecipe) -> None:

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from resblock.core.backends import BatchStatistics, Inference, backend
+from resblock.core.model.layers import StochasticDepth
 from resblock.core.model.network import Network, build_network
 from resblock.core.recipe import Recipe
 from resblock.core.seeds import generator
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import Split, SplitName
+from resblock.core.training.inference import cross_entropy
 from resblock.core.training.statistics import aggregate, reestimated, reestimation_images
+from resblock.core.training.trainer import Trainer
 from tests.core.by_hand import by_hand
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -148,3 +151,53 @@ def test_images_to_reestimate_from_are_drawn_without_repeats() -> None:
     assert np.array_equal(chosen, again)
     assert not np.array_equal(chosen, other)
     assert np.array_equal(reestimation_images(numbered, 1_000, 0), numbered.images)
+
+
+def planted(side: int, count: int) -> Split:
+    """Made-up pictures, uint8 (count, side, side, 1): waves of four kinds, weak or strong, under noise."""
+    draw = generator(0, "planted", side)
+    labels = (np.arange(count) % 4).astype(np.int32)
+    turn = np.linspace(0, 2 * np.pi, side, endpoint=False)
+    waves = np.array([np.sin(kind * turn)[:, None] * np.cos((5 - kind) * turn) for kind in (1, 2, 3, 4)])
+    images = 128 + 50 * draw.uniform(0.3, 1, (count, 1, 1)) * waves[labels] + 60 * draw.normal(size=(count, side, side))
+    return Split(np.clip(images, 0, 255).astype(np.uint8)[..., None], labels)
+
+
+@pytest.mark.parametrize("side", [8, 32, 128])
+def test_batches_as_in_training_give_the_loss_of_one_exact_batch_at_any_image_size(
+    side: int, make_recipe: MakeRecipe
+) -> None:
+    split = planted(side, 288)
+    train, test = split.take(np.arange(192)), split.take(np.arange(192, 288))
+    recipe = make_recipe(batch_size=16, learning_rate=0.003, batch_norm_momentum=0.99)
+    trainer = Trainer(ModelSpec.parse("residual-8"), train, classes=4, recipe=recipe, seed=0)
+    order = [generator(0, "order", epoch).permutation(192).astype(np.int32) for epoch in (1, 2)]
+    trainer.steps.train([*order[0].reshape(-1, 16), *order[1].reshape(-1, 16)], lambda _: None)
+    model, inference = trainer.network.model, trainer.inference
+
+    def loss() -> float:
+        return cross_entropy(keras.ops.convert_to_numpy(model(test.images, training=False)), test.labels)
+
+    as_trained = loss()
+    with reestimated(model, inference, train.images, 16, seed=0):
+        in_batches = loss()
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0  # a moving average that keeps nothing: the statistics of one batch of all images
+    model(train.images, training=True)
+    exact = loss()
+    assert in_batches == pytest.approx(exact, abs=0.02)
+    assert abs(as_trained - exact) > 0.04  # there is something to re-estimate
+
+
+def test_no_draw_of_stochastic_depth_decides_statistics(images: np.ndarray, make_recipe: MakeRecipe) -> None:
+    network = build_network(ModelSpec.parse("residual-8-sd"), (8, 8, 1), 10, make_recipe(), seed=0)
+    inference = backend().inference(network.model)
+    network.model(images, training=True)
+    seen: list[list[bytes]] = []
+    for seed in range(4):
+        with reestimated(network.model, inference, images, 64, seed):
+            seen.append([values.tobytes() for values in network.weights().values()])
+    assert all(each == seen[0] for each in seen)
+    droppers = [layer for layer in network.model.layers if isinstance(layer, StochasticDepth)]
+    assert [layer.drops for layer in droppers] == [True] * 3  # in training they drop as before
