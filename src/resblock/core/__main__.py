@@ -60,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"resblock.core: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"resblock.core: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("resblock.core: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        return 130
     return 0
 
 

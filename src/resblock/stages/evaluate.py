@@ -8,7 +8,7 @@ from functools import partial
 from resblock import paths
 from resblock.core.files import write_json
 from resblock.core.spec import RunKey
-from resblock.core.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_split
+from resblock.core.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_verified
 from resblock.core.training.run import is_there
 from resblock.evaluation.results import Assessment, gather, write_results
 from resblock.evaluation.score import PREDICTIONS, Score
@@ -27,8 +27,9 @@ def run(dataset_name: str) -> None:
     """Score every network and seed that params.yaml names; what is not trained yet stays a row without figures."""
     params = read_params(paths.PARAMS)
     study, folder = params.study, paths.scores(dataset_name)
-    dataset = read_description(paths.splits(dataset_name))
-    splits: dict[SplitName, Split] = {name: read_split(paths.splits(dataset_name), name) for name in SPLIT_NAMES}
+    place = paths.splits(dataset_name)
+    dataset = read_description(place)
+    splits: dict[SplitName, Split] = {name: read_verified(place, dataset, name) for name in SPLIT_NAMES}
     examination = params.examination(dataset_name)
     specimens = choose(splits["test"], examination)
     threads = start_keras(params.recipe(dataset_name).threads)

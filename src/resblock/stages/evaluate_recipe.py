@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from resblock import paths
 from resblock.core.files import write_json
 from resblock.core.spec import ModelSpec, RunKey
-from resblock.core.splits import SPLIT_NAMES, Split, SplitName, read_description, read_split
+from resblock.core.splits import SPLIT_NAMES, Split, SplitName, read_description, read_verified
 from resblock.core.training.run import MANIFEST, EpochRow, is_there, read_curve
 from resblock.evaluation.ablation import write_ablation
 from resblock.evaluation.score import Score
@@ -24,8 +24,9 @@ def run(dataset_name: str, recipe_name: str) -> None:
     params = read_params(paths.PARAMS)
     keys, recipe = params.ablation_keys(dataset_name, recipe_name), params.recipe(dataset_name, recipe_name)
     folder = paths.scores(dataset_name, recipe_name)
-    dataset = read_description(paths.splits(dataset_name))
-    splits: dict[SplitName, Split] = {name: read_split(paths.splits(dataset_name), name) for name in SPLIT_NAMES}
+    place = paths.splits(dataset_name)
+    dataset = read_description(place)
+    splits: dict[SplitName, Split] = {name: read_verified(place, dataset, name) for name in SPLIT_NAMES}
     threads = start_keras(recipe.threads)
     from resblock.evaluation.evaluate import Opener, assess  # Keras, now quiet
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from resblock import paths
 from resblock.core.files import write_json
 from resblock.core.spec import ModelSpec
-from resblock.core.splits import read_description, read_split
+from resblock.core.splits import read_description, read_verified
 from resblock.core.training.run import GradientRow
 from resblock.evaluation.flow import Shattering, Untrained, slope, write_untrained
 from resblock.params import read_params
@@ -21,7 +21,7 @@ def run(dataset_name: str) -> None:
     params = read_params(paths.PARAMS)
     probing, recipe = params.probing(dataset_name), params.recipe(dataset_name)
     dataset = read_description(paths.splits(dataset_name))
-    train = read_split(paths.splits(dataset_name), "train")
+    train = read_verified(paths.splits(dataset_name), dataset, "train")
     threads = start_keras(recipe.threads)
     from resblock.evaluation.untrained import probe  # Keras, now quiet
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -24,23 +25,29 @@ if TYPE_CHECKING:
 
 NAMES = ("tensorflow", "jax")
 
-# Variables that change the bits of a result; where they are set, they are in a training's key.
-CHANGE_BITS = frozenset(
-    {
-        "DNNL_DEFAULT_FPMATH_MODE",
-        "DNNL_MAX_CPU_ISA",
-        "JAX_DEFAULT_MATMUL_PRECISION",
-        "JAX_ENABLE_X64",
-        "NVIDIA_TF32_OVERRIDE",
-        "ONEDNN_DEFAULT_FPMATH_MODE",
-        "ONEDNN_MAX_CPU_ISA",
-        "TF_CUDNN_DETERMINISTIC",
-        "TF_CUDNN_USE_AUTOTUNE",
-        "TF_DETERMINISTIC_OPS",
-        "TF_ENABLE_ONEDNN_OPTS",
-        "TF_XLA_FLAGS",
-        "XLA_FLAGS",
-    }
+# Variables that change, or may change, the bits of a result; where they are set, they are in a training's key.
+CHANGE_BITS = (
+    "DNNL_*",
+    "JAX_*",
+    "KERAS_NNX_ENABLED",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_*",
+    "TF_CONV2D_USE_FP16_ACCUMULATE",
+    "TF_CUDNN_*",
+    "TF_DETERMINISTIC_OPS",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF_SET_ONEDNN_FPMATH_MODE",
+    "TF_USE_DEEP_CONV2D",
+    "TF_XLA_FLAGS",
+    "XLA_*",
+)
+CHANGE_NONE = (  # among them
+    "*_VERBOSE",
+    "JAX_*CACHE*",
+    "JAX_*LOG*",
+    "JAX_PLATFORM*",
+    "JAX_TRACEBACK_FILTERING",
+    "XLA_PYTHON_CLIENT_*",
 )
 
 
@@ -146,6 +153,16 @@ class Backend(Protocol):
 _started: dict[str, int] = {}  # the number of threads, by backend; a runtime starts once in a process
 
 
+def variables_that_change_bits() -> dict[str, str]:
+    """Return those of CHANGE_BITS that are set here."""
+
+    def among(name: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    found = (name for name in sorted(os.environ) if among(name, CHANGE_BITS) and not among(name, CHANGE_NONE))
+    return {name: os.environ[name] for name in found}
+
+
 def start(threads: int) -> int:
     """Import Keras without its backend's start-up noise and set the number of threads; return that number.
 
@@ -155,10 +172,11 @@ def start(threads: int) -> int:
     count = threads or available_cores()
     chosen = load()
     with _quiet_stderr():
-        if _started.setdefault(chosen.name, count) != count:
+        if _started.get(chosen.name, count) != count:
             raise OtherThreadsError(f"this process computes with {_started[chosen.name]} threads already, not {count}")
         _pin_keras()
         chosen.set_up(count)
+        _started[chosen.name] = count
     return count
 
 
@@ -167,7 +185,10 @@ def load() -> Backend:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", NAMES[0])
     with _quiet_stderr():
-        return backend()
+        try:
+            return backend()
+        except ModuleNotFoundError as error:
+            raise UserError(f"{error.name} is not installed, and KERAS_BACKEND={_name()} needs it") from None
 
 
 def _pin_keras() -> None:

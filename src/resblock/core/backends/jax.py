@@ -139,6 +139,7 @@ class Jax:
         # Both are read when the first computation starts the runtime. Several trainings share a card.
         os.environ["NPROC"] = str(threads)
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        jax.config.update("jax_threefry_partitionable", True)  # what is drawn at random depends on it
         keras.ops.zeros(1)
 
     def accelerator(self) -> str | None:

@@ -18,20 +18,29 @@ def normalizations(model: keras.Model) -> list[keras.layers.BatchNormalization]:
 def observing(model: keras.Model) -> Generator[list[Any]]:
     """Within the block, a pass in training mode leaves the batch's own statistics as moving ones, in these layers.
 
-    A moving average that keeps nothing of the past is its last value. Stochastic depth keeps every branch. What is
-    compiled within the block stays so.
+    A moving average that keeps nothing of the past is its last value. Every branch is kept. What is compiled within the
+    block stays so.
     """
     layers = normalizations(model)
     momenta = [layer.momentum for layer in layers]
+    with keeping_branches(model):
+        try:
+            for layer in layers:
+                layer.momentum = 0.0
+            yield layers
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+
+
+@contextmanager
+def keeping_branches(model: keras.Model) -> Generator[None]:
+    """Within the block, stochastic depth drops no branch in training mode: each is damped as at inference."""
     droppers = [layer for layer in model.layers if hasattr(layer, "drops")]
     try:
-        for layer in layers:
-            layer.momentum = 0.0
         for layer in droppers:
             layer.drops = False
-        yield layers
+        yield
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
         for layer in droppers:
             layer.drops = True

@@ -203,7 +203,8 @@ class Inference:
         def observe(images: tf.Tensor) -> list[list[tf.Tensor]]:
             with observing(self._model) as layers:
                 self._model(images, training=True)
-                return [[layer.moving_mean.value, layer.moving_variance.value] for layer in layers]
+                # Copies: layer by layer, the variables themselves would be overwritten by the next batch.
+                return [[tf.identity(each.value) for each in (n.moving_mean, n.moving_variance)] for n in layers]
 
         return self._graph(observe)
 

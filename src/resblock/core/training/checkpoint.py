@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from resblock.core.errors import UserError
-from resblock.core.files import PARTIAL, exclusive, read_arrays, write_arrays
+from resblock.core.files import PARTIAL, digest_bytes, exclusive, read_arrays, write_arrays
 from resblock.core.training.run import EpochRow, GradientRow
 
 KEPT = 50  # checkpoints of other trainings: more than run side by side; about 1 GB of the deepest networks, with Adam
@@ -47,30 +47,36 @@ class Checkpoint:
         return self.folder / f"{self.key}.npz"
 
     @contextmanager
-    def held(self, name: str, warn: Callable[[str], None]) -> Generator[None]:
+    def held(self, name: str, warn: Callable[[str], None], results: Path | None = None) -> Generator[None]:
         """Keep other processes out of this training, called `name`, for the block; forget the file when that ends well.
+
+        So is, by whatever key, a training that would leave its files in the same folder of `results`.
 
         Results are written and tracking is closed within the block: a process killed there need not train again. What
         old trainings left in the folder is tidied up first.
 
         Raises UserError where another process is at it: two would share the checkpoint, the results and the MLflow run.
         """
-        lock = self.folder / f"{self.key}.lock"
+        names = [self.key, f"results-{digest_bytes(str(results.resolve()).encode())}"] if results else [self.key]
         with ExitStack() as stack:
-            try:
-                stack.enter_context(exclusive(lock))
-            except BlockingIOError:
-                raise UserError(
-                    f"{name} is being trained already, by {_holder(lock)}; wait until it ends, or end it and run the "
-                    "same command again: it goes on from the last finished epoch"
-                ) from None
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                warn(f"{lock}: this file system has no locks; do not start the same training twice at once")
+            for lock in (self.folder / f"{each}.lock" for each in names):
+                self._hold(stack, lock, name, warn)
             self._tidy()
             yield
             self.remove()
+
+    def _hold(self, stack: ExitStack, lock: Path, name: str, warn: Callable[[str], None]) -> None:
+        try:
+            stack.enter_context(exclusive(lock))
+        except BlockingIOError:
+            raise UserError(
+                f"{name} is being trained already, by {_holder(lock)}; wait until it ends, or end it and run the "
+                "same command again: it goes on from the last finished epoch"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            warn(f"{lock}: this file system has no locks; do not start the same training twice at once")
 
     def save(self, progress: Progress, warn: Callable[[str], None]) -> None:
         """Replace the file by `progress`, whole or not at all.

@@ -11,6 +11,7 @@ import numpy as np
 
 from resblock.core.backends import backend
 from resblock.core.backends.batches import batches_of
+from resblock.core.backends.normalization import keeping_branches
 from resblock.core.model.network import Network
 from resblock.core.seeds import generator
 from resblock.core.splits import Split
@@ -61,7 +62,8 @@ class GradientProbe:
     def measure(self, weights: Mapping[str, np.ndarray], epoch: int) -> list[GradientRow]:
         """Return the norms for `weights`, by variable path, after `epoch` epochs: by convolution, then by part."""
         self._network.load(weights)
-        with undisturbed(self._network.model):  # what is dropped at random is the same at every moment
+        model = self._network.model
+        with undisturbed(model), keeping_branches(model):  # of the whole network, not of what a draw leaves of it
             return measure_gradients(self.backward, self._images, self._batch_size, epoch)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from resblock.core.errors import UserError
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
-from resblock.core.splits import DatasetDescription, read_description, read_split
+from resblock.core.splits import DatasetDescription, read_description, read_verified
 from resblock.core.training.checkpoint import Checkpoint
 from resblock.core.training.run import Cost, EpochRow, Run, write_cost, write_run
 
@@ -127,9 +127,10 @@ class Workshop:
 
         manifest = make_manifest(job.key, job.recipe, data_digest=dataset.digest, threads=threads)
         checkpoint = Checkpoint(job.checkpoints, manifest["key"])
-        with checkpoint.held(str(job.key), watcher.warn), watcher.watch(manifest):
+        job.results.mkdir(parents=True, exist_ok=True)  # better to learn now than after hours that it cannot be
+        with checkpoint.held(str(job.key), watcher.warn, job.results), watcher.watch(manifest):
             trainer = self._trainer(job, dataset)
-            validation = read_split(job.splits, "validation")
+            validation = read_verified(job.splits, dataset, "validation")
             run, cost = fit(trainer, job.key.seed, validation, manifest, checkpoint, threads, watcher)
             write_run(job.results, run)
             write_cost(job.cost, cost)
@@ -140,12 +141,7 @@ class Workshop:
 
     def _describe(self, job: Job) -> DatasetDescription:
         """Return what the splits are, if they are there and hold what the recipe asks for."""
-        try:
-            dataset = read_description(job.splits)
-        except FileNotFoundError:
-            raise UserError(
-                f"{job.splits}: no splits there; `dvc repro preprocess@{job.key.dataset}` makes them"
-            ) from None
+        dataset = read_description(job.splits)
         images = dataset.sizes["train"]
         if job.recipe.batch_size > images:
             raise UserError(
@@ -158,14 +154,14 @@ class Workshop:
         """Return the trainer of the last job, where this one differs in the seed alone; a new one otherwise."""
         from resblock.core.training.trainer import Trainer
 
-        shared = repr((job.key.dataset, job.key.spec.name, asdict(job.recipe), dataset.digest))
+        shared = repr((str(job.splits.resolve()), job.key.spec.name, asdict(job.recipe), dataset.digest))
         if shared not in self._trainers:
             if self._trainers:
                 import keras
 
                 self._trainers.clear()
                 keras.backend.clear_session()  # each network would stay in memory otherwise
-            train = read_split(job.splits, "train")
+            train = read_verified(job.splits, dataset, "train")
             self._trainers[shared] = Trainer(
                 job.key.spec, train, classes=len(dataset.classes), recipe=job.recipe, seed=job.key.seed
             )

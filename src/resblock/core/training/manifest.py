@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
-from resblock.core.backends import CHANGE_BITS, backend
+from resblock.core.backends import backend, variables_that_change_bits
 from resblock.core.backends.machine import processor_kind
 from resblock.core.files import digest_sources, digest_tree
 from resblock.core.recipe import Recipe
@@ -34,7 +33,7 @@ def make_manifest(key: RunKey, recipe: Recipe, *, data_digest: str, threads: int
         "backend": backend().name,
         "device": device(recipe.precision),
         "threads": threads,
-        "environment": environment(),
+        "environment": variables_that_change_bits(),
         "versions": versions(),
     }
     return {**manifest, "key": digest_tree(manifest)}
@@ -49,8 +48,8 @@ def code_digest() -> str:
 def device(precision: str) -> dict[str, str]:
     """Return the kind of what computes, and its arithmetic in float32: what decides a result's last bits.
 
-    Processors of one kind give equal bytes: the same architecture and the same widest vectors. Under bfloat16 it
-    matters as well which units have it.
+    A processor's kind is its architecture and its widest vectors; so far all of one kind have given equal bytes. Under
+    bfloat16 it matters as well which units have it.
     """
     card = backend().accelerator()
     return {
@@ -59,14 +58,14 @@ def device(precision: str) -> dict[str, str]:
     }
 
 
-def environment() -> dict[str, str]:
-    """Return the variables set here that change a result's bits."""
-    return {name: os.environ[name] for name in sorted(CHANGE_BITS & os.environ.keys())}
-
-
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    compiled = ("jaxlib",) if backend().name == "jax" else ()  # where TensorFlow is one package, JAX is two
+    compiled: tuple[str, ...] = (
+        ("jaxlib",) if backend().name == "jax" else ()
+    )  # where TensorFlow is one package, JAX is two
+    if backend().accelerator():  # whose libraries choose the algorithms
+        names = {str(each.metadata["Name"]) for each in distributions()}
+        compiled += tuple(sorted(name for name in names if name.startswith(("nvidia-", "jax-cuda"))))
     return {name: version(name) for name in ("keras", backend().name, *compiled, "numpy")}
 
 
