@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 import tensorflow as tf
 
 from resblock.core.backends import backend
+from resblock.core.backends.tensorflow import Steps
 from resblock.core.model.network import build_network
 from resblock.core.recipe import Recipe
+from resblock.core.seeds import generator
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.inference import accuracy, cross_entropy
@@ -50,6 +54,43 @@ def test_steps_of_one_call_are_those_of_many(
     together = trained([batches])
     assert one_by_one[:2] == together[:2]
     assert (one_by_one[2], together[2]) == ([1] * len(batches), [len(batches) - 1, len(batches)])
+
+
+@pytest.fixture
+def step(few_digits: dict[SplitName, Split], make_recipe: Callable[..., Recipe]) -> Callable[..., list[np.ndarray]]:
+    """Train a network for a few steps; return its weights."""
+
+    def step(name: str, count: int, *, images: np.ndarray | None = None, **choices: Any) -> list[np.ndarray]:
+        keras.utils.clear_session()
+        train = few_digits["train"]
+        train = train if images is None else Split(images, train.labels)
+        recipe = make_recipe(crop_padding=0 if choices else 1)
+        model = build_network(ModelSpec.parse(name), (8, 8, 1), 10, recipe, seed=0).model
+        optimizer = make_optimizer(recipe, count)
+        optimizer.build(model.trainable_variables)
+        order = generator(0, "order").permutation(len(train.labels)).astype(np.int32)
+        Steps(model, optimizer, train, **choices).train(list(order[: 32 * count].reshape(count, 32)), lambda _: None)
+        return [keras.ops.convert_to_numpy(variable) for variable in model.weights]
+
+    return step
+
+
+def test_images_streamed_from_a_file_give_the_weights_of_those_in_memory(
+    step: Callable[..., list[np.ndarray]], few_digits: dict[SplitName, Split], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "images.npy", few_digits["train"].images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    assert isinstance(mapped, np.memmap)
+    resident, streamed = step("residual-8", 7), step("residual-8", 7, images=mapped)
+    assert [values.tobytes() for values in streamed] == [values.tobytes() for values in resident]
+
+
+@pytest.mark.slow
+def test_xla_takes_the_steps_that_tensorflow_takes(step: Callable[..., list[np.ndarray]]) -> None:
+    """What a graphics card runs, on the processor."""
+    for found, expected in zip(step("plain-8", 3, xla=True), step("plain-8", 3, xla=False), strict=True):
+        assert np.allclose(found, expected, rtol=1e-3, atol=1e-3)
+        assert np.abs(found - expected).mean() < 1e-4
 
 
 def test_a_step_is_gradient_descent_on_the_images_asked_for(
