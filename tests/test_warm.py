@@ -1,0 +1,239 @@
+"""Workers: what they run is as if each command had a process of its own, and what they cannot run has one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resblock import paths
+from resblock.core.files import read_arrays, read_json
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import Split, SplitName
+from resblock.core.training.run import MANIFEST
+from resblock.running import warm
+from resblock.running.study import _shared_out  # pyright: ignore[reportPrivateUsage]
+from resblock.running.warm import WORKER, Worker, hand_over
+from tests.conftest import ROOT, write_digits
+
+RESBLOCK = Path(sys.executable).parent / "resblock"
+PATIENCE = 60  # seconds
+
+
+def wait_for(happens: Callable[[], object]) -> None:
+    """Wait until `happens` returns something; fail where it never does."""
+    end = time.monotonic() + PATIENCE
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+# A worker without Keras: who talks to whom.
+
+SERVER = """
+import os, sys
+from pathlib import Path
+from resblock.running.warm import serve
+
+def handle(arguments):
+    if arguments == ["fault"]:
+        raise ValueError("a fault of ours")
+    if arguments == ["end"]:
+        os._exit(9)
+    if arguments == ["elsewhere"]:
+        return None
+    print("for", os.environ["CALLER"], *arguments)
+    print("aside", file=sys.stderr)
+    return 3
+
+serve(Path(sys.argv[1]), handle)
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A worker in the working directory that the environment names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CALLER", "me")
+    process = subprocess.Popen([sys.executable, "-c", SERVER, "socket"], stderr=subprocess.PIPE, text=True)
+    monkeypatch.setenv(WORKER, str(tmp_path / "socket"))
+    try:
+        wait_for(lambda: hand_over(["hello"]) is not None)
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_worker_answers_as_the_command_itself_would(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    monkeypatch.setenv("CALLER", "another")
+    assert hand_over(["train", "é"]) == 3
+    assert capsys.readouterr() == ("for another train é\n", "aside\n")
+
+
+@pytest.mark.usefixtures("server")
+def test_a_worker_outlives_a_fault_and_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hand_over(["fault"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "ValueError: a fault of ours"
+    assert hand_over(["train"]) == 3
+
+
+@pytest.mark.usefixtures("server")
+def test_what_a_worker_does_not_take_runs_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hand_over(["elsewhere"]) is None
+    (tmp_path / "below").mkdir()
+    with chdir("below"):
+        assert hand_over(["train"]) is None  # its paths mean other files
+    with monkeypatch.context() as patch:
+        patch.setattr(warm, "digest_sources", lambda *_: "of sources that were edited since")
+        assert hand_over(["train"]) is None
+    assert hand_over(["train"]) == 3
+    monkeypatch.delenv(WORKER)
+    assert hand_over(["train"]) is None
+    monkeypatch.setenv(WORKER, str(tmp_path / "gone"))
+    assert hand_over(["train"]) is None
+
+
+@pytest.mark.usefixtures("server")
+def test_a_worker_that_ends_in_the_middle_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hand_over(["end"]) == 1
+    assert "the worker ended in the middle of this stage; run the same command again" in capsys.readouterr().err
+
+
+# Workers as `resblock run` has them.
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, digits: dict[SplitName, Split]) -> Path:
+    """A folder in which the smallest network trains on digits for two epochs."""
+    root = tmp_path_factory.mktemp("project")
+    text = (ROOT / paths.PARAMS).read_text()
+    (root / paths.PARAMS).write_text(re.sub(r"epochs: 20  .*", "epochs: 2", text))
+    write_digits(root, digits)
+    (root / "poison").mkdir()
+    (root / "poison/keras.py").write_text("raise ImportError('this process imports Keras itself')")
+    return root
+
+
+@contextmanager
+def working_in(folder: Path) -> Generator[Worker]:
+    """Have a worker at `folder` that is ready."""
+    with chdir(folder):
+        worker = Worker.start()
+    with worker:
+        wait_for(Path(worker.environment[WORKER]).exists)
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def worker(project: Path) -> Iterator[Worker]:
+    with working_in(project) as worker:
+        yield worker
+
+
+def train(seed: int, folder: Path, worker: Worker, *, alone: bool) -> None:
+    """Run a training's command; where it is not to be `alone`, it must not import Keras."""
+    store = Path(worker.folder.name) / "mlflow.db"  # one for all: it takes seconds to make
+    environment = {**os.environ, **worker.environment, "MLFLOW_TRACKING_URI": f"sqlite:///{store}"}
+    if not alone:
+        environment["PYTHONPATH"] = str(folder / "poison")
+    ended = subprocess.run(
+        [RESBLOCK, "train", "digits", "cnn-4", str(seed)], cwd=folder, env=environment, capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.startswith(b"epoch 1/2")
+
+
+def results(seed: int, folder: Path) -> Path:
+    return folder / paths.run(RunKey("digits", ModelSpec.parse("cnn-4"), seed))
+
+
+def test_trainings_in_one_worker_are_those_of_separate_commands(project: Path, worker: Worker, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(seed, project, worker, alone=False)
+    shutil.copy(project / paths.PARAMS, tmp_path)
+    shutil.copytree(project / "data", tmp_path / "data")
+    train(1, tmp_path, worker, alone=True)  # another folder: not the worker's
+    found, expected = (
+        {path.name: path.read_bytes() for path in results(1, folder).iterdir()} for folder in (project, tmp_path)
+    )
+    assert found == expected
+    assert (results(0, project) / "weights.npz").read_bytes() != found["weights.npz"]
+
+
+def test_a_command_that_wants_other_threads_runs_by_itself(project: Path, worker: Worker) -> None:
+    train(2, project, worker, alone=False)
+    before = (project / paths.PARAMS).read_text()
+    (project / paths.PARAMS).write_text(before.replace("threads: 1 ", "threads: 2 ", 1))
+    try:
+        train(2, project, worker, alone=True)
+    finally:
+        (project / paths.PARAMS).write_text(before)
+    assert read_json(results(2, project) / MANIFEST)["threads"] == 2
+
+
+def test_a_worker_ends_with_its_caller_and_the_checkpoint_stands(
+    project: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(project / "data", tmp_path / "data")
+    (tmp_path / paths.PARAMS).write_text((project / paths.PARAMS).read_text().replace("epochs: 2\n", "epochs: 9999\n"))
+    kept = tmp_path / paths.CHECKPOINTS
+    with working_in(tmp_path) as worker:
+        command = [RESBLOCK, "train", "digits", "cnn-4", "0"]
+        environment = {**os.environ, **worker.environment, "PYTHONPATH": str(project / "poison")}
+        with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as caller:
+            try:
+                wait_for(lambda: list(kept.glob("*.npz")))
+            finally:
+                caller.kill()
+        worker.process.wait(PATIENCE)
+    (checkpoint,) = kept.glob("*.npz")
+    assert len(read_arrays(checkpoint)) > 1  # whole
+    assert not list(kept.glob("*.lock"))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_worker_that_waits_ends_without_a_word(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with working_in(tmp_path) as worker:
+        pass
+    assert worker.process.returncode == 0
+    assert capfd.readouterr() == ("", "")
+    assert not Path(worker.folder.name).exists()
+
+
+# How stages are shared out.
+
+
+@pytest.mark.parametrize(
+    ("groups", "jobs", "expected"),
+    [
+        ([["a", "b", "c"], ["d"]], 2, [["a", "b", "c"], ["d"]]),
+        ([["a", "b", "c"], ["d"]], 3, [["a", "b"], ["c"], ["d"]]),
+        ([["a", "b", "c"], ["d"]], 9, [["a"], ["b"], ["c"], ["d"]]),
+        ([], 2, []),
+    ],
+)
+def test_seeds_stay_together_while_all_have_work(groups: list[list[str]], jobs: int, expected: list[list[str]]) -> None:
+    assert _shared_out(groups, jobs) == expected
+
+
+@given(st.lists(st.integers(1, 5), max_size=6), st.integers(1, 12))
+def test_sharing_out_loses_and_moves_no_stage(sizes: list[int], jobs: int) -> None:
+    groups = [[f"{group}-{seed}" for seed in range(size)] for group, size in enumerate(sizes)]
+    shared = _shared_out(groups, jobs)
+    assert [stage for group in shared for stage in group] == [stage for group in groups for stage in group]
+    assert len(shared) == max(len(groups), min(jobs, sum(sizes)))
