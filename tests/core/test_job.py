@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -111,7 +114,7 @@ def test_what_is_no_job_at_all_is_told_in_words(tree: Any) -> None:
 
 def test_missing_splits_are_named_before_keras_starts(tmp_path: Path, recipe: Recipe) -> None:
     job = job_in(tmp_path, tmp_path / "nowhere", recipe)
-    with pytest.raises(UserError, match=r"nowhere: no splits there; `dvc repro preprocess@digits` makes them"):
+    with pytest.raises(UserError, match=r"nowhere: no splits there; `dvc repro preprocess@nowhere` makes them"):
         Workshop(forbidden).train(job, Nobody())
 
 
@@ -191,6 +194,24 @@ def test_a_job_leaves_its_files_and_tells_so(tmp_path: Path, splits: Path, recip
     assert list(found.curve) == list(run.curve)
     assert read_cost(job.cost) == cost
     assert not list(job.checkpoints.iterdir())  # what a killed training would need is needed no more
+
+
+def test_a_persons_keras_json_decides_nothing(tmp_path: Path, splits: Path, recipe: Recipe, backend: int) -> None:
+    once = replace(recipe, epochs=1, gradient_epochs=())
+    here, there = (
+        [job_in(tmp_path / place, splits, once, variant) for variant in ("cnn-4", "plain-8")]
+        for place in ("here", "there")
+    )
+    config = {"image_data_format": "channels_first", "floatx": "float16", "epsilon": 0.1, "backend": "jax"}
+    (tmp_path / "keras.json").write_text(json.dumps(config))
+    (tmp_path / "jobs.json").write_text(json.dumps([job.tree() for job in there]))
+    command = [sys.executable, "-m", "resblock.core", tmp_path / "jobs.json"]
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    subprocess.run(command, env={**environment, "KERAS_HOME": str(tmp_path)}, check=True, stdout=subprocess.DEVNULL)
+    workshop = Workshop(start)
+    for ours, theirs in zip(here, there, strict=True):
+        workshop.train(ours, Nobody())
+        assert files(ours) == files(theirs)  # the key is in the manifest
 
 
 def test_a_diverged_job_is_told_and_recorded(tmp_path: Path, splits: Path, recipe: Recipe, backend: int) -> None:
