@@ -16,9 +16,9 @@ from resblock.cli import main
 from resblock.core.backends import BatchStatistics
 from resblock.core.errors import UserError
 from resblock.core.files import write_arrays
-from resblock.core.splits import read_description, read_split
+from resblock.core.splits import SPLIT_NAMES, Split, SplitName, read_description, read_split
 from resblock.core.training.run import read_run
-from resblock.evaluation.evaluate import evaluate
+from resblock.evaluation.evaluate import Opener, evaluate
 from resblock.serving.classifier import Classifier, Prediction
 
 PICTURES = 4
@@ -67,8 +67,8 @@ def test_probabilities_are_those_that_evaluate_found(
     splits = project / "data/splits/digits"
     test = read_split(splits, "test")
     run = read_run(project / f"results/digits/trainings/base/{variant}/seed-{seed}")
-    everything = {name: read_split(splits, name) for name in ("train", "validation", "test")}
-    logits = evaluate(run, everything, read_description(splits), None).logits  # pyright: ignore[reportArgumentType]
+    everything: dict[SplitName, Split] = {name: read_split(splits, name) for name in SPLIT_NAMES}
+    logits = evaluate(run, everything, Opener(read_description(splits)), None).logits
     exponentials = np.exp(logits["test"][:PICTURES].astype(np.float64))
     expected = exponentials / exponentials.sum(axis=1, keepdims=True)
     for row, probabilities in zip(answer["predictions"], expected, strict=True):
