@@ -229,7 +229,7 @@ def test_the_summary_tells_no_time_and_no_machine(published: Path) -> None:
 
 
 def test_trainings_that_were_not_made_alike_are_told_on_the_page_and_in_the_summary(material: Material) -> None:
-    words = "several backends: tensorflow (2); jax (1)"
+    words = "several devices: kind NVIDIA H100, float32 tf32 (2); kind x86_64 avx2, float32 float32 (1)"
     mixed = replace(material, mixtures=[words])
     sections = compose(mixed)
     assert words in render(mixed, sections)
