@@ -392,9 +392,8 @@ def work(place: Path) -> None:
     from resblock.running.warm import serve
     from resblock.startup import import_keras, start_keras
 
-    import_keras()
     workshop = Workshop(start_keras)
-    serve(place, lambda arguments: _run_warm(arguments, workshop))
+    serve(place, lambda arguments: _run_warm(arguments, workshop), prepare=import_keras)
 
 
 @main.command()

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -44,9 +45,7 @@ def hand_over(arguments: Sequence[str]) -> int | None:
     if not place:
         return None
     with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(place)
-        except OSError:
+        if not _connect(connection, Path(place)):
             return None
         with connection.makefile("rw", encoding="utf-8") as stream:
             request = {
@@ -66,6 +65,22 @@ def hand_over(arguments: Sequence[str]) -> int | None:
                 sys.stdout.flush()
     print("resblock: the worker ended in the middle of this stage; run the same command again", file=sys.stderr)
     return 1
+
+
+def _connect(connection: socket.socket, place: Path) -> bool:
+    """Reach the worker whose socket is at `place`; one that has just been started is waited for a while."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.connect(str(place))
+        except FileNotFoundError:
+            if not place.parent.is_dir() or time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        except OSError:
+            return False
+        else:
+            return True
 
 
 @dataclass
@@ -105,12 +120,16 @@ class Worker:
         self.folder.cleanup()
 
 
-def serve(place: Path, handle: Handler) -> None:
-    """Run what comes to the socket at `place`, one command at a time, until one is empty, or SIGTERM."""
+def serve(place: Path, handle: Handler, prepare: Callable[[], None] = lambda: None) -> None:
+    """Run what comes to the socket at `place`, one command at a time, until one is empty, or SIGTERM.
+
+    What comes before `prepare` has ended waits for it.
+    """
     code = digest_sources(PACKAGE)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
         listener.listen()
+        prepare()
         while True:
             connection, _ = listener.accept()
             with connection, connection.makefile("rw", encoding="utf-8") as stream:
