@@ -104,7 +104,7 @@ def test_what_a_worker_does_not_take_runs_elsewhere(tmp_path: Path, monkeypatch:
     assert hand_over(["train"]) == 3
     monkeypatch.delenv(WORKER)
     assert hand_over(["train"]) is None
-    monkeypatch.setenv(WORKER, str(tmp_path / "gone"))
+    monkeypatch.setenv(WORKER, str(tmp_path / "gone/socket"))
     assert hand_over(["train"]) is None
 
 
