@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -393,7 +394,8 @@ def work(place: Path) -> None:
     from resblock.startup import import_keras, start_keras
 
     workshop = Workshop(start_keras)
-    serve(place, lambda arguments: _run_warm(arguments, workshop), prepare=import_keras)
+    with suppress(_Interrupted):  # who started it told it to end, and need not be told that it did
+        serve(place, lambda arguments: _run_warm(arguments, workshop), prepare=import_keras)
 
 
 @main.command()

@@ -27,12 +27,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
+from resblock.core.backends import NAMES, variables_that_change_bits
 from resblock.core.files import digest_sources
 
 WORKER = "RESBLOCK_WORKER"  # the socket of the worker that runs a command, where one is to
-PATIENCE = 5  # seconds for a worker to end
+PATIENCE = 20  # seconds for a worker to start or to end
 
 Handler = Callable[[Sequence[str]], int | None]  # arguments of the command line to an exit code; None: not here
+END = b'"end"\n'  # asks a worker to end
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -47,12 +49,13 @@ def hand_over(arguments: Sequence[str]) -> int | None:
     with socket.socket(socket.AF_UNIX) as connection:
         if not _connect(connection, Path(place)):
             return None
-        with connection.makefile("rw", encoding="utf-8") as stream:
+        # A worker that dies resets the connection or closes it: told apart from its answer either way.
+        with suppress(OSError), connection.makefile("rw", encoding="utf-8") as stream:
             request = {
                 "arguments": list(arguments),
                 "folder": str(Path.cwd()),
                 "environment": {name: value for name, value in os.environ.items() if name != WORKER},
-                "code": digest_sources(PACKAGE),
+                "decides": _what_decides(),
             }
             print(json.dumps(request), file=stream, flush=True)
             for line in stream:
@@ -65,6 +68,12 @@ def hand_over(arguments: Sequence[str]) -> int | None:
                 sys.stdout.flush()
     print("resblock: the worker ended in the middle of this stage; run the same command again", file=sys.stderr)
     return 1
+
+
+def _what_decides() -> dict[str, Any]:
+    """Return what a worker has taken in when it started, and a command may have otherwise: code and backend."""
+    chosen = os.environ.get("KERAS_BACKEND", NAMES[0])
+    return {"code": digest_sources(PACKAGE), "backend": chosen, "variables": variables_that_change_bits()}
 
 
 def _connect(connection: socket.socket, place: Path) -> bool:
@@ -111,7 +120,7 @@ class Worker:
         # One that waits for work ends when it is asked to, one that is at work or still starting by a signal.
         with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
             connection.connect(self.environment[WORKER])
-            connection.sendall(b"{}\n")
+            connection.sendall(END)
         for end in (lambda: None, self.process.terminate, self.process.kill):
             end()
             with suppress(subprocess.TimeoutExpired):
@@ -121,11 +130,12 @@ class Worker:
 
 
 def serve(place: Path, handle: Handler, prepare: Callable[[], None] = lambda: None) -> None:
-    """Run what comes to the socket at `place`, one command at a time, until one is empty, or SIGTERM.
+    """Run what comes to the socket at `place`, one command at a time, until it is asked to end, or SIGTERM.
 
     What comes before `prepare` has ended waits for it.
     """
-    code = digest_sources(PACKAGE)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    decides = _what_decides()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
         listener.listen()
@@ -133,10 +143,13 @@ def serve(place: Path, handle: Handler, prepare: Callable[[], None] = lambda: No
         while True:
             connection, _ = listener.accept()
             with connection, connection.makefile("rw", encoding="utf-8") as stream:
-                request: dict[str, Any] = json.loads(stream.readline() or "{}")
-                if not request:
+                line = stream.readline()
+                if line.encode() == END:
                     return
-                fits = request.get("code") == code and request.get("folder") == str(Path.cwd())
+                if not line.endswith("\n"):  # whoever connected is gone before saying what for
+                    continue
+                request: dict[str, Any] = json.loads(line)
+                fits = request.get("decides") == decides and request.get("folder") == str(Path.cwd())
                 ended = _run(request, stream, connection, handle) if fits else None
                 _answer(stream, **({"refused": True} if ended is None else {"code": ended}))
 
@@ -167,6 +180,13 @@ def _end_with_caller(connection: socket.socket, done: threading.Event) -> None:
         gone = connection.recv(1, socket.MSG_PEEK) == b""
         if gone and not done.is_set():
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process where the one that started it is gone, of whatever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _Sender(io.TextIOBase):
