@@ -258,8 +258,7 @@ def test_a_second_training_of_the_same_key_is_refused_and_the_first_unharmed(
     """As after a kill of DVC alone, which leaves its stage running."""
     first = project.start(*REPRO)
     until_epoch(1, first)
-    (lock,) = (project.root / ".checkpoints").glob("*.lock")
-    training = int(lock.read_text())
+    (training,) = {int(lock.read_text()) for lock in (project.root / ".checkpoints").glob("*.lock")}
     os.kill(training, signal.SIGSTOP)  # or it would have ended before the second has begun
     first.kill()  # DVC, not the training
     first.wait()
