@@ -18,7 +18,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from resblock import paths
-from resblock.core.backends import start
+from resblock.core.backends import PINNED, start
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
@@ -29,6 +29,9 @@ from resblock.params import Params, Preparation, read_params
 from resblock.paths import PARAMS
 
 ROOT = Path(__file__).resolve().parent.parent
+
+for name, value in PINNED["tensorflow"].items():  # before any file of tests imports Keras
+    os.environ.setdefault(name, value)
 
 # The same examples everywhere, and no clock: a busy machine must not fail a test.
 settings.register_profile("resblock", derandomize=True, deadline=None, max_examples=50)

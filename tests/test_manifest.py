@@ -15,6 +15,7 @@ from benchmarks.sync import write_training
 
 import resblock
 from resblock import paths
+from resblock.core.backends import load, variables_that_change_bits
 from resblock.core.files import digest_tree, write_json
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
@@ -107,6 +108,19 @@ def test_a_variable_that_changes_bits_is_in_the_key(
     made = make_manifest(KEY, make_recipe(), **CHOICES)
     assert made["environment"] == {**base["environment"], name: "0"}
     assert made["key"] != base["key"]
+
+
+def test_tensorflow_takes_the_same_kernels_on_every_processor_unless_a_person_decides(
+    monkeypatch: pytest.MonkeyPatch, backend: int
+) -> None:
+    name = "TF_ENABLE_ONEDNN_OPTS"
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.delenv(name, raising=False)
+    load()
+    assert variables_that_change_bits()[name] == "1"
+    monkeypatch.setenv(name, "0")
+    load()
+    assert variables_that_change_bits()[name] == "0"
 
 
 def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:

@@ -113,7 +113,7 @@ class Workshop:
     """
 
     start_keras: Callable[[int], int]
-    _trainers: dict[str, Trainer] = field(default_factory=dict[str, "Trainer"], init=False)
+    _last: tuple[str, Trainer] | None = field(default=None, init=False)  # and what those share that may use it
 
     def train(self, job: Job, watcher: Watcher) -> Run:
         """Train `job`, write its files, and return the run; a training that was killed goes on from its last epoch.
@@ -155,14 +155,13 @@ class Workshop:
         from resblock.core.training.trainer import Trainer
 
         shared = repr((str(job.splits.resolve()), job.key.spec.name, asdict(job.recipe), dataset.digest))
-        if shared not in self._trainers:
-            if self._trainers:
+        if self._last is None or self._last[0] != shared:
+            if self._last:
                 import keras
 
-                self._trainers.clear()
+                self._last = None
                 keras.backend.clear_session()  # each network would stay in memory otherwise
             train = read_verified(job.splits, dataset, "train")
-            self._trainers[shared] = Trainer(
-                job.key.spec, train, classes=len(dataset.classes), recipe=job.recipe, seed=job.key.seed
-            )
-        return self._trainers[shared]
+            classes = len(dataset.classes)
+            self._last = (shared, Trainer(job.key.spec, train, classes=classes, recipe=job.recipe, seed=job.key.seed))
+        return self._last[1]
