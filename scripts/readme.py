@@ -13,12 +13,13 @@ from blocks import markdown, replace_blocks
 
 from resblock import paths
 from resblock.core.spec import ModelSpec
-from resblock.evaluation.flow import nearest, read_untrained, slopes
-from resblock.evaluation.interval import t_interval
+from resblock.evaluation.flow import read_untrained
 from resblock.evaluation.score import read_scores
-from resblock.evaluation.study import Study
 from resblock.report.style import series_of
 from resblock.report.tables import number, percent, points
+from resblock.study.gradients import nearest, slopes
+from resblock.study.interval import t_interval
+from resblock.study.summary import Study
 
 README = Path("README.md")
 IMAGES = Path("docs/images")

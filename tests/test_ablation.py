@@ -10,15 +10,15 @@ import pytest
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import DatasetDescription
 from resblock.core.training.run import EpochRow
-from resblock.evaluation.ablation import REBOUND, changes, effects, read_ablation, write_ablation
-from resblock.evaluation.claims import CLAIMS
-from resblock.evaluation.rebound import find_rebounds
-from resblock.evaluation.results import Results
 from resblock.evaluation.score import METRICS, Score, empty_score, read_scores
-from resblock.evaluation.study import Study
-from resblock.evaluation.verdicts import Trained, judge
 from resblock.report.material import Material
 from resblock.report.sections.ablation import section
+from resblock.study.claims import CLAIMS
+from resblock.study.effects import REBOUND, changes, effects, read_ablation, write_ablation
+from resblock.study.rebound import find_rebounds
+from resblock.study.results import Results
+from resblock.study.summary import Study
+from resblock.study.verdicts import Trained, judge
 
 SPEC = ModelSpec.parse("residual-8")
 OWN = {"learning_rate": 0.001, "horizontal_flip": False}

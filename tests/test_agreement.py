@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resblock.core.splits import Split
-from resblock.evaluation.agreement import agreements, read_mistakes, surest_mistakes, write_mistakes
+from resblock.study.agreement import agreements, read_mistakes, surest_mistakes, write_mistakes
 
 LABELS = np.array([0, 0, 1, 1, 2])
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from resblock.core.spec import ModelSpec
-from resblock.evaluation.champion import best_seed, champion
 from resblock.evaluation.score import Score, Status, empty_score
-from resblock.evaluation.study import Study
+from resblock.study.champion import best_seed, champion
+from resblock.study.summary import Study
 
 
 def finished(variant: str, seed: int, accuracy: float, loss: float = 1.0, test_accuracy: float = 0.5) -> Score:

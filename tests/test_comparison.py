@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from resblock.core.spec import ModelSpec
-from resblock.evaluation.comparison import Comparison, adjusted_image_p_values, compare, pair_images
 from resblock.evaluation.score import METRICS, Score, empty_score
-from resblock.evaluation.study import Study
+from resblock.study.comparison import Comparison, adjusted_image_p_values, compare, pair_images
+from resblock.study.summary import Study
 
 
 def score(variant: str, seed: int, train: float, test: float) -> Score:

@@ -9,7 +9,7 @@ import pytest
 
 from resblock.core.spec import ModelSpec
 from resblock.core.training.run import Cost, EpochRow
-from resblock.evaluation.efficiency import Point, pareto_front, seconds_to, target_accuracy
+from resblock.study.efficiency import Point, pareto_front, seconds_to, target_accuracy
 
 
 def curve(accuracies: Sequence[float]) -> list[EpochRow]:

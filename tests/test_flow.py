@@ -12,13 +12,10 @@ from resblock.core.training.run import GradientRow
 from resblock.evaluation.flow import (
     Shattering,
     Untrained,
-    last_epoch,
-    nearest,
     read_untrained,
-    slope,
-    slopes,
     write_untrained,
 )
+from resblock.study.gradients import last_epoch, nearest, slope, slopes
 
 PLAIN, RESIDUAL = ModelSpec("plain", 8), ModelSpec("residual", 8)
 

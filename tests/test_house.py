@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "startup": {"core", "signals"},
     "data": {"core", "params"},
     "evaluation": {"core", "params", "paths"},
-    "report": {"core", "evaluation", "paths"},
+    "study": {"core", "evaluation"},
+    "report": {"core", "evaluation", "paths", "study"},
     "serving": {"core"},
     "tracking": {"core", "signals"},
     "stages": {"core", "data", "evaluation", "params", "paths", "report", "serving", "startup", "tracking"},
@@ -229,7 +230,7 @@ def test_only_paths_knows_the_inside_of_the_results() -> None:
 def test_importing_a_module_prints_nothing_and_loads_no_backend() -> None:
     light = (
         "cli params paths core.spec core.recipe core.files core.seeds core.errors core.backends core.training.run "
-        "core.training.job data.table evaluation.study report.page stages.train"
+        "core.training.job data.table study.summary report.page stages.train"
     )
     code = "; ".join(f"import resblock.{name}" for name in light.split())
     code += "; import sys; assert not {'tensorflow', 'keras', 'mlflow'} & set(sys.modules), 'a heavy import'"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from resblock.evaluation.interval import (
+from resblock.study.interval import (
     bootstrap_interval,
     holm,
     mcnemar_p_value,

@@ -16,7 +16,7 @@ from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.training.manifest import make_manifest
 from resblock.core.training.run import MANIFEST
-from resblock.evaluation.provenance import mixtures
+from resblock.study.provenance import mixtures
 
 KEYS = [RunKey("digits", ModelSpec.parse("cnn-4"), seed) for seed in (0, 1, 2)]
 

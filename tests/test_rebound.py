@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from resblock.core.spec import ModelSpec
 from resblock.core.training.run import EpochRow
-from resblock.evaluation.rebound import SHARES, find_rebound, find_rebounds, rebound_measure, settled_epoch
+from resblock.study.rebound import SHARES, find_rebound, find_rebounds, rebound_measure, settled_epoch
 
 
 def curve(

@@ -15,13 +15,11 @@ import pytest
 from resblock.core.spec import FAMILIES, ModelSpec
 from resblock.core.splits import DatasetDescription, Split, SplitName
 from resblock.core.training.run import Cost, EpochRow, GradientRow
+from resblock.evaluation.assessment import Assessment
 from resblock.evaluation.blocks import Lesion, Response
 from resblock.evaluation.corruption import CORRUPTIONS, SEVERITIES, Robustness
 from resblock.evaluation.flow import Shattering, Untrained
-from resblock.evaluation.interval import t_interval
-from resblock.evaluation.results import Assessment, gather
 from resblock.evaluation.score import METRICS, Score, empty_score
-from resblock.evaluation.study import Study
 from resblock.report.figures import run_curves
 from resblock.report.links import write_links
 from resblock.report.material import Material
@@ -30,6 +28,9 @@ from resblock.report.publish import publish, summarise
 from resblock.report.style import COLORS, DASHES, MARKERS, look, save_figure, series
 from resblock.report.tables import markdown, number, p_value, percent, points
 from resblock.report.words import abstract, lead, verdicts_on
+from resblock.study.interval import t_interval
+from resblock.study.results import gather
+from resblock.study.summary import Study
 
 VARIANTS = ("cnn-4", "plain-8", "residual-8", "plain-20", "residual-20")
 CLASSES = ("cat", "<dog>", "frog")

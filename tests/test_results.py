@@ -11,10 +11,11 @@ import pytest
 
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import Split, SplitName
+from resblock.evaluation.assessment import Assessment
 from resblock.evaluation.corruption import Robustness
-from resblock.evaluation.results import Assessment, Results, gather, read_results, write_results
 from resblock.evaluation.rows import read_rows, write_rows
 from resblock.evaluation.score import METRICS, Score, empty_score
+from resblock.study.results import Results, gather, read_results, write_results
 
 CLASSES = ("cat", "dog", "frog")
 

@@ -6,7 +6,7 @@ import pytest
 
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import Score, empty_score
-from resblock.evaluation.study import Study
+from resblock.study.summary import Study
 
 
 def finished(variant: str, seed: int, test_accuracy: float) -> Score:

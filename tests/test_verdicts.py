@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from resblock.core.spec import ModelSpec
-from resblock.evaluation.claims import CLAIMS, GRADIENT_SLOPE, VERY_DEEP
-from resblock.evaluation.interval import t_interval
-from resblock.evaluation.rebound import Rebound
 from resblock.evaluation.score import METRICS, Score
-from resblock.evaluation.study import Study
-from resblock.evaluation.verdicts import (
+from resblock.study.claims import CLAIMS
+from resblock.study.claims.accuracy import VERY_DEEP
+from resblock.study.claims.gradients import GRADIENT_SLOPE
+from resblock.study.interval import t_interval
+from resblock.study.rebound import Rebound
+from resblock.study.summary import Study
+from resblock.study.verdicts import (
     Claim,
     Contrast,
     Evidence,

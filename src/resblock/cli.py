@@ -157,7 +157,7 @@ def _mixtures(keys: Sequence[RunKey]) -> list[str]:
     from resblock import paths
     from resblock.core.files import read_json
     from resblock.core.training.run import MANIFEST
-    from resblock.evaluation.provenance import mixtures
+    from resblock.study.provenance import mixtures
 
     manifests = [paths.run(key) / MANIFEST for key in keys]
     return mixtures(read_json(path) for path in manifests if path.is_file())

@@ -1,1 +1,1 @@
-"""Runs and the test split to scores, and scores to a study: means, intervals, paired gaps."""
+"""One trained network and images to scores and closer looks."""

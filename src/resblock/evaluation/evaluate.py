@@ -22,9 +22,9 @@ from resblock.core.training.inference import accuracy, cross_entropy
 from resblock.core.training.manifest import read_recipe
 from resblock.core.training.run import Run, is_there, read_run
 from resblock.core.training.statistics import reestimated, reestimation_images
+from resblock.evaluation.assessment import Assessment, Logits
 from resblock.evaluation.corruption import Corrupted, Robustness
 from resblock.evaluation.lesions import lesion, respond
-from resblock.evaluation.results import Assessment, Logits
 from resblock.evaluation.score import Score, empty_score
 from resblock.evaluation.specimens import Specimens
 

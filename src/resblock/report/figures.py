@@ -12,9 +12,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from resblock.core.spec import ModelSpec
 from resblock.core.training.run import EpochRow
-from resblock.evaluation.efficiency import Curves
-from resblock.evaluation.interval import t_interval
-from resblock.evaluation.measure import Measure
 from resblock.evaluation.rows import rows_frame
 from resblock.report.style import (
     COLORS,
@@ -27,6 +24,9 @@ from resblock.report.style import (
     series,
     series_of,
 )
+from resblock.study.efficiency import Curves
+from resblock.study.interval import t_interval
+from resblock.study.measure import Measure
 
 ACCURACIES = {
     "accuracy": "training accuracy",

@@ -24,15 +24,16 @@ from resblock.core.training.run import (
     read_curve,
     read_gradients,
 )
-from resblock.evaluation.ablation import read_ablation
-from resblock.evaluation.claims import GRADIENT_SLOPE
-from resblock.evaluation.efficiency import Costs, Curves
-from resblock.evaluation.flow import Gradients, Untrained, read_untrained, slopes
-from resblock.evaluation.provenance import mixtures
-from resblock.evaluation.rebound import Rebound, find_rebounds
-from resblock.evaluation.results import Results, read_results
-from resblock.evaluation.study import Study
-from resblock.evaluation.verdicts import Evidence, Trained
+from resblock.evaluation.flow import Gradients, Untrained, read_untrained
+from resblock.study.claims.gradients import GRADIENT_SLOPE
+from resblock.study.effects import read_ablation
+from resblock.study.efficiency import Costs, Curves
+from resblock.study.gradients import slopes
+from resblock.study.provenance import mixtures
+from resblock.study.rebound import Rebound, find_rebounds
+from resblock.study.results import Results, read_results
+from resblock.study.summary import Study
+from resblock.study.verdicts import Evidence, Trained
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from resblock.evaluation.verdicts import Verdict
 from resblock.report import words
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.sections import (
@@ -27,6 +26,7 @@ from resblock.report.sections import (
     robustness,
 )
 from resblock.report.style import svg
+from resblock.study.verdicts import Verdict
 
 PAGE, LINKS = "index.html", "mlflow.html"
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from resblock.evaluation.interval import Interval
+from resblock.study.interval import Interval
 
 NONE = "–"
 

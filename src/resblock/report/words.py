@@ -8,14 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from resblock.evaluation.claims import CLAIMS
-from resblock.evaluation.comparison import compare
-from resblock.evaluation.flow import Untrained, nearest, slopes
-from resblock.evaluation.interval import CONFIDENCE
-from resblock.evaluation.study import Study
-from resblock.evaluation.verdicts import SCALES, Outcome, Verdict, judge
+from resblock.evaluation.flow import Untrained
 from resblock.report.material import Material
 from resblock.report.tables import NONE, difference, percent
+from resblock.study.claims import CLAIMS
+from resblock.study.comparison import compare
+from resblock.study.gradients import nearest, slopes
+from resblock.study.interval import CONFIDENCE
+from resblock.study.summary import Study
+from resblock.study.verdicts import SCALES, Outcome, Verdict, judge
 
 OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "undecided", "not measured in this study")
 STATISTICS = (

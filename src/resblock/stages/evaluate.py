@@ -10,7 +10,7 @@ from resblock.core.files import write_json
 from resblock.core.spec import RunKey
 from resblock.core.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_description, read_verified
 from resblock.core.training.run import is_there
-from resblock.evaluation.results import Assessment, gather, write_results
+from resblock.evaluation.assessment import Assessment
 from resblock.evaluation.score import PREDICTIONS, Score
 from resblock.evaluation.specimens import Specimens, choose
 from resblock.params import read_params
@@ -20,6 +20,7 @@ from resblock.stages.results import result_of, trained
 from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import tracked
 from resblock.startup import start_keras
+from resblock.study.results import gather, write_results
 from resblock.tracking.stage import StageRun
 
 

@@ -9,7 +9,6 @@ from resblock.core.files import write_json
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import SPLIT_NAMES, Split, SplitName, read_description, read_verified
 from resblock.core.training.run import MANIFEST, EpochRow, is_there, read_curve
-from resblock.evaluation.ablation import write_ablation
 from resblock.evaluation.score import Score
 from resblock.params import read_params
 from resblock.stages import manifests
@@ -17,6 +16,7 @@ from resblock.stages.evaluate import show, tell
 from resblock.stages.results import result_of
 from resblock.stages.tracked import tracked
 from resblock.startup import start_keras
+from resblock.study.effects import write_ablation
 
 
 def run(dataset_name: str, recipe_name: str) -> None:

@@ -23,15 +23,14 @@ ROOMS: Mapping[str, Sequence[str]] = {
     "download": SPLITTING,
     "preprocess": SPLITTING,
     "train": ("core",),
-    **dict.fromkeys(("evaluate", "evaluate_recipe"), ("core", "evaluation")),
+    **dict.fromkeys(("evaluate", "evaluate_recipe"), ("core", "evaluation", "study")),
     "probe": (
         "core",
         "evaluation/flow.py",
-        "evaluation/measure.py",
         "evaluation/rows.py",
         "evaluation/untrained.py",
     ),
-    "report": ("core", "evaluation", "report"),
+    "report": ("core", "evaluation", "report", "study"),
 }
 # What of a recipe networks are made and looked at by before training: what dvc.yaml names among probe's parameters.
 PROBED_BY = ("batch_norm_epsilon", "center", "precision", "rescale", "threads")

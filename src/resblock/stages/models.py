@@ -10,12 +10,12 @@ from resblock.core.files import read_json
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import DESCRIPTION, read_description, read_split
 from resblock.core.training.run import CURVE, GRADIENTS, MANIFEST, WEIGHTS
-from resblock.evaluation.champion import champion
 from resblock.evaluation.score import read_scores
-from resblock.evaluation.study import Study
 from resblock.serving.package import LOADER, constraints, pack_code, requirements
 from resblock.stages.manifests import training_name
 from resblock.stages.terminal import say, warn
+from resblock.study.champion import champion
+from resblock.study.summary import Study
 from resblock.tracking.package import ModelPackage, Registration
 from resblock.tracking.result import Result
 from resblock.tracking.stage import StageRun

@@ -20,14 +20,14 @@ from resblock.core.files import read_json
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import DESCRIPTION, DatasetDescription, read_description, read_split
 from resblock.core.training.run import MANIFEST, WEIGHTS, Run, read_run
-from resblock.evaluation.champion import best_seed, champion
 from resblock.evaluation.score import SCORES, Score, read_scores
-from resblock.evaluation.study import Study
 from resblock.params import read_params
 from resblock.serving.pictures import PictureError, looks_inverted, read_picture
 from resblock.stages.manifests import training_key, training_name
 from resblock.stages.terminal import warn
 from resblock.startup import start_keras
+from resblock.study.champion import best_seed, champion
+from resblock.study.summary import Study
 
 if TYPE_CHECKING:
     from resblock.serving.classifier import Prediction

@@ -7,13 +7,14 @@ from resblock.core.files import write_json
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import read_description, read_verified
 from resblock.core.training.run import GradientRow
-from resblock.evaluation.flow import Shattering, Untrained, slope, write_untrained
+from resblock.evaluation.flow import Shattering, Untrained, write_untrained
 from resblock.params import read_params
 from resblock.stages import manifests
 from resblock.stages.results import result_of
 from resblock.stages.terminal import say
 from resblock.stages.tracked import tracked
 from resblock.startup import start_keras
+from resblock.study.gradients import slope
 
 
 def run(dataset_name: str) -> None:

@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from resblock.evaluation.ablation import REBOUND, Effect, changes, effects
-from resblock.evaluation.verdicts import Trained
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, house_style, look, new_figure
 from resblock.report.tables import NONE, bounds, points
+from resblock.study.effects import REBOUND, Effect, changes, effects
+from resblock.study.verdicts import Trained
 
 METRICS = {
     "train_accuracy_reestimated": "train, re-estimated",

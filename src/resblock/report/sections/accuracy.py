@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from resblock.evaluation.interval import CONFIDENCE
-from resblock.evaluation.study import HEADLINES, Study
 from resblock.report.figures import over_depth
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import house_style, legend_below, new_figure
 from resblock.report.tables import NONE, percent
+from resblock.study.interval import CONFIDENCE
+from resblock.study.summary import HEADLINES, Study
 
 
 def section(material: Material) -> Section | None:

@@ -12,12 +12,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.blocks import Lesion, Response
-from resblock.evaluation.interval import t_interval
 from resblock.evaluation.rows import rows_frame
 from resblock.report.figures import network_line
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import dash, house_style, legend_below, look, new_figure, shades
 from resblock.report.tables import percent
+from resblock.study.interval import t_interval
 
 WORDS = (
     "Layer responses (He et al. 2015, Figure 7): the standard deviation of what a block says before anything is added "

@@ -11,11 +11,11 @@ from matplotlib.ticker import PercentFormatter
 
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.calibration import BINS, Calibration, ReliabilityBin
-from resblock.evaluation.interval import t_interval
 from resblock.evaluation.rows import rows_frame
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, SOFT, house_style, look, new_figure
 from resblock.report.tables import number
+from resblock.study.interval import t_interval
 
 WORDS = (
     f"Expected calibration error over {BINS} bins of equal width (Guo et al. 2017): the mean distance between how sure "

@@ -9,12 +9,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from resblock.evaluation.comparison import Comparison, adjusted_image_p_values, compare
 from resblock.evaluation.score import STATISTICS
-from resblock.evaluation.study import Gap, Study
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, house_style, look, new_figure
 from resblock.report.tables import NONE, bounds, p_value, points
+from resblock.study.comparison import Comparison, adjusted_image_p_values, compare
+from resblock.study.summary import Gap, Study
 
 METRICS = ("train_accuracy", "test_accuracy", "test_accuracy_reestimated")
 WORDS = {"trained": "as trained", "reestimated": "re-estimated"}

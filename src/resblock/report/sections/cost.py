@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from resblock.core.spec import ModelSpec
-from resblock.evaluation.efficiency import Point, pareto_front, seconds_to, target_accuracy
-from resblock.evaluation.interval import Interval, t_interval
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import SOFT, house_style, look, new_figure
 from resblock.report.tables import NONE, percent
+from resblock.study.efficiency import Point, pareto_front, seconds_to, target_accuracy
+from resblock.study.interval import Interval, t_interval
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from resblock.evaluation.agreement import SHOWN, Agreement, Mistake
-from resblock.evaluation.interval import t_interval
 from resblock.evaluation.rows import rows_frame
 from resblock.evaluation.score import Confusion
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import house_style, new_figure
 from resblock.report.tables import NONE
+from resblock.study.agreement import SHOWN, Agreement, Mistake
+from resblock.study.interval import t_interval
 
 
 def section(material: Material) -> Section | None:

@@ -14,19 +14,16 @@ from resblock.evaluation.flow import (
     Gradients,
     NetworkGradient,
     Untrained,
-    last_epoch,
-    nearest,
     network_rows,
-    slope,
-    slopes,
 )
-from resblock.evaluation.interval import t_interval
-from resblock.evaluation.measure import Measure
 from resblock.evaluation.rows import rows_frame
 from resblock.report.figures import network_line, over_depth
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, house_style, legend_below, new_figure, shades
 from resblock.report.tables import difference, number
+from resblock.study.gradients import last_epoch, nearest, slope, slopes
+from resblock.study.interval import t_interval
+from resblock.study.measure import Measure
 
 WORDS = (
     "A gradient vanishes where its norm shrinks on the way from the logits to the image; the slope of log10 norm over "

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from resblock.evaluation.interval import t_interval
-from resblock.evaluation.rebound import SHARES, Rebound
 from resblock.evaluation.rows import rows_frame
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, house_style, legend_below, new_figure
 from resblock.report.tables import NONE, number
+from resblock.study.interval import t_interval
+from resblock.study.rebound import SHARES, Rebound
 
 # Dark, middle and light also in grey; hatches tell them apart in print.
 CAUSES = {

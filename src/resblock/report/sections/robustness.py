@@ -11,12 +11,12 @@ from matplotlib.ticker import PercentFormatter
 
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.corruption import SEVERITIES, Robustness, mean_by_severity
-from resblock.evaluation.interval import t_interval
 from resblock.evaluation.rows import rows_frame
 from resblock.report.figures import network_line
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import house_style, new_figure, shades
 from resblock.report.tables import percent
+from resblock.study.interval import t_interval
 
 WORDS = (
     "The same test images under five corruptions at five severities: Gaussian noise and blur, less contrast, more "

@@ -6,20 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from resblock.core.splits import Split, SplitName
-from resblock.evaluation.agreement import (
-    Agreement,
-    Mistake,
-    agreements,
-    read_mistakes,
-    surest_mistakes,
-    write_mistakes,
-)
+from resblock.evaluation.assessment import Assessment
 from resblock.evaluation.blocks import Lesion, Response
 from resblock.evaluation.calibration import Calibration, ReliabilityBin, calibrate
-from resblock.evaluation.comparison import ImagePairs, pair_images
 from resblock.evaluation.corruption import Robustness
 from resblock.evaluation.rows import read_rows, write_rows
 from resblock.evaluation.score import (
@@ -33,29 +23,20 @@ from resblock.evaluation.score import (
     write_confusions,
     write_scores,
 )
-from resblock.evaluation.study import Study
+from resblock.study.agreement import (
+    Agreement,
+    Mistake,
+    agreements,
+    read_mistakes,
+    surest_mistakes,
+    write_mistakes,
+)
+from resblock.study.comparison import ImagePairs, pair_images
+from resblock.study.summary import Study
 
 CALIBRATION, RELIABILITY, PAIRS = "calibration.csv", "reliability.csv", "pairs.csv"
 AGREEMENT, ROBUSTNESS, MISTAKES = "agreement.csv", "robustness.csv", "mistakes.npz"
 RESPONSES, LESIONS = "responses.csv", "lesions.csv"
-
-Logits = Mapping[str, np.ndarray]  # "<split>" and "<split>_reestimated" to float32 (n, class)
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """One training, looked at; without logits unless it finished."""
-
-    score: Score
-    logits: Logits
-    robustness: Sequence[Robustness] = ()
-    responses: Sequence[Response] = ()
-    lesions: Sequence[Lesion] = ()
-
-    @property
-    def name(self) -> tuple[str, int]:
-        """The network's name and the seed."""
-        return self.score.variant, self.score.seed
 
 
 @dataclass(frozen=True)

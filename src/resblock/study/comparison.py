@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from resblock.evaluation.interval import (
+from resblock.evaluation.score import Statistics, with_statistics
+from resblock.study.interval import (
     ALPHA,
     Interval,
     bootstrap_interval,
@@ -19,8 +20,7 @@ from resblock.evaluation.interval import (
     smallest_detectable,
     t_p_value,
 )
-from resblock.evaluation.score import Statistics, with_statistics
-from resblock.evaluation.study import Gap, Study
+from resblock.study.summary import Gap, Study
 
 COMPARED = ("train_accuracy", "test_accuracy")
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import Score
-from resblock.evaluation.study import Study, Summary
+from resblock.study.summary import Study, Summary
 
 DIGITS = 9  # decimals to which means are told apart: the order of addition must not crown anyone
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from resblock.core.spec import ModelSpec
 from resblock.core.training.run import EpochRow
-from resblock.evaluation.measure import Measure
+from resblock.study.measure import Measure
 
 CLOSE = 0.01  # of its final value: where validation accuracy has settled
 

@@ -11,14 +11,14 @@ from resblock.core.files import read_json, write_json
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
 from resblock.core.training.run import EpochRow
-from resblock.evaluation.efficiency import Curves
-from resblock.evaluation.interval import Interval, t_interval
-from resblock.evaluation.measure import Measure
-from resblock.evaluation.rebound import find_rebounds, rebound_measure
 from resblock.evaluation.rows import narrowed, read_rows, write_rows
 from resblock.evaluation.score import Score, read_scores, write_scores
-from resblock.evaluation.study import Study
-from resblock.evaluation.verdicts import Trained
+from resblock.study.efficiency import Curves
+from resblock.study.interval import Interval, t_interval
+from resblock.study.measure import Measure
+from resblock.study.rebound import find_rebounds, rebound_measure
+from resblock.study.summary import Study
+from resblock.study.verdicts import Trained
 
 CURVES, RECIPE = "curves.csv", "recipe.json"
 REBOUND = "rebound"

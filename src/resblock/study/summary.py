@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from resblock.core.spec import ModelSpec
-from resblock.evaluation.interval import Interval, t_interval
-from resblock.evaluation.measure import Measure
 from resblock.evaluation.score import Score
+from resblock.study.interval import Interval, t_interval
+from resblock.study.measure import Measure
 
 HEADLINES = ("train_accuracy", "validation_accuracy", "test_accuracy")
 

@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from resblock.evaluation.interval import Interval, seeds_needed, t_interval
-from resblock.evaluation.measure import Measure
-from resblock.evaluation.rebound import Rebound
-from resblock.evaluation.study import Study
+from resblock.study.interval import Interval, seeds_needed, t_interval
+from resblock.study.measure import Measure
+from resblock.study.rebound import Rebound
+from resblock.study.summary import Study
 
 Outcome = Literal["supported", "refuted", "undecided", "not measured in this study"]
 Unit = Literal["points", "epochs", "log10 per layer"]

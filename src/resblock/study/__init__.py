@@ -1,0 +1,1 @@
+"""From the scores of many trainings to statements: comparisons, intervals, rebound, verdicts. It needs no Keras."""
