@@ -17,7 +17,7 @@ from resblock.evaluation.flow import read_untrained
 from resblock.evaluation.score import read_scores
 from resblock.report.style import series_of
 from resblock.report.tables import number, percent, points
-from resblock.study.gradients import nearest, slopes
+from resblock.study.gradients import growths, nearest
 from resblock.study.interval import t_interval
 from resblock.study.summary import Study
 
@@ -45,7 +45,7 @@ def digits() -> str:
 def untrained() -> str:
     """Return what depth does to gradients before training, on CIFAR-10."""
     found = read_untrained(paths.untrained("cifar10"))
-    measures = {"slope": slopes(found.gradients, "activations"), "cosine": nearest(found.shattering)}
+    measures = {"growth, decades": growths(found.gradients, "activations"), "cosine": nearest(found.shattering)}
     depths = sorted({spec.depth for spec in found.gradients})
     rows = [
         {"network": f"`{series}`", "number": words}

@@ -212,15 +212,9 @@ def test_every_claim_has_its_verdict_on_the_page_and_in_the_summary(
 
 def test_the_abstract_tells_how_planted_gradients_flow(material: Material) -> None:
     said = " ".join(abstract(material, verdicts_on(material)))
-    assert "gradients shrink 10.00-fold a layer in plain-20 and grow 1.00-fold a layer in residual-20" in said
+    assert "gradients shrink by 2.0 decades in plain-20 and keep their norm in residual-20" in said
     assert "a cosine of 0.40 and 0.40" in said
     assert "gradients" not in " ".join(abstract(replace(material, untrained=None), verdicts_on(material)))
-
-
-def test_gradients_that_shrink_in_plain_networks_alone_support_the_claim(material: Material) -> None:
-    (verdict,) = (verdict for verdict in verdicts_on(material) if verdict.claim.name == "gradients")
-    assert verdict.interval.mean == pytest.approx(1.0)
-    assert verdict.outcome == "supported"
 
 
 def test_the_summary_tells_no_time_and_no_machine(published: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +14,7 @@ from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import METRICS, Score
 from resblock.study.claims import CLAIMS
 from resblock.study.claims.accuracy import VERY_DEEP
-from resblock.study.claims.gradients import GRADIENT_SLOPE
 from resblock.study.interval import t_interval
-from resblock.study.rebound import Rebound
 from resblock.study.summary import Study
 from resblock.study.verdicts import (
     Claim,
@@ -65,38 +63,6 @@ def evidence(means: Mapping[str, float], **choices: Any) -> Evidence:
 
 def verdict(name: str, given: Evidence) -> Verdict:
     return judge(BY_NAME[name], given)
-
-
-def rebound(variant: str, seed: int, **numbers: Any) -> Rebound:
-    quiet = Rebound(
-        variant,
-        seed,
-        epochs=20,
-        rises_trained=5,
-        rises_reestimated=1,
-        rises_training=0,
-        depth_trained=0.5,
-        depth_reestimated=0.1,
-        depth_training=0.0,
-        largest_trained=0.2,
-        relative=0.4,
-        lagging_statistics=0.8,
-        optimisation=0.0,
-        overfitting=0.2,
-        settled=18,
-        settled_reestimated=10,
-    )
-    return replace(quiet, **numbers)
-
-
-def rebounds(seeds: int = 4, variants: Sequence[str] = ("residual-8",), **numbers: float) -> list[Rebound]:
-    """Trainings with these numbers and a little luck of their own."""
-    luck = np.random.default_rng(1).normal(0, 0.01, size=(len(variants), seeds))
-    return [
-        rebound(variant, seed, **{name: value * (1 + luck[row, seed]) for name, value in numbers.items()})
-        for row, variant in enumerate(variants)
-        for seed in range(seeds)
-    ]
 
 
 # The rule
@@ -180,8 +146,8 @@ def test_a_planted_zero_refutes_by_the_margin() -> None:
 
 def test_one_seed_decides_no_claim() -> None:
     given = Evidence(
-        Trained(RECIPE, study(TWINS, seeds=1), rebounds(seeds=1)),
-        {"low": Trained({**RECIPE, "learning_rate": 1e-4}, study(TWINS, seeds=1), rebounds(seeds=1))},
+        Trained(RECIPE, study(TWINS, seeds=1)),
+        {"bare": Trained({**RECIPE, "horizontal_flip": False, "vertical_flip": False}, study(TWINS, seeds=1))},
     )
     for claim in CLAIMS:
         found = judge(claim, given)
@@ -224,59 +190,6 @@ def test_late_statistics_decide_no_claim_about_networks() -> None:
         assert late.outcome == "supported"
 
 
-def test_gradient_slopes_decide_once_a_probe_brings_them() -> None:
-    slopes = {ModelSpec.parse("plain-8"): {0: 0.05, 1: 0.051, 2: 0.049}, ModelSpec.parse("residual-8"): {}}
-    slopes[ModelSpec.parse("residual-8")] = {0: 0.0, 1: 0.001, 2: -0.001}
-    given = evidence(TWINS)
-    assert verdict("gradients", given).outcome == "not measured in this study"
-    assert verdict("gradients", replace(given, probes={GRADIENT_SLOPE: slopes})).outcome == "supported"
-    flat = {spec: {seed: value / 1000 for seed, value in seeds.items()} for spec, seeds in slopes.items()}
-    assert verdict("gradients", replace(given, probes={GRADIENT_SLOPE: flat})).outcome == "refuted"
-
-
-def with_rebounds(rows: Sequence[Rebound], ablations: Mapping[str, Trained] | None = None) -> Evidence:
-    return Evidence(Trained(RECIPE, study(TWINS), rows), ablations or {})
-
-
-def test_planted_rebounds_are_there_or_not_and_have_their_cause() -> None:
-    lagging = with_rebounds(rebounds(relative=0.4, lagging_statistics=0.8, overfitting=0.2))
-    assert verdict("rebound", lagging).outcome == "supported"
-    assert verdict("rebound-statistics", lagging).outcome == "supported"
-    assert verdict("rebound-overfitting", lagging).outcome == "refuted"
-    assert verdict("rebound", with_rebounds(rebounds(relative=0.01))).outcome == "refuted"
-
-
-def test_depth_causes_the_rebound_where_deep_networks_rebound_more() -> None:
-    shallow = rebounds(relative=0.1, variants=["residual-8"])
-    deep = rebounds(relative=0.6, variants=["residual-56"])
-    assert verdict("rebound-depth", with_rebounds(shallow + deep)).outcome == "supported"
-    same = rebounds(relative=0.1, variants=["residual-56"])
-    assert verdict("rebound-depth", with_rebounds(shallow + same)).outcome == "refuted"
-    assert verdict("rebound-depth", with_rebounds(shallow)).outcome == "not measured in this study"
-
-
-@pytest.mark.parametrize(
-    ("claim", "change"),
-    [
-        ("rebound-rate", {"learning_rate": 1e-4}),
-        ("schedule", {"schedule": "cosine"}),
-        ("schedule", {"schedule": "onecycle", "learning_rate": 0.01}),
-        ("regularisation", {"weight_decay": 1e-4}),
-    ],
-)
-def test_a_recipe_mends_the_rebound_where_it_is_the_one_thing_that_differs(claim: str, change: dict[str, Any]) -> None:
-    base = rebounds(relative=0.5)
-
-    def outcome(relative: float, **more: Any) -> str:
-        other = Trained({**RECIPE, **change, **more}, study({}), rebounds(relative=relative))
-        return verdict(claim, with_rebounds(base, {"other": other})).outcome
-
-    assert outcome(0.1) == "supported"
-    assert outcome(0.5) == "refuted"
-    assert outcome(0.1, vertical_flip=False) == "not measured in this study"  # two things differ
-    assert outcome(0.1, threads=2) == "supported"  # threads change no result
-
-
 def test_flips_are_found_by_what_their_recipes_say() -> None:
     ablations = {
         name: Trained({**RECIPE, "horizontal_flip": horizontal, "vertical_flip": vertical}, study({"residual-8": mean}))
@@ -290,21 +203,6 @@ def test_flips_are_found_by_what_their_recipes_say() -> None:
     found = {name: verdict(name, given) for name in ("flips", "flips-horizontal", "flips-vertical")}
     assert [v.outcome for v in found.values()] == ["supported", "supported", "refuted"]
     assert [v.interval.mean for v in found.values()] == pytest.approx([0.02, 0.05, -0.05], abs=0.003)
-
-
-@pytest.mark.parametrize(
-    ("settled", "epochs", "outcome"),
-    [
-        (20.0, 60, "supported"),
-        (5.0, 20, "refuted"),
-        (18.0, 20, "undecided"),
-        (50.0, 60, "refuted"),
-        (3.0, 3, "not measured in this study"),
-    ],
-)
-def test_convergence_around_20_needs_trainings_that_go_on_after_it(settled: float, epochs: int, outcome: str) -> None:
-    rows = [replace(row, epochs=epochs) for row in rebounds(settled_reestimated=settled)]
-    assert verdict("convergence", with_rebounds(rows)).outcome == outcome
 
 
 def test_other_data_speak_for_themselves_and_the_papers_do_not() -> None:

@@ -25,10 +25,9 @@ from resblock.core.training.run import (
     read_gradients,
 )
 from resblock.evaluation.flow import Gradients, Untrained, read_untrained
-from resblock.study.claims.gradients import GRADIENT_SLOPE
 from resblock.study.effects import read_ablation
 from resblock.study.efficiency import Costs, Curves
-from resblock.study.gradients import slopes
+from resblock.study.gradients import probes
 from resblock.study.provenance import mixtures
 from resblock.study.rebound import Rebound, find_rebounds
 from resblock.study.results import Results, read_results
@@ -70,8 +69,8 @@ class Material:
         multiply_adds = {
             spec.name: cost.multiply_adds for spec, seeds in self.costs.items() for cost in list(seeds.values())[:1]
         }
-        probes = {GRADIENT_SLOPE: slopes(self.gradients, "activations")}
-        return Evidence(Trained(recipe, self.study, self.rebounds), self.ablations, probes, multiply_adds)
+        base = Trained(recipe, self.study, self.rebounds)
+        return Evidence(base, self.ablations, probes(self.untrained), multiply_adds)
 
 
 def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[str] = ()) -> Material:

@@ -13,10 +13,11 @@ from resblock.report.material import Material
 from resblock.report.tables import NONE, difference, percent
 from resblock.study.claims import CLAIMS
 from resblock.study.comparison import compare
-from resblock.study.gradients import nearest, slopes
+from resblock.study.gradients import COSINE, GROWTH, deepest_twins, probes
 from resblock.study.interval import CONFIDENCE
+from resblock.study.rebound import comparable, pooled
 from resblock.study.summary import Study
-from resblock.study.verdicts import SCALES, Outcome, Verdict, judge
+from resblock.study.verdicts import DIGITS, SCALES, Outcome, Verdict, judge
 
 OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "undecided", "not measured in this study")
 STATISTICS = (
@@ -92,8 +93,7 @@ def figure_of(verdict: Verdict) -> str:
     if verdict.contrast is None:
         return NONE
     unit = verdict.contrast.unit
-    digits = 3 if unit == "log10 per layer" else 1
-    return f"{difference(verdict.interval, SCALES[unit], digits)} {unit}"
+    return f"{difference(verdict.interval, SCALES[unit], DIGITS[unit])} {unit}"
 
 
 def verdict_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
@@ -148,41 +148,46 @@ def _family(study: Study) -> str:
 
 
 def _rebound(material: Material) -> str:
-    rebounds = [rebound for rebound in material.rebounds if rebound.epochs > 1]
-    total = sum(rebound.depth_trained for rebound in rebounds)
-    if not total:
+    """Say of the unmodified networks with batch normalisation how often loss rises, and what of it is late."""
+    rebounds = comparable(material.rebounds, normalized=True)
+    late = pooled(rebounds, "lagging_statistics", "height_trained")
+    if not late:
         return ""
     steps = sum(rebound.epochs - 1 for rebound in rebounds)
     trained = sum(rebound.rises_trained for rebound in rebounds) / steps
     reestimated = sum(rebound.rises_reestimated for rebound in rebounds) / steps
-    lagging = sum(r.lagging_statistics * r.depth_trained for r in rebounds if r.depth_trained) / total
+    compared = {rebound.spec for rebound in rebounds}
+    others = ", ".join(dict.fromkeys(each.variant for each in material.rebounds if each.spec not in compared))
     return (
-        f"Validation loss rises after {100 * trained:.0f} % of the epochs with batch-norm statistics as trained and "
-        f"after {100 * reestimated:.0f} % with statistics re-estimated; {100 * lagging:.0f} % of the height of its "
-        "rises is gone on re-estimation, the weights untouched."
+        f"Validation loss of networks with batch normalisation rises after {100 * trained:.0f} % of the epochs with "
+        f"statistics as trained and after {100 * reestimated:.0f} % with statistics re-estimated; "
+        f"{100 * float(np.mean(list(late.values()))):.0f} % of the height of its rises is gone on re-estimation, the "
+        f"weights untouched{f' (all networks but {others})' if others else ''}."
     )
 
 
 def _gradients(untrained: Untrained | None) -> str:
-    """Say of the deepest twins before training where their gradients grow and how alike neighbours' are."""
-    if untrained is None:
-        return ""
-    slope_of, cosine_of = slopes(untrained.gradients, "activations"), nearest(untrained.shattering)
-    there = [spec for spec in slope_of if spec in cosine_of and spec.family == "residual" and not spec.modifiers]
-    twins = [(spec, spec.twin) for spec in there if spec.twin in slope_of and spec.twin in cosine_of]
-    if not twins:
-        return ""
-    residual, plain = max(twins, key=lambda pair: pair[0].depth)
-    assert plain is not None
-    rates, cosines = (
-        [float(np.mean(list(measure[spec].values()))) for spec in (plain, residual)]
-        for measure in (slope_of, cosine_of)
-    )
-    ways = [f"{'shrink' if rate > 0 else 'grow'} {10 ** abs(rate):.2f}-fold a layer" for rate in rates]
-    return (
-        f"Before training, on their way to the image gradients {ways[0]} in {plain} and {ways[1]} in {residual}; those "
-        f"of neighbouring inputs have a cosine of {cosines[0]:z.2f} and {cosines[1]:z.2f}."
-    )
+    """Say of the deepest twins before training how their gradients grow or shrink, and how alike neighbours' are."""
+    said: list[str] = []
+    for modifiers, start in (((), "Before training"), (("nobn",), "Before training and without batch normalisation")):
+        measures = probes(untrained)
+        pair = deepest_twins(*measures.values(), modifiers=modifiers) if measures else None
+        if pair is None:
+            continue
+        decades, cosines = (
+            [float(np.mean(list(measures[name][spec].values()))) for spec in pair] for name in (GROWTH, COSINE)
+        )
+        ways = [
+            f"{'grow' if value > 0 else 'shrink'} by {abs(value):.1f} decades"
+            if abs(value) > 0.05
+            else "keep their norm"
+            for value in decades
+        ]
+        said.append(
+            f"{start}, on their way from the last block to the stem gradients {ways[0]} in {pair[0]} and {ways[1]} "
+            f"in {pair[1]}; those of neighbouring inputs have a cosine of {cosines[0]:z.2f} and {cosines[1]:z.2f}."
+        )
+    return " ".join(said)
 
 
 def _count(verdicts: Sequence[Verdict]) -> str:

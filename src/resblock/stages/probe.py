@@ -14,7 +14,7 @@ from resblock.stages.results import result_of
 from resblock.stages.terminal import say
 from resblock.stages.tracked import tracked
 from resblock.startup import start_keras
-from resblock.study.gradients import slope
+from resblock.study.gradients import growth
 
 
 def run(dataset_name: str) -> None:
@@ -36,7 +36,7 @@ def run(dataset_name: str) -> None:
                 gradients.setdefault(spec, {})[seed] = rows
                 shattering += cosines
                 say(
-                    f"{spec}, seed {seed}: gradient norms {slope(rows, 'activations'):+.3f} log10 a layer, "
+                    f"{spec}, seed {seed}: gradients grow by {growth(rows, 'activations'):+.2f} decades, "
                     f"neighbours' cosine {cosines[0].cosine:.3f}"
                 )
         write_untrained(paths.untrained(dataset_name), Untrained(gradients, shattering))

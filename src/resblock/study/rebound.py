@@ -1,7 +1,8 @@
 """The paper's puzzle: validation loss that rises again. How often, how far, and what of it has which cause.
 
-Three curves of one training tell causes apart: training loss, validation loss with batch-norm statistics as trained,
-and validation loss with statistics re-estimated on training images, the weights untouched.
+Three losses at the end of each epoch tell causes apart, all of the same weights: validation loss with batch-norm
+statistics as trained, validation loss with statistics re-estimated on training images, and the loss on a fixed sample
+of training images, re-estimated too.
 """
 
 from __future__ import annotations
@@ -11,28 +12,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 
 from resblock.core.spec import ModelSpec
 from resblock.core.training.run import EpochRow
 from resblock.study.measure import Measure
 
-CLOSE = 0.01  # of its final value: where validation accuracy has settled
+EARLY = 20  # epochs of the paper's trainings: it sees the rebound within them
+LONG = 40  # epochs: in a shorter training, to settle and to end cannot be told apart
+REACHED = 0.99  # share of its final value at which accuracy has settled
+END = 5  # the final value is the mean of one in so many epochs, the last ones
 
 
 @dataclass(frozen=True)
 class Rebound:
-    """The rises of one training's losses from epoch to epoch, and their causes. Depths are nats, summed over epochs.
+    """The rises of one training's losses from epoch to epoch, and their causes. Heights are nats, summed over epochs.
 
-    The rebound is the sum of the rises of validation loss as trained. Of each rise,
+    The rebound is the sum of the rises of validation loss as trained. Of the height of each rise,
 
     - what validation loss re-estimated does not share is put down to **lagging statistics**: it is gone without any
       change of a weight;
-    - the rest is **optimisation** where training loss rises in the same epoch,
-    - and **overfitting** where training loss falls or stays: the network got better on what it trains on and worse on
-      what it does not. On few validation images chance looks the same.
+    - of the rest, what the loss on training images shares is **optimisation**: the weights got worse on both;
+    - and what it does not share is **overfitting**, or chance: the weights got worse on validation images alone.
+      Chance comes and goes, so the part of it that **lasts** to the end of the training is told too.
 
-    The three add up to the rebound. Shares are NaN where nothing rises, and everything is where the training left no
-    two finite epochs.
+    The three causes add up to the rebound. A training that left no two finite epochs has no heights.
     """
 
     variant: str
@@ -40,34 +44,50 @@ class Rebound:
     epochs: int  # finite ones
     rises_trained: int
     rises_reestimated: int
-    rises_training: int
-    depth_trained: float
-    depth_reestimated: float
-    depth_training: float
+    rises_training: int  # of the loss on training images, re-estimated
+    height_trained: float
+    height_reestimated: float
+    height_training: float
     largest_trained: float  # the largest single rise
-    relative: float  # rises over falls of validation loss as trained: 0 is a steady fall, 1 ends where it began
-    lagging_statistics: float  # share of the rebound, as the next two
+    falls_trained: float  # nats, as the heights
+    lagging_statistics: float  # nats of height_trained, as the next two
     optimisation: float
     overfitting: float
-    settled: int  # the first epoch from which validation accuracy as trained stays within CLOSE of its final value
-    settled_reestimated: int
+    lasting: float  # nats of overfitting
+    early_height: float  # as height_trained and falls_trained, within the first EARLY epochs
+    early_falls: float
+    settled: float  # epoch at which validation accuracy as trained has settled; NaN below LONG epochs
+    settled_reestimated: float
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The network."""
+        return ModelSpec.parse(self.variant)
+
+    @property
+    def weights(self) -> float:
+        """What of the rebound the weights did: nats that re-estimated statistics leave."""
+        return self.optimisation + self.overfitting
+
+    @property
+    def relative(self) -> float:
+        """Rises over falls of validation loss as trained: 0 is a steady fall, 1 ends where it began; NaN: no fall."""
+        return self.height_trained / self.falls_trained if self.falls_trained else math.nan
 
 
-SHARES = ("lagging_statistics", "optimisation", "overfitting")
+CAUSES = ("lagging_statistics", "optimisation", "overfitting")
 
 
 def find_rebound(variant: str, seed: int, curve: Sequence[EpochRow]) -> Rebound:
     """Return the rebound of one training; epochs from the first loss that is not finite are left out."""
     rows = _finite(curve)
-    training = _column(rows, "loss")
+    training = _column(rows, "train_loss_reestimated")
     trained, reestimated = _column(rows, "validation_loss"), _column(rows, "validation_loss_reestimated")
-    rises = np.maximum(np.diff(trained), 0)
-    shared = np.minimum(rises, np.maximum(np.diff(reestimated), 0))  # what re-estimation leaves of each rise
-    training_rises = np.maximum(np.diff(training), 0)
-    causes = (rises - shared, np.where(training_rises > 0, shared, 0), np.where(training_rises > 0, 0, shared))
-    total, falls = float(rises.sum()), float(np.maximum(-np.diff(trained), 0).sum())
-    shares = dict(zip(SHARES, (float(cause.sum()) / total if total else math.nan for cause in causes), strict=True))
-    reestimated_rises = np.maximum(np.diff(reestimated), 0)
+    rises, reestimated_rises, training_rises = _rises(trained), _rises(reestimated), _rises(training)
+    falls = _rises(-trained)
+    shared = np.minimum(rises, reestimated_rises)  # what re-estimation leaves of each rise
+    optimisation = np.minimum(shared, training_rises)
+    overfitting = shared - optimisation
     return Rebound(
         variant,
         seed,
@@ -75,27 +95,34 @@ def find_rebound(variant: str, seed: int, curve: Sequence[EpochRow]) -> Rebound:
         rises_trained=int((rises > 0).sum()),
         rises_reestimated=int((reestimated_rises > 0).sum()),
         rises_training=int((training_rises > 0).sum()),
-        depth_trained=total,
-        depth_reestimated=float(reestimated_rises.sum()),
-        depth_training=float(training_rises.sum()),
+        height_trained=float(rises.sum()),
+        height_reestimated=float(reestimated_rises.sum()),
+        height_training=float(training_rises.sum()),
         largest_trained=float(rises.max(initial=0)),
-        relative=total / falls if falls else math.nan,
-        **shares,
+        falls_trained=float(falls.sum()),
+        lagging_statistics=float((rises - shared).sum()),
+        optimisation=float(optimisation.sum()),
+        overfitting=float(overfitting.sum()),
+        lasting=float(np.minimum(overfitting, _lasting_rises(reestimated - training)).sum()),
+        early_height=float(rises[: EARLY - 1].sum()),
+        early_falls=float(falls[: EARLY - 1].sum()),
         settled=settled_epoch(_column(rows, "validation_accuracy")),
         settled_reestimated=settled_epoch(_column(rows, "validation_accuracy_reestimated")),
     )
 
 
-def settled_epoch(accuracies: np.ndarray) -> int:
-    """Return the first epoch, from 1, from which accuracies, float (epoch,), stay within CLOSE of the last; 0 for none.
+def settled_epoch(accuracies: np.ndarray) -> float:
+    """Return the epoch, from 1, at which accuracies, float (epoch,), have settled; NaN below LONG epochs.
 
-    CLOSE is relative: 1 % of 0.70 is 0.007. The last epoch always is close to itself, so a value near the number of
-    epochs says that the training never settled.
+    That is the first epoch at which the curve, smoothed, reaches REACHED of its final value, the mean of its last fifth
+    (END). It is smoothed into the rising curve that is nearest by least squares (isotonic regression; Barlow et al.
+    1972), which keeps the place of an ascent, whatever the noise around a plateau and however long that is.
     """
-    if not len(accuracies):
-        return 0
-    away = np.flatnonzero(np.abs(accuracies - accuracies[-1]) > CLOSE * accuracies[-1])
-    return int(away[-1]) + 2 if len(away) else 1
+    if len(accuracies) < LONG:
+        return math.nan
+    smooth = scipy.optimize.isotonic_regression(accuracies).x
+    final = accuracies[-(len(accuracies) // END) :].mean()  # never above the last value of a rising curve
+    return float(np.argmax(smooth >= REACHED * final)) + 1
 
 
 def find_rebounds(curves: Mapping[ModelSpec, Mapping[int, Sequence[EpochRow]]]) -> list[Rebound]:
@@ -109,8 +136,66 @@ def rebound_measure(rebounds: Sequence[Rebound], name: str) -> Measure:
     for rebound in rebounds:
         value = float(getattr(rebound, name))
         if rebound.epochs > 1 and not math.isnan(value):
-            measure.setdefault(ModelSpec.parse(rebound.variant), {})[rebound.seed] = value
+            measure.setdefault(rebound.spec, {})[rebound.seed] = value
     return measure
+
+
+def comparable(rebounds: Sequence[Rebound], *, normalized: bool = False) -> list[Rebound]:
+    """Return those of unmodified networks, of the seeds that all of these have.
+
+    `normalized` keeps networks with batch normalisation alone: others have no statistics that could be late.
+    """
+    found = [each for each in rebounds if each.epochs > 1 and is_unmodified(each.spec)]
+    found = [each for each in found if each.spec.normalized or not normalized]
+    seeds = [{each.seed for each in found if each.variant == name} for name in {each.variant for each in found}]
+    return [each for each in found if all(each.seed in others for others in seeds)]
+
+
+def is_unmodified(spec: ModelSpec) -> bool:
+    """Return whether a network is its family's own: no modifier, no other width."""
+    return not spec.modifiers and spec.width == 1
+
+
+def pooled(rebounds: Sequence[Rebound], part: str, whole: str | None) -> dict[int, float]:
+    """Return for each seed its say in the ratio of `part` to `whole`, each summed over networks and seeds.
+
+    No `whole` takes the number of trainings, which gives a mean. The mean over seeds is the ratio exactly; the spread
+    is that of its linearisation (Cochran 1977, section 2.11), so that a small rebound does not count as much as a
+    large one. Empty where `whole` is nothing.
+    """
+    sums: dict[int, tuple[float, float]] = {}
+    for each in rebounds:
+        above, below = sums.get(each.seed, (0.0, 0.0))
+        sums[each.seed] = above + float(getattr(each, part)), below + (float(getattr(each, whole)) if whole else 1.0)
+    total = sum(below for _, below in sums.values())
+    if not total:
+        return {}
+    ratio = sum(above for above, _ in sums.values()) / total
+    return {seed: ratio + (above - ratio * below) * len(sums) / total for seed, (above, below) in sums.items()}
+
+
+def lessened(base: Sequence[Rebound], other: Sequence[Rebound], part: str, whole: str | None) -> dict[int, float]:
+    """Return for each seed by how much `part` / `whole`, pooled, is less in `other` than in `base`.
+
+    Only unmodified networks and seeds that both have count.
+    """
+    both = {(each.variant, each.seed) for each in base} & {(each.variant, each.seed) for each in other}
+    ours, theirs = (
+        comparable([each for each in rebounds if (each.variant, each.seed) in both]) for rebounds in (base, other)
+    )
+    first, second = pooled(ours, part, whole), pooled(theirs, part, whole)
+    return {seed: first[seed] - second[seed] for seed in first if seed in second}
+
+
+def _rises(values: np.ndarray) -> np.ndarray:
+    """Return how far values, (epoch,), rise to each next one, (epoch - 1,); nothing where they fall."""
+    return np.maximum(np.diff(values), 0)
+
+
+def _lasting_rises(values: np.ndarray) -> np.ndarray:
+    """Return of each rise to the next epoch, (epoch - 1,), what no later epoch takes back."""
+    floor = np.minimum.accumulate(values[::-1])[::-1]  # the least value from here to the end
+    return np.maximum(floor[1:] - values[:-1], 0)
 
 
 def _finite(curve: Sequence[EpochRow]) -> Sequence[EpochRow]:

@@ -29,8 +29,9 @@ from resblock.study.rebound import Rebound
 from resblock.study.summary import Study
 
 Outcome = Literal["supported", "refuted", "undecided", "not measured in this study"]
-Unit = Literal["points", "epochs", "log10 per layer"]
-SCALES: dict[Unit, float] = {"points": 100.0, "epochs": 1.0, "log10 per layer": 1.0}  # from stored to shown
+Unit = Literal["points", "epochs", "decades", "cosine"]
+SCALES: dict[Unit, float] = {"points": 100.0, "epochs": 1.0, "decades": 1.0, "cosine": 1.0}  # from stored to shown
+DIGITS: dict[Unit, int] = {"points": 1, "epochs": 1, "decades": 1, "cosine": 2}  # behind the point
 
 
 @dataclass(frozen=True)

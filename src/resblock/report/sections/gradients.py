@@ -21,15 +21,16 @@ from resblock.report.figures import network_line, over_depth
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, house_style, legend_below, new_figure, shades
 from resblock.report.tables import difference, number
-from resblock.study.gradients import last_epoch, nearest, slope, slopes
+from resblock.study.gradients import growth, growths, last_epoch, nearest
 from resblock.study.interval import t_interval
 from resblock.study.measure import Measure
 
 WORDS = (
-    "A gradient vanishes where its norm shrinks on the way from the logits to the image; the slope of log10 norm over "
-    "the layers says by how much: above zero it shrinks, below zero it grows. Norms are of the gradient of the mean "
-    "cross-entropy on the same training images each time, with batch statistics, by the activations behind each block. "
-    "Shattered gradients (Balduzzi et al. 2017) keep their norm, but at a neighbouring input they point elsewhere."
+    "A gradient vanishes where its norm shrinks on its way from the last block to the stem. By how much is told in "
+    "decades, powers of ten: above zero the norm grows towards the image, below zero it shrinks. Norms are of the "
+    "gradient of the mean cross-entropy on the same training images each time, with batch statistics, by the "
+    "activations behind each block. Shattered gradients (Balduzzi et al. 2017) keep their norm, but at a neighbouring "
+    "input they point elsewhere."
 )
 
 
@@ -46,19 +47,21 @@ def section(material: Material) -> Section | None:
         data = rows_frame(NetworkGradient, network_rows(trained))
         pictures.append(Picture("gradients", caption, draw(trained), data))
         note = (
-            "Slope of log10 gradient norm over the layers, from the image to the logits: mean over seeds with its 95 % "
-            "t-interval. By activations behind each block, and by each convolution's kernel."
+            "Decades by which gradients grow on their way: from the activations behind the last block to those behind "
+            "the stem, and from the last convolution's kernel to the first one's. Mean over seeds with its 95 % "
+            "t-interval."
         )
-        tables.append(Table("gradients-table", note, _slope_table(trained), _slope_data(trained)))
+        tables.append(Table("gradients-table", note, _growth_table(trained), _growth_data(trained)))
     if material.untrained and material.untrained.gradients:
         caption = (
-            "Networks before training. Left: slope of log10 gradient norm over the layers. Right: cosine between the "
-            "input gradients of neighbouring points on lines between training images. Small marks are seeds, large "
+            "Networks before training. Left: decades by which gradient norms grow from the last block to the stem. "
+            "Right: cosine between the input gradients of neighbouring points on lines between training images. Small "
+            "marks are seeds, large "
             "ones their mean, bars its 95 % t-interval; open marks: without batch normalisation."
         )
         picture = Picture("untrained", caption, draw_untrained(material.untrained), _untrained_data(material.untrained))
         pictures.append(picture)
-        note = "The same numbers: mean over seeds ± half of the 95 % t-interval, slopes in log10 per layer."
+        note = "The same numbers: mean over seeds ± half of the 95 % t-interval, growth in decades."
         tables.append(Table("untrained-table", note, _untrained_table(material.untrained)))
     return Section("gradients", "Gradient flow", WORDS, pictures, tables) if pictures else None
 
@@ -83,9 +86,9 @@ def draw(gradients: Gradients) -> Figure:
 
 
 def draw_untrained(found: Untrained) -> Figure:
-    """Draw slope and cosine over depth, in networks before training."""
+    """Draw growth and cosine over depth, in networks before training."""
     panels = {
-        "log10 gradient norm per layer": slopes(found.gradients, "activations"),
+        "growth of gradient norms, decades": growths(found.gradients, "activations"),
         "cosine of neighbours' gradients": nearest(found.shattering),
     }
     with house_style():
@@ -97,7 +100,7 @@ def draw_untrained(found: Untrained) -> Figure:
             axis.set_xlabel("depth (weight layers)")
             axis.set_xticks(sorted({spec.depth for spec in found.gradients}))
         axes[0].axhline(0, color=INK, linewidth=0.8)
-        axes[0].set_title("below zero: gradients grow towards the image")
+        axes[0].set_title("above zero: gradients grow towards the image")
         axes[1].set_ylim(-0.05, 1.05)
         axes[1].set_title("near zero: shattered")
         legend_below(figure, axes[0])
@@ -119,24 +122,24 @@ def _moments(gradients: Gradients) -> dict[str, int]:
     return {"at initialisation": 0} | ({f"after epoch {last}": last} if last else {})
 
 
-def _slope_table(gradients: Gradients) -> pd.DataFrame:
+def _growth_table(gradients: Gradients) -> pd.DataFrame:
     columns = {
-        f"{of}, {words}": slopes(gradients, of, epoch)
+        f"{of}, {words}": growths(gradients, of, epoch)
         for words, epoch in _moments(gradients).items()
         for of in ("activations", "weights")
     }
-    return _by_network(gradients, columns, digits=3, signed=True)
+    return _by_network(gradients, columns, signed=True)
 
 
-def _slope_data(gradients: Gradients) -> pd.DataFrame:
+def _growth_data(gradients: Gradients) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
                 "variant": spec.name,
                 "seed": seed,
                 "epoch": epoch,
-                "activations": slope((row for row in rows if row.epoch == epoch), "activations"),
-                "weights": slope((row for row in rows if row.epoch == epoch), "weights"),
+                "activations": growth((row for row in rows if row.epoch == epoch), "activations"),
+                "weights": growth((row for row in rows if row.epoch == epoch), "weights"),
             }
             for spec, seeds in gradients.items()
             for seed, rows in seeds.items()
@@ -147,21 +150,21 @@ def _slope_data(gradients: Gradients) -> pd.DataFrame:
 
 def _untrained_table(found: Untrained) -> pd.DataFrame:
     columns = {
-        "slope, activations": slopes(found.gradients, "activations"),
-        "slope, weights": slopes(found.gradients, "weights"),
+        "growth, activations": growths(found.gradients, "activations"),
+        "growth, weights": growths(found.gradients, "weights"),
         "neighbours' cosine": nearest(found.shattering),
     }
-    return _by_network(found.gradients, columns, digits=3, signed=False)
+    return _by_network(found.gradients, columns, signed=False)
 
 
 def _untrained_data(found: Untrained) -> pd.DataFrame:
-    slope_of, cosine_of = slopes(found.gradients, "activations"), nearest(found.shattering)
+    growth_of, cosine_of = growths(found.gradients, "activations"), nearest(found.shattering)
     return pd.DataFrame(
         [
             {
                 "variant": spec.name,
                 "seed": seed,
-                "slope": slope_of.get(spec, {}).get(seed),
+                "growth": growth_of.get(spec, {}).get(seed),
                 "cosine": cosine_of.get(spec, {}).get(seed),
             }
             for spec, seeds in found.gradients.items()
@@ -170,12 +173,10 @@ def _untrained_data(found: Untrained) -> pd.DataFrame:
     )
 
 
-def _by_network(
-    networks: Mapping[ModelSpec, object], columns: Mapping[str, Measure], *, digits: int, signed: bool
-) -> pd.DataFrame:
+def _by_network(networks: Mapping[ModelSpec, object], columns: Mapping[str, Measure], *, signed: bool) -> pd.DataFrame:
     def cell(measure: Measure, spec: ModelSpec) -> str:
         interval = t_interval(list(measure.get(spec, {}).values()))
-        return difference(interval, 1, digits) if signed else number(interval, 1, digits)
+        return difference(interval, 1, digits=2) if signed else number(interval, 1, digits=2)
 
     return pd.DataFrame(
         [{"network": spec.name} | {name: cell(measure, spec) for name, measure in columns.items()} for spec in networks]

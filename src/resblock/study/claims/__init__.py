@@ -1,4 +1,4 @@
-"""The paper's claims, and one of our own, each with the number that decides it.
+"""The paper's claims, and three of our own, each with the number that decides it.
 
 The paper is X. Jin, "Analysis of Residual Block in the ResNet for Image Classification", DAML 2023. Accuracies stand
 with batch-norm statistics as trained where the claim is about what a user of the network gets, and with statistics
@@ -14,6 +14,8 @@ _ORDER = (
     "cnn",
     "twin",
     "gradients",
+    "growth",
+    "shattering",
     "depth",
     "rebound",
     "rebound-depth",

@@ -1,20 +1,65 @@
-"""What gradients say of the block."""
+"""What gradients say of the block, in networks before any training.
+
+Vanishing and shattering are two things: a norm that shrinks on its way from the last block to the stem, and a direction
+that is another one at the next input. A third is what plain networks with batch normalisation show: a norm that grows.
+"""
 
 from __future__ import annotations
 
-from resblock.study.claims.basis import depths_of
-from resblock.study.verdicts import Claim, Contrast, Evidence, paired
+from collections.abc import Callable
 
-SLOPE_MARGIN = 0.01  # log10 of gradient norm per layer: a factor of 1.6 over twenty layers
-GRADIENT_SLOPE = "gradient_slope"  # probe: slope of log10 gradient norm over the layers from input to output
+import numpy as np
+
+from resblock.core.spec import ModelSpec
+from resblock.study.claims.accuracy import VERY_DEEP
+from resblock.study.gradients import COSINE, GROWTH, deepest_twins
+from resblock.study.measure import Measure
+from resblock.study.verdicts import Claim, Contrast, Evidence, Unit
+
+DECADE = 1.0  # from the last block to the stem: a factor of less than ten is no vanishing and no explosion
+COSINE_MARGIN = 0.1  # a tenth of the way from directions that have nothing in common to equal ones
 
 
 def gradients_vanish_without(evidence: Evidence) -> Contrast | None:
-    """Compare by how much gradients shrink towards the input in plain networks and in their residual twins."""
-    slopes = evidence.probes.get(GRADIENT_SLOPE, {})
-    plain = {residual: slopes.get(twin, {}) for residual, twin in evidence.base.study.twins}
-    values = paired(plain, {spec: slopes.get(spec, {}) for spec in plain})
-    return Contrast(values, f"plain − residual, {depths_of(plain)}", unit="log10 per layer", margin=SLOPE_MARGIN)
+    """Take how far gradients shrink in the plain network, or by how much more than in its twin if that is less."""
+    return _twins(evidence, GROWTH, "decades", DECADE, lambda plain, residual: min(-plain, residual - plain))
+
+
+def gradients_grow_without(evidence: Evidence) -> Contrast | None:
+    """Take how far gradients grow in the plain network, or by how much more than in its twin if that is less."""
+    return _twins(evidence, GROWTH, "decades", DECADE, lambda plain, residual: min(plain, plain - abs(residual)))
+
+
+def gradients_shatter_without(evidence: Evidence) -> Contrast | None:
+    """Compare how alike gradients of neighbouring inputs are."""
+    return _twins(evidence, COSINE, "cosine", COSINE_MARGIN, lambda plain, residual: residual - plain)
+
+
+def _twins(
+    evidence: Evidence, probe: str, unit: Unit, margin: float, number: Callable[[float, float], float]
+) -> Contrast | None:
+    """Take a number of the deepest unmodified twins, plain then residual, from each seed that both have."""
+    measure = evidence.probes.get(probe, {})
+    pair = deepest_twins(measure)
+    if pair is None:
+        return None
+    plain, residual = pair
+    values = {
+        seed: number(value, measure[residual][seed])
+        for seed, value in measure[plain].items()
+        if seed in measure[residual]
+    }
+    words = _means(measure, pair)
+    if apart := deepest_twins(measure, modifiers=("nobn",)):
+        words += f"; apart: {_means(measure, apart)}"
+    if plain.depth >= VERY_DEEP:
+        return Contrast(values, words, unit, margin)
+    because = f"not at depth {plain.depth}; needs probes of twins of depth {VERY_DEEP} or more"
+    return Contrast(values, words, unit, margin, cannot="refuted", because=because)
+
+
+def _means(measure: Measure, pair: tuple[ModelSpec, ModelSpec]) -> str:
+    return ", ".join(f"{spec} {np.mean(list(measure[spec].values())):+z.2f}" for spec in pair)
 
 
 CLAIMS = (
@@ -22,8 +67,27 @@ CLAIMS = (
         "gradients",
         "Residual blocks overcome vanishing gradients.",
         "abstract; introduction",
-        "By how much more gradients shrink from output to input in plain networks, per layer.",
+        "Decades by which gradients shrink from the last block to the stem of the deepest plain network before "
+        "training, or by which they shrink more than in its residual twin, whichever is less.",
         "gradients",
         gradients_vanish_without,
+    ),
+    Claim(
+        "growth",
+        "Residual blocks tame gradients that grow towards the image.",
+        "not in the paper: ours",
+        "Decades by which gradients grow from the last block to the stem of the deepest plain network before "
+        "training, or by which they change more than in its residual twin, whichever is less.",
+        "gradients",
+        gradients_grow_without,
+    ),
+    Claim(
+        "shattering",
+        "Residual blocks keep gradients of neighbouring inputs alike.",
+        "not in the paper: Balduzzi et al. 2017",
+        "Cosine between gradients of neighbouring inputs in the deepest residual network before training, minus that "
+        "in its plain twin.",
+        "gradients",
+        gradients_shatter_without,
     ),
 )
