@@ -20,29 +20,29 @@ DECADE = 1.0  # from the last block to the stem: a factor of less than ten is no
 COSINE_MARGIN = 0.1  # a tenth of the way from directions that have nothing in common to equal ones
 
 
-def gradients_vanish_without(evidence: Evidence) -> Contrast | None:
+def gradients_vanish_without(evidence: Evidence) -> Contrast:
     """Take how far gradients shrink in the plain network, or by how much more than in its twin if that is less."""
     return _twins(evidence, GROWTH, "decades", DECADE, lambda plain, residual: min(-plain, residual - plain))
 
 
-def gradients_grow_without(evidence: Evidence) -> Contrast | None:
+def gradients_grow_without(evidence: Evidence) -> Contrast:
     """Take how far gradients grow in the plain network, or by how much more than in its twin if that is less."""
     return _twins(evidence, GROWTH, "decades", DECADE, lambda plain, residual: min(plain, plain - abs(residual)))
 
 
-def gradients_shatter_without(evidence: Evidence) -> Contrast | None:
+def gradients_shatter_without(evidence: Evidence) -> Contrast:
     """Compare how alike gradients of neighbouring inputs are."""
     return _twins(evidence, COSINE, "cosine", COSINE_MARGIN, lambda plain, residual: residual - plain)
 
 
 def _twins(
     evidence: Evidence, probe: str, unit: Unit, margin: float, number: Callable[[float, float], float]
-) -> Contrast | None:
+) -> Contrast:
     """Take a number of the deepest unmodified twins, plain then residual, from each seed that both have."""
     measure = evidence.probes.get(probe, {})
     pair = deepest_twins(measure)
     if pair is None:
-        return None
+        return Contrast({}, "", because="needs probes of a plain and a residual network of one depth")
     plain, residual = pair
     values = {
         seed: number(value, measure[residual][seed])

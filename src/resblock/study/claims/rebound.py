@@ -36,20 +36,20 @@ PARTS = ("lagging_statistics", "weights")  # of its height, in nats: what statis
 AROUND = (15, 25)  # epochs that pass for "around 20"
 
 
-def loss_rebounds(evidence: Evidence) -> Contrast | None:
+def loss_rebounds(evidence: Evidence) -> Contrast:
     """Take rises of validation loss as trained as a share of its falls, within the paper's 20 epochs."""
     rebounds = _of_the_paper(evidence)
     values = pooled(rebounds, "early_height", "early_falls")
     words = f"rises / falls within {EARLY} epochs, {_networks(evidence.base, rebounds)}"
-    return Contrast(values, words, margin=REBOUND_MARGIN)
+    return Contrast(values, words, margin=REBOUND_MARGIN) if values else _lacking(f"trainings of {EARLY} epochs")
 
 
-def depth_causes_rebound(evidence: Evidence) -> Contrast | None:
+def depth_causes_rebound(evidence: Evidence) -> Contrast:
     """Take the line through the rebounds of residual networks of all depths: its rise from the first to the last."""
     rebounds = _of_the_paper(evidence)
     values, plain = (_over_depths(rebounds, family, *RELATIVE) for family in ("residual", "plain"))
     if not values:
-        return None
+        return _lacking(f"residual networks of two depths, trained for {EARLY} epochs")
     words = [_depths(rebounds, "residual")]
     words += [_told_apart(*(_over_depths(rebounds, "residual", part, None) for part in PARTS))]
     words += [f"apart: {_depths(rebounds, 'plain')} with {_points(plain)}"] if plain else []
@@ -57,37 +57,37 @@ def depth_causes_rebound(evidence: Evidence) -> Contrast | None:
     return Contrast(values, "; ".join([*words, *_left_out(members, rebounds)]), margin=REBOUND_MARGIN)
 
 
-def learning_rate_causes_rebound(evidence: Evidence) -> Contrast | None:
+def learning_rate_causes_rebound(evidence: Evidence) -> Contrast:
     """Compare the rebound with that of the same recipe at a lower learning rate."""
     return _mended(evidence, lambda base, recipe: recipe["learning_rate"] < base["learning_rate"], "learning_rate")
 
 
-def overfitting_causes_rebound(evidence: Evidence) -> Contrast | None:
+def overfitting_causes_rebound(evidence: Evidence) -> Contrast:
     """Ask whether overfitting that lasts is more than half of the rebound; chance would not last."""
     return _majority(evidence, _of_the_paper(evidence), "lasting")
 
 
-def statistics_cause_rebound(evidence: Evidence) -> Contrast | None:
+def statistics_cause_rebound(evidence: Evidence) -> Contrast:
     """Ask whether lagging batch-norm statistics are more than half of the rebound of networks that have them."""
     return _majority(evidence, comparable(_long(evidence.base), normalized=True), "lagging_statistics")
 
 
-def schedule_mends_rebound(evidence: Evidence) -> Contrast | None:
+def schedule_mends_rebound(evidence: Evidence) -> Contrast:
     """Compare the rebound with that of the same recipe under a schedule that lowers a constant rate."""
     return _mended(evidence, lambda _, recipe: recipe["schedule"] != "constant", "schedule", "learning_rate")
 
 
-def regularisation_mends_rebound(evidence: Evidence) -> Contrast | None:
+def regularisation_mends_rebound(evidence: Evidence) -> Contrast:
     """Compare the rebound with that of the same recipe with more weight decay."""
     return _mended(evidence, lambda base, recipe: recipe["weight_decay"] > base["weight_decay"], "weight_decay")
 
 
-def settles_around_20(evidence: Evidence) -> Contrast | None:
+def settles_around_20(evidence: Evidence) -> Contrast:
     """Ask at which epoch validation accuracy reaches its final value: how far inside the window the mean lies."""
     rebounds = [rebound for rebound in _of_the_paper(evidence) if rebound.epochs >= LONG]
     values = over_networks(rebound_measure(rebounds, "settled_reestimated"))
     if not values:
-        return None
+        return _lacking(f"trainings of {LONG} epochs")
     mean = float(np.mean(list(values.values())))
     early = mean < sum(AROUND) / 2
     inside = {seed: value - AROUND[0] if early else AROUND[1] - value for seed, value in values.items()}
@@ -98,6 +98,11 @@ def settles_around_20(evidence: Evidence) -> Contrast | None:
 def _long(trained: Trained) -> list[Rebound]:
     """Return the rebounds of trainings as long as the paper's: a shorter one may end before anything rises."""
     return [rebound for rebound in trained.rebounds if rebound.epochs >= EARLY]
+
+
+def _lacking(what: str) -> Contrast:
+    """Return a contrast that measures nothing, and what it would take."""
+    return Contrast({}, "", because=f"needs {what}")
 
 
 def _of_the_paper(evidence: Evidence) -> list[Rebound]:
@@ -111,18 +116,16 @@ def _whole(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {**Recipe.defaults(), **recipe}  # recipes leave out what is at its default
 
 
-def _majority(evidence: Evidence, rebounds: Sequence[Rebound], cause: str) -> Contrast | None:
+def _majority(evidence: Evidence, rebounds: Sequence[Rebound], cause: str) -> Contrast:
     """Take a cause's share of the rebound, less one half; where nothing rebounds there is nothing to share."""
     if np.mean([*pooled(rebounds, *RELATIVE).values()] or [0]) <= REBOUND_MARGIN:
-        return None
+        return _lacking(f"a rebound above {100 * REBOUND_MARGIN:.0f} % of the falls, in trainings of {EARLY} epochs")
     values = {seed: share - 0.5 for seed, share in pooled(rebounds, cause, "height_trained").items()}
     words = f"share of the rebound, above one half; {_networks(evidence.base, rebounds)}"
     return Contrast(values, words)
 
 
-def _mended(
-    evidence: Evidence, wanted: Callable[[Mapping[str, Any], Mapping[str, Any]], bool], *keys: str
-) -> Contrast | None:
+def _mended(evidence: Evidence, wanted: Callable[[Mapping[str, Any], Mapping[str, Any]], bool], *keys: str) -> Contrast:
     """Compare the base's rebound with that of the first recipe that differs from it in `keys` alone and is `wanted`."""
     rebounds, base = _of_the_paper(evidence), _whole(evidence.base.recipe)
     for name, trained in evidence.ablations.items():
@@ -136,7 +139,7 @@ def _mended(
             there = [rebound for rebound in others if rebound.spec in _specs(rebounds) and rebound.seed in values]
             words = [f"base − {name}, rises / falls", _told_apart(*parts), _networks(trained, there)]
             return Contrast(values, "; ".join(words), margin=REBOUND_MARGIN)
-    return None
+    return _lacking(f"the same networks by a recipe that differs in {' and '.join(keys)} alone")
 
 
 def _over_depths(rebounds: Sequence[Rebound], family: str, part: str, whole: str | None) -> dict[int, float]:
