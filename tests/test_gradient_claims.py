@@ -73,7 +73,7 @@ def test_what_vanishes_in_both_twins_is_not_overcome() -> None:
 
 
 def test_shallow_networks_cannot_refute_what_is_said_of_deep_ones() -> None:
-    said = page({"plain-8": 0.3, "residual-8": 0.31})
+    said = page({"plain-8": 0.3, "residual-8": 0.31}, {"plain-8": 0.8, "residual-8": 0.85})
     for claim in ("gradients", "growth", "shattering"):
         row = said_of(claim, said)
         assert " undecided " in row

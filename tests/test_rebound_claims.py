@@ -70,26 +70,28 @@ def test_the_page_has_one_share_of_late_statistics_pooled_by_height() -> None:
 
 
 def test_weights_that_wander_are_optimisation_though_the_mean_training_loss_falls() -> None:
-    given = material({"plain-8": partial(bumps, optimisation=0.5), "cnn-4": partial(bumps, optimisation=0.3)})
+    wandering = partial(bumps, optimisation=0.5, drift=0.02)
+    given = material({"plain-8": wandering, "cnn-4": wandering})
     page = page_of(given, section(given))
-    assert shares(page, "plain-8")[:4] == ["0", "100", "0", "0"]
+    assert shares(page, "plain-8")[:4] == ["0", "99", "1", "1"]
     assert " refuted " in said_of("rebound-overfitting", page)
 
 
 def overfitted(luck: float, jitter: float = 0.0) -> list[EpochRow]:
-    """Validation loss rises steadily from epoch 6 on; training loss falls, but for a jitter."""
+    """Validation loss rises steadily from epoch 6 on, statistics are late once; training loss falls, or jitters."""
     up = np.maximum(np.arange(20) - 5, 0) * 0.1 * luck
     fall = np.linspace(3, 1, 6).tolist() + [1.0] * 14
     tiny = jitter * (np.arange(20) % 2)
     training = np.linspace(3, 0.5, 20) * (jitter == 0) + tiny + (jitter > 0)
-    return rows((fall + up).tolist(), (fall + up).tolist(), training.tolist())
+    late = 0.05 * luck**2 * (np.arange(20) == 10)  # of the 1.4 by which it rises
+    return rows((fall + up + late).tolist(), (fall + up).tolist(), training.tolist())
 
 
 def test_a_jitter_of_the_training_loss_makes_no_rise_of_validation_loss_optimisation() -> None:
     given = material({"plain-8": overfitted, "plain-20": partial(overfitted, jitter=1e-4)})
     page = page_of(given, section(given))
-    assert shares(page, "plain-8")[:4] == ["0", "0", "100", "100"]
-    assert shares(page, "plain-20")[:4] == ["0", "0", "100", "100"]
+    assert shares(page, "plain-8")[:4] == ["4", "0", "96", "96"]
+    assert shares(page, "plain-20")[:4] == ["4", "0", "96", "96"]
     assert " supported " in said_of("rebound-overfitting", page)
 
 
@@ -258,11 +260,13 @@ def test_a_planted_ascent_comes_back_right_at_any_length(epochs: int, reached: i
 
 @pytest.mark.parametrize(
     ("reached", "epochs", "outcome"),
-    [(20, 60, "supported"), (3, 60, "refuted"), (40, 100, "refuted"), (20, 39, NOT_MEASURED), (1, 20, NOT_MEASURED)],
+    [(20, 60, "supported"), (6, 60, "refuted"), (40, 100, "refuted"), (20, 39, NOT_MEASURED), (6, 20, NOT_MEASURED)],
 )
 def test_convergence_around_20_is_measured_in_long_trainings(reached: int, epochs: int, outcome: str) -> None:
-    networks = {name: partial(climbing, reached=reached, epochs=epochs) for name in ("plain-8", "residual-8")}
-    given = material(networks, recipe={**PAPERS, "epochs": epochs})
+    def nearby(luck: float) -> list[EpochRow]:
+        return climbing(luck, reached + round(50 * (luck - 1)), epochs)
+
+    given = material({"plain-8": nearby, "residual-8": nearby}, recipe={**PAPERS, "epochs": epochs})
     page = page_of(given, section(given))
     assert f" {outcome} " in said_of("convergence", page)
     told = shares(page, "plain-8")[-1]
