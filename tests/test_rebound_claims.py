@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -169,14 +170,21 @@ def test_modified_networks_are_named_and_left_out() -> None:
     assert "without residual-32-nobn, plain-8-w2" in depth
 
 
-def test_a_training_that_ended_early_is_named_with_its_seed() -> None:
-    given = material({"residual-8": partial(bumps, late=0.5), "residual-20": partial(bumps, late=0.5)})
+def test_a_training_that_diverged_is_named_with_its_seed_and_counts_nowhere() -> None:
+    mixed = partial(bumps, late=0.35, optimisation=0.15)
+    given = material({"residual-8": mixed, "residual-20": mixed})
     curves = {spec: dict(seeds) for spec, seeds in given.curves.items()}
     deep = next(spec for spec in curves if spec.depth == 20)
-    curves[deep][1] = curves[deep][1][:3]
-    said = said_of("rebound", page_of(replace(given, curves=curves)))
+    late = bumps(1.0, late=9.0)[:3]  # a high rise, and all of it is late
+    diverged = replace(late[2], epoch=4, loss=math.nan)
+    curves[deep][1] = [*late, diverged]
+    page = page_of(replace(given, curves=curves))
+    said = said_of("rebound", page)
     assert "3 seeds" in said
     assert "without residual-8 of seed 1, residual-20 of seed 1" in said
+    shown = re.search(r"(\d+).% of the height", page)
+    assert shown is not None
+    assert int(shown[1]) == pytest.approx(70, abs=1)
 
 
 # Depth, rate, schedule, regularisation

@@ -141,11 +141,13 @@ def rebound_measure(rebounds: Sequence[Rebound], name: str) -> Measure:
 
 
 def comparable(rebounds: Sequence[Rebound], *, normalized: bool = False) -> list[Rebound]:
-    """Return those of unmodified networks, of the seeds that all of these have.
+    """Return those of unmodified networks, of the seeds that all of these trained for as long as any.
 
-    `normalized` keeps networks with batch normalisation alone: others have no statistics that could be late.
+    A training that diverged is shorter; its seed has no part in the others' either. `normalized` keeps networks with
+    batch normalisation alone: others have no statistics that could be late.
     """
-    found = [each for each in rebounds if each.epochs > 1 and is_unmodified(each.spec)]
+    longest = max((each.epochs for each in rebounds), default=0)
+    found = [each for each in rebounds if each.epochs == longest > 1 and is_unmodified(each.spec)]
     found = [each for each in found if each.spec.normalized or not normalized]
     seeds = [{each.seed for each in found if each.variant == name} for name in {each.variant for each in found}]
     return [each for each in found if all(each.seed in others for others in seeds)]
