@@ -21,6 +21,7 @@ PREDICTIONS = "predictions"
 Status = Literal["finished", "diverged", "missing"]
 Statistics = Literal["trained", "reestimated"]  # of batch normalisation
 STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
+HEADLINE: Statistics = "reestimated"  # what every page, table and choice puts first; the other stands beside, labelled
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class Score:
 def with_statistics(name: str, statistics: Statistics) -> str:
     """Return the name under which a figure of a split, or its logits, stand: ``test`` or ``test_reestimated``."""
     return name if statistics == "trained" else f"{name}_reestimated"
+
+
+def headline(name: str) -> str:
+    """Return the name under which a figure stands with the headline's kind of statistics."""
+    return with_statistics(name, HEADLINE)
 
 
 METRICS = tuple(field.name for field in fields(Score) if field.name.endswith(("loss", "accuracy", "reestimated")))

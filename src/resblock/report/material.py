@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -55,7 +55,11 @@ class Material:
     @cached_property
     def study(self) -> Study:
         """The scores, and what follows from them."""
-        return Study(self.dataset.name, tuple(self.results.scores))
+        return self._told(Study(self.dataset.name, tuple(self.results.scores)))
+
+    def _told(self, study: Study) -> Study:
+        """Return `study` with what the data set says: its classes, and how many images are in each split."""
+        return replace(study, classes=len(self.dataset.classes), sizes=self.dataset.sizes)
 
     @cached_property
     def rebounds(self) -> list[Rebound]:
@@ -70,7 +74,8 @@ class Material:
             spec.name: cost.multiply_adds for spec, seeds in self.costs.items() for cost in list(seeds.values())[:1]
         }
         base = Trained(recipe, self.study, self.rebounds)
-        return Evidence(base, self.ablations, probes(self.untrained), multiply_adds)
+        ablations = {name: replace(other, study=self._told(other.study)) for name, other in self.ablations.items()}
+        return Evidence(base, ablations, probes(self.untrained), multiply_adds)
 
 
 def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[str] = ()) -> Material:

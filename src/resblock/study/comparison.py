@@ -18,6 +18,7 @@ from resblock.study.interval import (
     mcnemar_p_value,
     seeds_needed,
     smallest_detectable,
+    spread_of,
     t_p_value,
 )
 from resblock.study.summary import Gap, Study
@@ -46,14 +47,16 @@ class Comparison:
         return "residual better" if self.gap.interval.mean > 0 else "plain better"
 
 
-def compare(study: Study, statistics: Statistics) -> list[Comparison]:
-    """Compare all twins on training and test accuracy, with one kind of batch-norm statistics.
+def compare(study: Study, statistics: Statistics, *, modified: bool = False) -> list[Comparison]:
+    """Compare twins on training and test accuracy, with one kind of batch-norm statistics.
 
-    These comparisons are one family for Holm's adjustment: every pair of twins of the data set, on train and on test.
-    The two kinds of statistics are two looks at the same networks and make a family each.
+    These comparisons are one family for Holm's adjustment: every pair of unmodified twins of the data set, on train and
+    on test. Twins with modifiers make a family of their own. The two kinds of statistics are two looks at the same
+    networks and make a family each.
     """
-    gaps = [gap for metric in COMPARED for gap in study.gaps(with_statistics(metric, statistics))]
-    p_values = [t_p_value(list(gap.differences.values())) for gap in gaps]
+    metrics = [with_statistics(metric, statistics) for metric in COMPARED]
+    gaps = [gap for metric in metrics for gap in study.gaps(metric, modified=modified)]
+    p_values = [t_p_value(list(gap.differences.values()), rounding=gap.rounding) for gap in gaps]
     return [
         _comparison(gap, p_value, adjusted, family=len(gaps))
         for gap, p_value, adjusted in zip(gaps, p_values, holm(p_values), strict=True)
@@ -62,7 +65,7 @@ def compare(study: Study, statistics: Statistics) -> list[Comparison]:
 
 def _comparison(gap: Gap, p_value: float, adjusted: float, family: int) -> Comparison:
     values = list(gap.differences.values())
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    spread = spread_of(values, gap.rounding)
     return Comparison(
         gap,
         bootstrap_interval(values),
@@ -95,7 +98,7 @@ class ImagePairs:
 def pair_images(study: Study, right: Mapping[tuple[str, int], np.ndarray], statistics: Statistics) -> list[ImagePairs]:
     """Count for each pair of twins and seed; `right` says of each (variant, seed) which images, bool (n,), it got."""
     pairs: list[ImagePairs] = []
-    for residual, plain in study.twins:
+    for residual, plain in (*study.twins, *study.modified_twins):
         for name, seed in right:
             if name == residual.name and (plain.name, seed) in right:
                 ours, theirs = right[name, seed], right[plain.name, seed]

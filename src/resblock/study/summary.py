@@ -1,17 +1,41 @@
-"""Scores to statements: a mean with its interval for each network, a paired gap for each pair of twins."""
+"""Scores to statements: a mean with its interval for each network, a paired gap for each pair of twins.
+
+A training that diverged has learnt nothing. Where accuracies are compared it counts at chance, one in the number of
+classes: a network that diverges must not come off better than one that ends there. One that is missing says nothing
+and is left out. Means of one network are of the trainings that finished, and its remarks name the others.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from resblock.core.spec import ModelSpec
-from resblock.evaluation.score import Score
+from resblock.core.splits import SplitName
+from resblock.evaluation.score import HEADLINE, STATISTICS, Score, Statistics, with_statistics
 from resblock.study.interval import Interval, t_interval
 from resblock.study.measure import Measure
 
-HEADLINES = ("train_accuracy", "validation_accuracy", "test_accuracy")
+SHOWN = ("train_accuracy", "validation_accuracy", "test_accuracy")
+
+Sizes = Mapping[SplitName, int]  # images in each split
+
+
+def unmodified(spec: ModelSpec) -> bool:
+    """Return whether a network is its family's own. Claims speak of these alone; others are named where they stand."""
+    return not spec.modifiers and spec.width == 1
+
+
+def rounding(metric: str, sizes: Sizes) -> float:
+    """Return what counting whole images adds to the variance of one accuracy; 0 for losses and splits not in `sizes`.
+
+    The error is uniform over one image, whose variance is 1/12 of its square.
+    """
+    split, _, rest = metric.partition("_")
+    images = {str(name): size for name, size in sizes.items()}.get(split)
+    return 1 / (12 * images**2) if images and rest.startswith("accuracy") else 0.0
 
 
 @dataclass(frozen=True)
@@ -20,6 +44,7 @@ class Summary:
 
     spec: ModelSpec
     scores: tuple[Score, ...]
+    sizes: Sizes = field(default_factory=dict[SplitName, int])
 
     @property
     def finished(self) -> list[Score]:
@@ -32,13 +57,13 @@ class Summary:
 
     def interval(self, metric: str) -> Interval:
         """Return the mean of `metric` over seeds with its interval."""
-        return t_interval(self.values(metric))
+        return t_interval(self.values(metric), rounding=rounding(metric, self.sizes))
 
     @property
     def trouble(self) -> str:
         """What befell the seeds without figures, in words; empty where there are none."""
-        counts = {status: sum(score.status == status for score in self.scores) for status in ("diverged", "missing")}
-        return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        found = [score.status for score in self.scores if score.status != "finished"]
+        return ", ".join(f"{found.count(status)} {status}" for status in sorted(set(found)))
 
 
 @dataclass(frozen=True)
@@ -47,7 +72,8 @@ class Gap:
 
     residual: ModelSpec
     metric: str
-    differences: dict[int, float]  # seed to difference
+    differences: dict[int, float]  # seed to difference; a diverged training counts at chance
+    rounding: float = 0.0  # what counting whole images adds to the variance of one difference
 
     @property
     def depth(self) -> int:
@@ -62,7 +88,7 @@ class Gap:
     @property
     def interval(self) -> Interval:
         """The mean difference with its paired t-interval."""
-        return t_interval(list(self.differences.values()))
+        return t_interval(list(self.differences.values()), rounding=self.rounding)
 
 
 @dataclass(frozen=True)
@@ -71,13 +97,15 @@ class Study:
 
     dataset: str
     scores: tuple[Score, ...]
+    classes: int | None = None  # None: not known, and then nothing can be said where a training diverged
+    sizes: Sizes = field(default_factory=dict[SplitName, int])  # without a split, its accuracies pass for exact
 
     @cached_property
     def summaries(self) -> list[Summary]:
         """One summary per network, in the order of the scores."""
         names = list(dict.fromkeys(score.variant for score in self.scores))
         return [
-            Summary(ModelSpec.parse(name), tuple(score for score in self.scores if score.variant == name))
+            Summary(ModelSpec.parse(name), tuple(score for score in self.scores if score.variant == name), self.sizes)
             for name in names
         ]
 
@@ -89,34 +117,94 @@ class Study:
             if summary.finished
         }
 
+    def accuracies(self, metric: str) -> Measure:
+        """Return an accuracy of every network and seed that finished or diverged, the latter at chance."""
+        found: dict[ModelSpec, dict[int, float]] = {}
+        for summary in self.summaries:
+            for score in summary.scores:
+                if score.status in ("finished", "diverged"):
+                    value = score.metrics[metric] if score.status == "finished" else self.chance
+                    found.setdefault(summary.spec, {})[score.seed] = value
+        return found
+
     @property
+    def chance(self) -> float:
+        """The accuracy of a guess. Raises ValueError where the number of classes is not known."""
+        if not self.classes:
+            raise ValueError(f"{self.dataset}: a diverged training counts at chance; give Study the number of classes")
+        return 1 / self.classes
+
+    def rounding(self, metric: str) -> float:
+        """Return what counting whole images adds to the variance of one training's `metric`."""
+        return rounding(metric, self.sizes)
+
+    def remarks(self, specs: Iterable[ModelSpec]) -> list[str]:
+        """Say of which of these networks trainings diverged, and count at chance, or are left out."""
+        wanted = set(specs)
+        found: list[str] = []
+        for summary in self.summaries:
+            seeds: dict[str, list[int]] = {}
+            for score in summary.scores if summary.spec in wanted else ():
+                seeds.setdefault(score.status, []).append(score.seed)
+            for status, which in seeds.items():
+                if status == "diverged":
+                    share = f"{len(which)} of {len(summary.scores)} seeds"
+                    found.append(f"{summary.spec} diverged in {share}, counted at chance ({100 * self.chance:.3g} %)")
+                elif status != "finished":
+                    found.append(f"{summary.spec} left out, {status}: {_seeds(which)}")
+        return found
+
+    @cached_property
     def twins(self) -> list[tuple[ModelSpec, ModelSpec]]:
-        """Every residual network whose plain twin is in the study too, with that twin, the shallowest first."""
+        """Every residual network and its plain twin, both unmodified and in the study, the shallowest first."""
+        return [pair for pair in self._pairs if unmodified(pair[0])]
+
+    @cached_property
+    def modified_twins(self) -> list[tuple[ModelSpec, ModelSpec]]:
+        """The same of networks with modifiers, which both share."""
+        return [pair for pair in self._pairs if not unmodified(pair[0])]
+
+    @property
+    def _pairs(self) -> list[tuple[ModelSpec, ModelSpec]]:
         specs = {summary.spec for summary in self.summaries}
-        twins = {spec.name: spec.twin for spec in specs if spec.family != "plain"}
-        pairs = [(spec, twin) for spec in specs for twin in [twins.get(spec.name)] if twin in specs]
-        there = [(spec, twin) for spec, twin in pairs if twin and twin.family == "plain"]
+        pairs = [(spec, spec.twin) for spec in specs if spec.family != "plain"]
+        there = [(spec, twin) for spec, twin in pairs if twin in specs and twin and twin.family == "plain"]
         return sorted(there, key=lambda pair: (pair[0].depth, pair[0].name))
 
-    def gaps(self, metric: str) -> list[Gap]:
-        """Return the residual-minus-plain gap of each pair of twins, over seeds that finished both."""
-        values = self.measure(metric)
+    def gaps(self, metric: str, *, modified: bool = False) -> list[Gap]:
+        """Return the residual-minus-plain gap in an accuracy of each pair of twins, over seeds that both have.
+
+        Unmodified twins, or those with modifiers. A training that diverged counts at chance.
+        """
+        values = self.accuracies(metric)
         gaps: list[Gap] = []
-        for residual, plain in self.twins:
+        for residual, plain in self.modified_twins if modified else self.twins:
             ours, theirs = values.get(residual, {}), values.get(plain, {})
-            gaps.append(Gap(residual, metric, {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}))
+            differences = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+            gaps.append(Gap(residual, metric, differences, 2 * self.rounding(metric)))
         return gaps
 
     def metrics(self) -> dict[str, Any]:
         """Return the few figures that `dvc metrics diff` compares: means over seeds, and the paired gaps.
 
-        Intervals, single seeds and further figures stand in the report's tables.
+        By both kinds of batch-norm statistics, the headline's first. Intervals, single seeds and further figures stand
+        in the report's tables.
         """
+        kinds = sorted(STATISTICS, key=lambda kind: kind != HEADLINE)
+        return {"as_trained" if kind == "trained" else kind: self._means(kind) for kind in kinds}
+
+    def _means(self, kind: Statistics) -> dict[str, Any]:
         means = {
-            metric: {summary.spec.name: summary.interval(metric).mean for summary in self.summaries}
+            metric: {
+                summary.spec.name: summary.interval(with_statistics(metric, kind)).mean for summary in self.summaries
+            }
             for metric in ("test_accuracy", "train_accuracy")
         }
-        return {
-            **means,
-            "residual_minus_plain": {gap.label: gap.interval.mean for gap in self.gaps("test_accuracy")},
-        }
+        test = with_statistics("test_accuracy", kind)
+        gaps = [*self.gaps(test), *self.gaps(test, modified=True)]
+        return {**means, "residual_minus_plain": {gap.label: gap.interval.mean for gap in gaps}}
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    shown = [str(seed) for seed in seeds]
+    return f"seed{'s' if len(shown) > 1 else ''} {', '.join(shown)}"

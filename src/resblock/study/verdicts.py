@@ -3,27 +3,41 @@
 The rule. A claim is turned into one number per seed that lies above zero where the claim is right, and into the
 smallest effect that would matter, its margin, fixed beforehand. With the 95 % t-interval of the mean over seeds,
 
-- **refuted** is a claim whose interval ends below the margin: the effect is too small to matter, or the opposite;
-- **supported** is one whose interval starts above zero;
-- **undecided** is everything else, and everything below two seeds. Then the number of seeds is given that would decide,
-  if mean and spread stayed as they are. Undecided is also an outcome that the study is not made for: networks of 32
-  layers cannot refute what is said of very deep ones.
+- **supported** is a claim whose whole interval lies above the margin;
+- **refuted** is one whose whole interval lies below the margin. It is *too small to matter* if the interval lies within
+  the margin on both sides of zero, and *the opposite* if it lies below minus the margin. An interval that reaches from
+  one to the other refutes the claim as well; only which of the two it is stays open, and is not named;
+- **undecided** is everything else, and everything below two seeds. Then the verdict says how many seeds would decide,
+  if mean and spread stayed as they are: in words where they are few, since their spread is hardly known. Undecided is
+  also an outcome that the study is not made for: networks of 32 layers decide nothing of very deep ones.
 
-If there is no effect, a claim is called supported with probability 2.5 % at most; if there is one as large as the
-margin, it is called refuted with probability 2.5 % at most. Refuting by a margin is an equivalence test in the sense of
-Schuirmann 1987. A threshold claim ("more than half") is measured as the distance from the threshold, with margin zero.
+An effect below the margin is called supported with a probability of 2.5 % at most, one above it refuted with 2.5 % at
+most, whatever the number of seeds: more of them only decide more often. A threshold claim ("more than half") is
+measured as the distance from the threshold, with margin zero. Refuting by a margin is an equivalence test in the sense
+of Schuirmann 1987.
+
+Each claim is judged by itself. `judge_all` also says which verdicts survive when all are held as one family (Holm).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from resblock.study.interval import Interval, seeds_needed, t_interval
+from resblock.study.interval import (
+    ALPHA,
+    Interval,
+    holm,
+    seeds_in_words,
+    seeds_needed,
+    spread_of,
+    t_interval,
+    t_p_value,
+)
 from resblock.study.measure import Measure
 from resblock.study.rebound import Rebound
 from resblock.study.summary import Study
@@ -61,8 +75,16 @@ class Contrast:
     compared: str  # which networks or recipes, in words
     unit: Unit = "points"
     margin: float = 0.0  # the smallest effect that matters, in stored units
-    cannot: Outcome | None = None  # an outcome that this study is not made for, whatever the number
-    because: str = ""  # what it would take
+    cannot: Outcome | tuple[Outcome, ...] | None = None  # what this study is not made for, whatever the number
+    because: str = ""  # what it would take; without values, why nothing was measured
+    rounding: float = 0.0  # what counting whole images adds to the variance of one value, in stored units squared
+    networks: int = 0  # how many it rests on; 0 where that is not told
+    remarks: Sequence[str] = ()  # which trainings diverged and count at chance, and which are left out
+
+
+def any_study(_: Evidence) -> str:
+    """Say why a study is none of those that a claim speaks of: it speaks of all."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +97,7 @@ class Claim:
     measured: str  # how
     picture: str  # name of the page's section to look at
     contrast: Callable[[Evidence], Contrast | None]  # None where this study does not measure it
+    outside: Callable[[Evidence], str] = any_study  # why a study is none that it speaks of; empty where it is one
 
 
 @dataclass(frozen=True)
@@ -85,42 +108,68 @@ class Verdict:
     outcome: Outcome
     interval: Interval  # in stored units; all NaN where nothing was measured
     contrast: Contrast | None = None
-    advice: str = ""  # what would decide an undecided claim
+    kind: str = ""  # of a refuted claim: too small to matter, the opposite, or not known
+    advice: str = ""  # what would decide an undecided claim, or why it was not measured
+    p_value: float = math.nan  # two-sided, that the mean is the margin: below 0.05 the rule decides
+    adjusted_p_value: float = math.nan  # Holm's, over all claims that were measured
+
+    @property
+    def survives(self) -> bool:
+        """Whether it is decided with the errors of all claims held together."""
+        return self.outcome in ("supported", "refuted") and self.adjusted_p_value < ALPHA
+
+
+def judge_all(claims: Sequence[Claim], evidence: Evidence) -> list[Verdict]:
+    """Return the verdict on each claim, with the p-values of all as one family."""
+    verdicts = [judge(claim, evidence) for claim in claims]
+    adjusted = holm([verdict.p_value for verdict in verdicts])
+    return [replace(verdict, adjusted_p_value=p) for verdict, p in zip(verdicts, adjusted, strict=True)]
 
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
     """Return the verdict on `claim` that `evidence` allows."""
-    contrast = claim.contrast(evidence)
+    outside = claim.outside(evidence)
+    contrast = None if outside else claim.contrast(evidence)
     if contrast is None or not contrast.values:
-        return Verdict(claim, "not measured in this study", t_interval([]))
+        why = outside or (contrast.because if contrast else "")
+        return Verdict(claim, "not measured in this study", t_interval([]), advice=why)
     values = list(contrast.values.values())
-    interval = t_interval(values)
+    interval = t_interval(values, rounding=contrast.rounding)
+    p_value = t_p_value(values, rounding=contrast.rounding, against=contrast.margin)
     outcome = decide(interval, contrast.margin)
-    if outcome == contrast.cannot:
-        return Verdict(claim, "undecided", interval, contrast, advice=contrast.because)
-    return Verdict(
-        claim, outcome, interval, contrast, advice=_advice(values, contrast) if outcome == "undecided" else ""
-    )
+    kind, advice = refutation(interval, contrast.margin) if outcome == "refuted" else "", ""
+    if outcome in (contrast.cannot if isinstance(contrast.cannot, tuple) else (contrast.cannot,)):
+        outcome, kind, advice = "undecided", "", contrast.because
+    elif outcome == "undecided":
+        advice = _advice(values, contrast)
+    return Verdict(claim, outcome, interval, contrast, kind, advice, p_value)
 
 
 def decide(interval: Interval, margin: float) -> Outcome:
     """Apply the rule at the top of this file to the interval of a contrast's mean."""
-    if math.isnan(interval.low):
+    if math.isnan(interval.low) or interval.low == interval.high:  # no width: nothing is known of the spread
         return "undecided"
     if interval.high < margin:
         return "refuted"
-    return "supported" if interval.low > 0 else "undecided"
+    return "supported" if interval.low > margin else "undecided"
+
+
+def refutation(interval: Interval, margin: float) -> str:
+    """Say what refutes a claim whose interval ends below `margin`; empty where that is open, or the margin is zero."""
+    if margin and interval.low > -margin:
+        return "too small to matter"
+    return "the opposite" if margin and interval.high < -margin else ""
 
 
 def _advice(values: Sequence[float], contrast: Contrast) -> str:
-    """Say how many seeds would move the interval off zero or below the margin, whichever takes fewer."""
+    """Say how many seeds would move the interval off the margin."""
     if len(values) < 2:
         return "needs two seeds at least"
-    mean = float(np.mean(values))
-    needed = seeds_needed(float(np.std(values, ddof=1)), max(mean, contrast.margin - mean))
-    if needed is None:
-        return "no number of seeds in reach would decide"
-    return f"about {max(needed, len(values) + 1)} seeds would decide"
+    spread = spread_of(values, contrast.rounding)
+    if not spread:
+        return "all seeds give the same number, so nothing is known of their spread"
+    needed = seeds_needed(spread, float(np.mean(values)) - contrast.margin)
+    return f"{seeds_in_words(needed, len(values))} would decide"
 
 
 def paired(first: Measure, second: Measure) -> dict[int, float]:

@@ -1,16 +1,29 @@
-"""What accuracy says of ResNets, of their block, and of depth."""
+"""What accuracy says of ResNets, of their block, and of depth.
+
+Accuracies are those with the headline's batch-norm statistics, and networks are unmodified ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
 
 from resblock.core.spec import ModelSpec
-from resblock.study.claims.basis import HALF_A_POINT, depths_of
-from resblock.study.summary import Summary
-from resblock.study.verdicts import Claim, Contrast, Evidence, over_networks, paired
+from resblock.evaluation.score import headline
+from resblock.study.claims.basis import (
+    HALF_A_POINT,
+    SAME_COST,
+    between,
+    depths_of,
+    nearest_in_cost,
+    seeds_left_out,
+)
+from resblock.study.summary import unmodified
+from resblock.study.verdicts import Claim, Contrast, Evidence
 
-PAPERS_DATA = "cifar10"
 VERY_DEEP = 56  # where He et al. 2015, Figure 6, show plain networks degrade beyond doubt
+TEST, TRAIN, VALIDATION = (headline(f"{split}_accuracy") for split in ("test", "train", "validation"))
 
 
 def residual_beats_cnn(evidence: Evidence) -> Contrast | None:
@@ -18,15 +31,19 @@ def residual_beats_cnn(evidence: Evidence) -> Contrast | None:
     ours, theirs = _best(evidence, "residual"), _best(evidence, "cnn")
     if ours is None or theirs is None:
         return None
-    values = evidence.base.study.measure("test_accuracy_reestimated")
-    first, second = values[ours.spec], values[theirs.spec]
-    differences = {seed: first[seed] - second[seed] for seed in first if seed in second}
-    return Contrast(differences, f"{ours.spec} − {theirs.spec}", margin=HALF_A_POINT)
+    return between(evidence.base.study, TEST, [(ours, theirs)], f"{ours} − {theirs}")
+
+
+def residual_beats_equal_cnn(evidence: Evidence) -> Contrast | None:
+    """Compare each CNN with the residual network that costs the same, on test images."""
+    return _at_equal_cost(evidence, "cnn", ("residual",), sign=-1)
 
 
 def block_is_the_cause(evidence: Evidence) -> Contrast | None:
-    """Take the mean over depths of the twins' gap in test accuracy, statistics re-estimated."""
-    return _twins(evidence, "test_accuracy_reestimated")
+    """Take the mean over depths of the twins' gap in test accuracy."""
+    study = evidence.base.study
+    there = [gap.residual for gap in study.gaps(TEST) if gap.differences]
+    return between(study, TEST, study.twins, f"residual − plain, {depths_of(there)}") if study.twins else None
 
 
 def depth_trains(evidence: Evidence) -> Contrast | None:
@@ -34,56 +51,59 @@ def depth_trains(evidence: Evidence) -> Contrast | None:
 
     He et al. 2015 call the loss degradation; it is one of training accuracy, so overfitting cannot explain it.
     """
-    gaps = [gap for gap in evidence.base.study.gaps("train_accuracy_reestimated") if gap.differences]
-    gaps = [gap for gap in gaps if gap.residual.family == "residual" and gap.label == str(gap.depth)]
+    study = evidence.base.study
+    gaps = [gap for gap in study.gaps(TRAIN) if gap.differences]
     if len(gaps) < 2:
-        return None
+        return Contrast({}, "", because="needs twins of two depths")
     shallow, deep = gaps[0], gaps[-1]
-    shared = [seed for seed in deep.differences if seed in shallow.differences]
-    values = {seed: deep.differences[seed] - shallow.differences[seed] for seed in shared}
-    words = f"(residual − plain) at depth {deep.depth}, minus the same at {shallow.depth}"
-    if deep.depth >= VERY_DEEP:
-        return Contrast(values, words, margin=HALF_A_POINT)
-    because = f"no gap at depth {deep.depth}; needs twins of depth {VERY_DEEP} or more"
-    return Contrast(values, words, margin=HALF_A_POINT, cannot="refuted", because=because)
+    values = {s: deep.differences[s] - shallow.differences[s] for s in deep.differences if s in shallow.differences}
+    used = {spec for pair in study.twins if pair[0].depth in (shallow.depth, deep.depth) for spec in pair}
+    absent = {spec for pair in study.twins if pair[0].depth > deep.depth for spec in pair}
+    rows = {gap.residual: gap.differences for gap in (shallow, deep)}
+    cannot = ("supported", "refuted") if deep.depth < VERY_DEEP else None
+    return Contrast(
+        values,
+        f"(residual − plain) at depth {deep.depth}, minus the same at {shallow.depth}",
+        margin=HALF_A_POINT,
+        cannot=cannot,
+        because=f"depth {deep.depth} is not very deep; needs twins of depth {VERY_DEEP} or more",
+        rounding=shallow.rounding + deep.rounding,
+        networks=4,
+        remarks=[*study.remarks(used | absent), *seeds_left_out(rows, values)],
+    )
 
 
 def bottlenecks_are_efficient(evidence: Evidence) -> Contrast | None:
-    """Compare each bottleneck network with the cheapest residual one that takes no fewer multiply-adds."""
-    values, cost = evidence.base.study.measure("test_accuracy_reestimated"), evidence.multiply_adds
-    known = [spec for spec in values if spec.name in cost]
-    others = [spec for spec in known if spec.family in ("residual", "preact")]
-    first: dict[ModelSpec, Mapping[int, float]] = {}
-    second: dict[ModelSpec, Mapping[int, float]] = {}
-    for spec in known:
-        rivals = [other for other in others if cost[other.name] >= cost[spec.name]]
-        if spec.name.startswith("bottleneck-") and rivals:
-            rival = min(rivals, key=lambda other: (cost[other.name], other.name))
-            first[spec], second[spec] = values[spec], values[rival]
-    words = "bottleneck − residual of no fewer multiply-adds"
-    return Contrast(paired(first, second), words, margin=HALF_A_POINT) if first else None
+    """Compare each bottleneck network with the residual one that costs the same, on test images."""
+    return _at_equal_cost(evidence, "bottleneck", ("residual", "preact"))
 
 
-def carries_over(evidence: Evidence) -> Contrast | None:
-    """Take the twins' gap in test accuracy, where the data are not the paper's."""
-    if evidence.base.study.dataset == PAPERS_DATA:
+def _best(evidence: Evidence, family: str) -> ModelSpec | None:
+    """Return which unmodified network of `family` has the best mean validation accuracy; the first of equals."""
+    study = evidence.base.study
+    members = {
+        spec: float(np.mean(list(seeds.values())))
+        for spec, seeds in study.accuracies(VALIDATION).items()
+        if spec.family == family and unmodified(spec)
+    }
+    return max(members, key=lambda spec: members[spec], default=None)
+
+
+def _at_equal_cost(evidence: Evidence, family: str, rivals: tuple[str, ...], sign: int = 1) -> Contrast | None:
+    """Compare each network of `family` with the one of the `rivals` that costs the same; -1 turns the difference."""
+    study = evidence.base.study
+    specs = [summary.spec for summary in study.summaries if unmodified(summary.spec)]
+    ours = [spec for spec in specs if spec.family == family]
+    if not ours:
         return None
-    return _twins(evidence, "test_accuracy_reestimated")
-
-
-def _best(evidence: Evidence, family: str) -> Summary | None:
-    members = [
-        summary for summary in evidence.base.study.summaries if summary.finished and summary.spec.family == family
-    ]
-    return max(members, key=lambda summary: summary.interval("validation_accuracy_reestimated").mean, default=None)
-
-
-def _twins(evidence: Evidence, metric: str) -> Contrast | None:
-    gaps = [gap for gap in evidence.base.study.gaps(metric) if gap.differences]
-    if not gaps:
-        return None
-    measure = {gap.residual: gap.differences for gap in gaps}
-    return Contrast(over_networks(measure), f"residual − plain, {depths_of(measure)}", margin=HALF_A_POINT)
+    others = [spec for spec in specs if spec.family in rivals]
+    near = {spec: nearest_in_cost(spec, others, evidence.multiply_adds) for spec in ours}
+    pairs = [(spec, rival)[::sign] for spec, rival in near.items() if rival]
+    alone = [f"no network within {100 * SAME_COST:.0f} % of the multiply-adds of {s}" for s, r in near.items() if not r]
+    if not pairs:
+        return Contrast({}, "", because="; ".join(alone))
+    found = between(study, TEST, pairs, ", ".join(f"{first} − {second}" for first, second in pairs))
+    return replace(found, remarks=[*found.remarks, *alone])
 
 
 CLAIMS = (
@@ -94,6 +114,14 @@ CLAIMS = (
         "Test accuracy of the residual network minus that of the CNN, each chosen by validation accuracy.",
         "depth",
         residual_beats_cnn,
+    ),
+    Claim(
+        "cnn-cost",
+        "It does so at equal cost.",
+        "not in the paper: ours",
+        f"The same, each CNN beside a residual network within {100 * SAME_COST:.0f} % of its multiply-adds.",
+        "cost",
+        residual_beats_equal_cnn,
     ),
     Claim(
         "twin",
@@ -115,7 +143,8 @@ CLAIMS = (
         "bottleneck",
         "Bottleneck blocks are more efficient.",
         "introduction; method",
-        "Test accuracy of bottleneck networks minus that of residual ones that cost no less.",
+        f"Test accuracy of bottleneck networks minus that of residual ones within {100 * SAME_COST:.0f} % of their "
+        "multiply-adds.",
         "cost",
         bottlenecks_are_efficient,
     ),
@@ -123,8 +152,8 @@ CLAIMS = (
         "elsewhere",
         "What residual blocks give carries over to other data.",
         "conclusion",
-        "The twins' gap in test accuracy, on data that are not the paper's.",
+        "Test accuracy of residual networks minus that of their plain twins, mean over depths, on other data.",
         "gap",
-        carries_over,
+        block_is_the_cause,
     ),
 )

@@ -1,19 +1,59 @@
-"""What claims share: which recipes may be compared, which difference matters, how networks are named."""
+"""What claims share: what the paper speaks of, which difference matters, how networks are compared and named."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
+from resblock.study.summary import Study
+from resblock.study.verdicts import Contrast, Evidence, over_networks
 
 HALF_A_POINT = 0.005  # of accuracy: two to three standard deviations of one good training's luck with its seed
+SAME_COST = 0.1  # by what share the multiply-adds of two networks may differ that are said to cost the same
 IRRELEVANT = (
     "threads",
     "reestimate_images",
     "gradient_epochs",
     "gradient_images",
 )  # of a recipe: they change no result but its last bits
+PAPERS_DATA = "cifar10"
+# What the paper says of its training, and Keras' defaults of its time. Its 20 epochs are not among them: a longer
+# training by the same recipe goes through them, and claims about epochs look at the curve.
+PAPERS_RECIPE: Mapping[str, Any] = {
+    "optimizer": "adam",
+    "learning_rate": 0.001,
+    "schedule": "constant",
+    "batch_size": 128,
+    "weight_decay": 0.0,
+    "horizontal_flip": True,
+    "vertical_flip": True,
+    "flips": "independent",
+    "crop_padding": 0,
+    "batch_norm_momentum": 0.99,
+    "batch_norm_epsilon": 0.001,
+}
+
+
+def not_the_papers_data(evidence: Evidence) -> str:
+    """Say why a study is not of the paper's data; empty where it is."""
+    return "" if evidence.base.study.dataset == PAPERS_DATA else f"the paper says it of {PAPERS_DATA}"
+
+
+def not_the_papers_recipe(evidence: Evidence) -> str:
+    """Say why a study is not of the paper's data by the paper's recipe; empty where it is."""
+    recipe = {**Recipe.defaults(), **evidence.base.recipe}
+    other = [f"{key}: {recipe[key]}" for key, value in PAPERS_RECIPE.items() if recipe.get(key, value) != value]
+    if not evidence.base.recipe:
+        other = ["there is no one recipe of all trainings"]
+    by_recipe = f"the paper says it of its own recipe; here {', '.join(other)}" if other else ""
+    return not_the_papers_data(evidence) or by_recipe
+
+
+def the_papers_data(evidence: Evidence) -> str:
+    """Say why a study is not of other data than the paper's; empty where it is."""
+    return "" if not_the_papers_data(evidence) else f"the paper says it of data other than {PAPERS_DATA}"
 
 
 def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> set[str]:
@@ -21,7 +61,47 @@ def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> set[s
     return {key for key in {*first, *second} if first.get(key) != second.get(key)} - set(IRRELEVANT)
 
 
-def depths_of(specs: Mapping[ModelSpec, Any]) -> str:
+def depths_of(specs: Iterable[ModelSpec]) -> str:
     """Return the depths of networks in words, for instance ``depths 8, 20``."""
     depths = sorted({spec.depth for spec in specs})
     return f"depth{'s' if len(depths) > 1 else ''} {', '.join(map(str, depths))}"
+
+
+def nearest_in_cost(spec: ModelSpec, others: Iterable[ModelSpec], multiply_adds: Mapping[str, int]) -> ModelSpec | None:
+    """Return which of `others` is nearest to `spec` in multiply-adds, within SAME_COST; None where none is."""
+    ours = multiply_adds.get(spec.name, 0)
+    apart = {other: abs(multiply_adds[other.name] - ours) for other in others if other.name in multiply_adds}
+    within = {other: by for other, by in apart.items() if by <= SAME_COST * ours}
+    return min(within, key=lambda other: (within[other], other.name), default=None)
+
+
+def between(study: Study, metric: str, pairs: Sequence[tuple[ModelSpec, ModelSpec]], compared: str) -> Contrast:
+    """Return the mean over `pairs` of the first network's accuracy minus the second's, seed by seed.
+
+    A diverged training counts at chance. Pairs that share no seed are left out, and then seeds that one of the others
+    lacks: the contrast's remarks name both.
+    """
+    known = study.accuracies(metric)
+    together: dict[ModelSpec, dict[int, float]] = {}
+    for first, second in pairs:
+        ours, theirs = known.get(first, {}), known.get(second, {})
+        together[first] = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+    there = {first for first, values in together.items() if values}
+    values = over_networks(together)
+    remarks = [*study.remarks(spec for pair in pairs for spec in pair), *seeds_left_out(together, values)]
+    return Contrast(
+        values,
+        compared,
+        margin=HALF_A_POINT,
+        because="; ".join(remarks),
+        rounding=2 * study.rounding(metric) / max(len(there), 1),
+        networks=len({spec for pair in pairs if pair[0] in there for spec in pair}),
+        remarks=remarks,
+    )
+
+
+def seeds_left_out(measure: Mapping[ModelSpec, Mapping[int, float]], values: Mapping[int, float]) -> list[str]:
+    """Say which seeds of some networks have no part in `values`, since other networks lack them."""
+    lost = sorted({seed for row in measure.values() for seed in row} - set(values))
+    words = f"seed{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))}"
+    return [f"{words} left out of all, since not every network has {'them' if len(lost) > 1 else 'it'}"] if lost else []

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from resblock.study.claims.basis import HALF_A_POINT, differing_keys
-from resblock.study.verdicts import Claim, Contrast, Evidence, Trained, paired
+from resblock.evaluation.score import headline
+from resblock.study.claims.basis import HALF_A_POINT, differing_keys, seeds_left_out
+from resblock.study.summary import unmodified
+from resblock.study.verdicts import Claim, Contrast, Evidence, Trained, over_networks
+
+TEST = headline("test_accuracy")
 
 
 def both_flips_help(evidence: Evidence) -> Contrast | None:
@@ -29,10 +33,21 @@ def _flips(evidence: Evidence, *, horizontal: bool, vertical: bool) -> Contrast 
     )
     if with_flips is None or without is None:
         return None
-    measures = [trained.study.measure("test_accuracy_reestimated") for trained in (with_flips, without)]
-    shared = [spec for spec in measures[0] if spec in measures[1]]
-    words = ", ".join(spec.name for spec in shared)
-    return Contrast(paired(measures[0], measures[1]), f"with − without, {words}", margin=HALF_A_POINT)
+    sides = {"with": with_flips.study, "without": without.study}
+    first, second = (study.accuracies(TEST) for study in sides.values())
+    shared = [spec for spec in first if spec in second and unmodified(spec)]
+    rows = {s: {seed: first[s][seed] - second[s][seed] for seed in first[s] if seed in second[s]} for s in shared}
+    values = over_networks(rows)
+    told = [f"{side} flips, {remark}" for side, study in sides.items() for remark in study.remarks(shared)]
+    there = [spec for spec in shared if rows[spec]]
+    return Contrast(
+        values,
+        f"with − without, {', '.join(spec.name for spec in there)}",
+        margin=HALF_A_POINT,
+        rounding=sum(study.rounding(TEST) for study in sides.values()) / max(len(there), 1),
+        networks=len(there),
+        remarks=[*told, *seeds_left_out(rows, values)],
+    )
 
 
 def _with_flips(evidence: Evidence, horizontal: bool, vertical: bool) -> Iterator[Trained]:
