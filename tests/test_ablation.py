@@ -20,7 +20,7 @@ from resblock.study.summary import Study
 from resblock.study.verdicts import Trained
 
 SPEC = ModelSpec.parse("residual-8")
-OWN = {"learning_rate": 0.001, "horizontal_flip": False}
+OWN = {"learning_rate": 0.001, "horizontal_flip": True}
 LOW = {**OWN, "learning_rate": 0.0001}
 
 
@@ -80,18 +80,18 @@ def test_changes_name_what_differs_and_nothing_else() -> None:
 
 @pytest.fixture
 def material() -> Material:
-    curves = {SPEC: {seed: curve(1.0, 0.5, 0.75) for seed in (0, 1)}}
+    curves = {SPEC: {seed: curve(1.0, 0.5, 0.75 + seed / 64) for seed in (0, 1)}}
     steady = find_rebounds({SPEC: {seed: curve(1.0, 0.8) for seed in (0, 1)}})
     own, theirs = ((score(0, 0.5 + more), score(1, 0.75 + more)) for more in (0, 0.125))
     return Material(
-        dataset=DatasetDescription("pets", ("cat", "dog"), (8, 8, 3), {"train": 9}, {}, "a box"),
+        dataset=DatasetDescription("cifar10", ("cat", "dog"), (8, 8, 3), {"train": 9, "test": 8}, {}, "a box"),
         results=Results(scores=own),
         curves=curves,
         costs={},
         recipes=[OWN],
         ablations={
             "low-lr": Trained(LOW, Study("pets", theirs), steady),
-            "flipped": Trained({**OWN, "horizontal_flip": True}, Study("pets", (empty_score(SPEC, 0, "diverged"),))),
+            "unflipped": Trained({**OWN, "horizontal_flip": False}, Study("pets", (empty_score(SPEC, 0, "diverged"),))),
         },
     )
 
@@ -101,9 +101,11 @@ def test_the_report_says_what_each_recipe_changes_and_what_befell_it(material: M
     assert found is not None
     (table,), (picture,) = found.tables, found.pictures
     shown = table.frame.set_index("recipe")
-    assert list(shown["what differs"]) == ["learning_rate: 0.001 → 0.0001", "horizontal_flip: false → true"]
-    assert list(shown["test"]) == ["+12.5 [+12.5, +12.5]", "–"]
-    assert list(shown["rebound (rises / falls)"]) == ["-50.0 [-50.0, -50.0]", "–"]
+    assert list(shown["what differs"]) == ["learning_rate: 0.001 → 0.0001", "horizontal_flip: true → false"]
+    # Both seeds gain one image of eight: t(0.975, 1) sqrt(1/6 / 2) = 12.71 * 0.2887 = 3.67 images, or 45.8 points.
+    for kind in ("re-estimated", "as trained"):
+        assert list(shown[f"test, {kind}"]) == ["+12.5 [-33.3, +58.3]", "–"]
+    assert list(shown["rebound (rises / falls)"]) == ["-51.6 [-71.4, -31.7]", "–"]
     assert list(shown["seeds"]) == ["2", "0"]
     assert list(shown["remarks"]) == ["–", "1 diverged"]
     data = picture.data.query("metric == 'test_accuracy'")

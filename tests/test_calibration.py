@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
@@ -14,6 +15,7 @@ from resblock.evaluation.calibration import (
     BINS,
     COLDEST,
     calibrate,
+    calibration_floor,
     expected_calibration_error,
     fit_temperature,
     reliability,
@@ -70,11 +72,33 @@ def test_scaling_mends_a_network_that_is_too_sure_and_moves_no_answer() -> None:
     assert row.temperature == pytest.approx(3.0, rel=0.05)
     assert row.ece > 0.1
     assert row.ece_scaled < 0.03
+    assert 0 < row.ece_floor < 0.03
+    assert 0 < row.ece_floor_scaled < 0.03
     assert row.loss_scaled < row.loss
     raw, scaled = ([b for b in bins if b.scaling == scaling] for scaling in ("raw", "scaled"))
     right = [sum(b.images * b.accuracy for b in side if b.images) for side in (raw, scaled)]
     assert right[0] == pytest.approx(right[1])
     assert sum(b.images for b in raw) == 3000
+
+
+def test_the_floor_is_what_chance_shows_of_a_network_that_is_right_as_often_as_it_says() -> None:
+    # One image: |right - c| is 1 - c with probability c and c with 1 - c, so 2 c (1 - c) on average.
+    assert calibration_floor(logits_of([0.9])) == pytest.approx(0.18, abs=0.03)
+    # A hundred images in one bin: the mean absolute deviation of a binomial share.
+    binomial = stats.binom(100, 0.9)
+    expected = sum(abs(k / 100 - 0.9) * binomial.pmf(k) for k in range(101))
+    assert calibration_floor(logits_of([0.9] * 100)) == pytest.approx(expected, rel=0.08)
+    # Four times as many images in each of two bins: the floor falls with the root of their number.
+    few, many = (calibration_floor(logits_of([0.7, 0.9] * n)) for n in (50, 200))
+    assert many == pytest.approx(few / 2, rel=0.1)
+
+
+def test_perfectly_calibrated_networks_show_the_floor_and_no_less() -> None:
+    found = [sampled(1.0, 360, seed) for seed in range(40)]
+    errors = [expected_calibration_error(*reliability(*one)) for one in found]
+    floors = [calibration_floor(logits) for logits, _ in found]
+    assert np.mean(errors) == pytest.approx(np.mean(floors), rel=0.1)
+    assert calibration_floor(found[0][0]) == floors[0]  # the same in every repeat
 
 
 def test_the_loss_is_scikit_learns() -> None:

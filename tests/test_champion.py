@@ -18,9 +18,11 @@ def finished(variant: str, seed: int, accuracy: float, loss: float = 1.0, test_a
         spec.depth,
         seed,
         "finished",
-        validation_accuracy=accuracy,
-        validation_loss=loss,
-        test_accuracy=test_accuracy,
+        validation_accuracy=1 - accuracy,  # as trained, which chooses nothing
+        validation_loss=1 / loss,
+        validation_accuracy_reestimated=accuracy,
+        validation_loss_reestimated=loss,
+        test_accuracy_reestimated=test_accuracy,
     )
 
 
@@ -111,7 +113,10 @@ def test_the_reason_says_mean_seeds_and_runner_up() -> None:
     scores = [finished("plain-8", seed, 0.7) for seed in (0, 1)] + [
         finished("residual-8", s, 0.8 + s / 10) for s in (0, 1)
     ]
-    text = "residual-8: mean validation accuracy 0.8500 over 2 seeds; this is its best, seed 1, with 0.9000."
+    text = (
+        "residual-8: mean validation accuracy 0.8500 over 2 seeds, batch-norm statistics re-estimated; this is its "
+        "best, seed 1, with 0.9000."
+    )
     assert reason(*scores) == f"{text} Runner-up: plain-8 with 0.7000."
 
 
@@ -122,5 +127,5 @@ def test_the_reason_says_what_decided_a_tie_or_against_a_better_mean() -> None:
     steady = (finished("plain-8", 0, 0.6), finished("plain-8", 1, 0.6))
     assert reason(*fragile, *steady).endswith("Runner-up: residual-8 with 0.9900 over 1 of 2 seeds (1 diverged).")
     assert reason(finished("plain-8", 0, 0.9)).endswith(
-        "over 1 seed; this is its best, seed 0, with 0.9000. No other network finished."
+        "over 1 seed, batch-norm statistics re-estimated; this is its best, seed 0, with 0.9000. No other network finished."
     )

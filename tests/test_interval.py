@@ -9,9 +9,11 @@ import pytest
 from scipy import stats
 
 from resblock.study.interval import (
+    ENOUGH_FOR_A_NUMBER,
     bootstrap_interval,
     holm,
     mcnemar_p_value,
+    seeds_in_words,
     seeds_needed,
     smallest_detectable,
     t_interval,
@@ -74,10 +76,42 @@ def test_too_few_values_give_no_bounds(values: list[float], mean: float) -> None
     assert math.isnan(smallest_detectable(1.0, len(values)))
 
 
-def test_equal_differences_leave_no_doubt_and_equal_results_all() -> None:
-    assert t_p_value([0.25, 0.25]) == 0
-    assert t_p_value([0.0, 0.0, 0.0]) == 1
+def test_equal_differences_are_no_certainty() -> None:
+    assert math.isnan(t_p_value([0.25, 0.25]))  # nothing is known of the spread
+    assert math.isnan(t_p_value([0.1 + 0.2, 0.3]))  # nor where the order of an addition is all that differs
+    # One image each, of which rounding is 1/6 of one squared: t = 1 / sqrt(1/12) = 3.4641, p = 2/pi atan(1/t).
+    assert t_p_value([1.0, 1.0], rounding=1 / 6) == pytest.approx(2 / math.pi * math.atan(1 / math.sqrt(12)))
+    assert t_p_value([0.0, 0.0], rounding=1 / 6) == 1
+    assert t_interval([1.0, 1.0], rounding=1 / 6).low == pytest.approx(1 - 12.7062 / math.sqrt(12), abs=1e-4)
     assert bootstrap_interval([0.25, 0.25]).half_width == 0
+
+
+def test_a_value_may_be_tested_against() -> None:
+    values = [0.1, 0.4, 0.3]
+    assert t_p_value(values, against=0.5) == pytest.approx(stats.ttest_1samp(values, 0.5).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("needed", "n", "words"),
+    [
+        (None, 3, "no number of seeds in reach"),
+        (5, 3, "perhaps a few more seeds"),
+        (30, 3, "perhaps several times as many seeds"),
+        (31, 3, "many times as many seeds, if any number"),
+        (55, 10, "about 55 seeds"),
+        (4, 10, "about 11 seeds"),
+    ],
+)
+def test_few_seeds_say_in_words_how_many_would_decide(needed: int | None, n: int, words: str) -> None:
+    assert seeds_in_words(needed, n) == words
+
+
+def test_at_three_seeds_the_number_that_would_decide_is_uncertain_by_a_factor_of_ten_and_more() -> None:
+    """Why there are words: the seeds needed go with the variance, whose estimate follows chi-square."""
+    low, high = (stats.chi2.ppf(share, 2) for share in (0.025, 0.975))
+    assert high / low > 100
+    low, high = (stats.chi2.ppf(share, ENOUGH_FOR_A_NUMBER - 1) for share in (0.025, 0.975))
+    assert high / low < 10
 
 
 def test_mcnemar_of_worked_examples() -> None:

@@ -10,8 +10,10 @@ from resblock.study.summary import Study
 
 
 def finished(variant: str, seed: int, test_accuracy: float) -> Score:
+    """A score whose accuracy with statistics re-estimated is half of that as trained."""
     spec = ModelSpec.parse(variant)
-    return Score(spec.name, spec.family, spec.depth, seed, "finished", test_accuracy=test_accuracy)
+    figures = {"test_accuracy": test_accuracy, "test_accuracy_reestimated": test_accuracy / 2}
+    return Score(spec.name, spec.family, spec.depth, seed, "finished", **figures)
 
 
 def test_gaps_are_paired_by_seed() -> None:
@@ -24,16 +26,40 @@ def test_gaps_are_paired_by_seed() -> None:
     assert gap.interval.half_width == pytest.approx(0, abs=1e-12)
 
 
-def test_only_seeds_that_finished_both_twins_enter_a_gap() -> None:
-    scores = (
-        finished("plain-20", 0, 0.5),
-        empty_score(ModelSpec.parse("plain-20"), 1, "diverged"),
-        finished("residual-20", 0, 0.7),
-        finished("residual-20", 1, 0.9),
-        finished("residual-32", 0, 0.9),  # its twin is not in the study
-    )
-    (gap,) = Study("digits", scores).gaps("test_accuracy")
-    assert gap.differences == {0: pytest.approx(0.2)}
+PLAIN, RESIDUAL = ModelSpec.parse("plain-20"), ModelSpec.parse("residual-20")
+HALF_RUN = (
+    finished("plain-20", 0, 0.5),
+    empty_score(PLAIN, 1, "diverged"),
+    empty_score(PLAIN, 2, "missing"),
+    finished("residual-20", 0, 0.7),
+    finished("residual-20", 1, 0.9),
+    finished("residual-20", 2, 0.9),
+    finished("residual-32", 0, 0.9),  # its twin is not in the study
+)
+
+
+def test_a_diverged_twin_counts_at_chance_in_a_gap_and_a_missing_one_is_left_out() -> None:
+    study = Study("digits", HALF_RUN, classes=10)
+    (gap,) = study.gaps("test_accuracy")
+    assert gap.differences == {0: pytest.approx(0.2), 1: pytest.approx(0.9 - 0.1)}
+    assert study.remarks([PLAIN, RESIDUAL]) == [
+        "plain-20 diverged in 1 of 3 seeds, counted at chance (10 %)",
+        "plain-20 left out, missing: seed 2",
+    ]
+
+
+def test_without_the_number_of_classes_a_diverged_training_is_refused_and_not_dropped() -> None:
+    with pytest.raises(ValueError, match="give Study the number of classes"):
+        Study("digits", HALF_RUN).gaps("test_accuracy")
+
+
+def test_counts_of_images_leave_room_around_equal_differences() -> None:
+    # Three seeds, each one image of 360 apart: t(0.975, 2) sqrt(1/6 / 3) = 4.3027 * 0.2357 = 1.014 images.
+    scores = [finished("plain-8", seed, 0.5) for seed in range(3)]
+    scores += [finished("residual-8", seed, 0.5 + 1 / 360) for seed in range(3)]
+    (gap,) = Study("digits", tuple(scores), sizes={"test": 360}).gaps("test_accuracy")
+    assert 360 * gap.interval.half_width == pytest.approx(1.014, abs=1e-3)
+    assert gap.interval.low < 0
 
 
 def test_a_diverged_run_stays_a_row_and_never_a_zero() -> None:
@@ -49,9 +75,21 @@ def test_a_diverged_run_stays_a_row_and_never_a_zero() -> None:
 
 def test_metrics_name_networks_and_depths() -> None:
     scores = (finished("plain-8", 0, 0.5), finished("residual-8", 0, 0.75), finished("cnn-4", 0, 0.25))
+    scores += (finished("plain-8-nobn", 0, 0.5), finished("residual-8-nobn", 0, 1.0))
     metrics = Study("digits", scores).metrics()
-    assert metrics["test_accuracy"] == {"plain-8": 0.5, "residual-8": 0.75, "cnn-4": 0.25}
-    assert metrics["residual_minus_plain"] == {"8": 0.25}
+    assert list(metrics) == ["reestimated", "as_trained"]  # the headline first
+    for kind, share in (("reestimated", 0.5), ("as_trained", 1)):
+        means = {name: metrics[kind]["test_accuracy"][name] for name in ("plain-8", "residual-8", "cnn-4")}
+        assert means == {"plain-8": 0.5 * share, "residual-8": 0.75 * share, "cnn-4": 0.25 * share}
+        assert metrics[kind]["residual_minus_plain"] == {"8": 0.25 * share, "8-nobn": 0.5 * share}
+
+
+def test_twins_with_modifiers_stand_by_themselves() -> None:
+    names = ("plain-20", "residual-20", "plain-20-nobn", "residual-20-nobn", "plain-8-w2", "residual-8-w2")
+    study = Study("digits", tuple(finished(name, 0, 0.5) for name in names))
+    assert [residual.name for residual, _ in study.twins] == ["residual-20"]
+    assert [residual.name for residual, _ in study.modified_twins] == ["residual-8-w2", "residual-20-nobn"]
+    assert [gap.label for gap in study.gaps("test_accuracy", modified=True)] == ["8-w2", "20-nobn"]
 
 
 def test_measures_and_twins_leave_out_what_is_not_there() -> None:

@@ -12,20 +12,25 @@ import pytest
 
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import METRICS, Score
+from resblock.params import Params
 from resblock.study.claims import CLAIMS
 from resblock.study.claims.accuracy import VERY_DEEP
-from resblock.study.interval import t_interval
+from resblock.study.claims.basis import PAPERS_RECIPE
+from resblock.study.interval import Interval, t_interval
 from resblock.study.summary import Study
 from resblock.study.verdicts import (
     Claim,
     Contrast,
     Evidence,
+    Outcome,
     Trained,
     Verdict,
     decide,
     judge,
+    judge_all,
     over_networks,
     paired,
+    refutation,
 )
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
@@ -46,15 +51,17 @@ def score(variant: str, seed: int, train: float, validation: float, test: float)
     return Score(spec.name, spec.family, spec.depth, seed, "finished", **figures)
 
 
-def study(means: Mapping[str, float], seeds: int = 6, spread: float = 0.002, dataset: str = "cifar10") -> Study:
+def study(
+    means: Mapping[str, float], seeds: int = 6, spread: float = 0.002, dataset: str = "cifar10", draw: int = 0
+) -> Study:
     """Networks whose test accuracy is their mean and a seed's luck; on training images they lose half as much."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(draw)
     scores = [
         score(variant, seed, 1 - (1 - mean) / 2 + luck / 2, mean, mean + luck)
         for variant, mean in means.items()
         for seed, luck in enumerate(rng.normal(0, spread, size=seeds))
     ]
-    return Study(dataset, tuple(scores))
+    return Study(dataset, tuple(scores), classes=10, sizes={"train": 45_000, "validation": 5_000, "test": 10_000})
 
 
 def evidence(means: Mapping[str, float], **choices: Any) -> Evidence:
@@ -76,42 +83,98 @@ def verdict(name: str, given: Evidence) -> Verdict:
         ([0.0, 0.0001, -0.0001], 0.005, "refuted"),  # equivalent to nothing
         ([0.002, 0.0021, 0.0019], 0.005, "refuted"),  # there, and too small to matter
         ([0.0, 0.05, 0.1], 0.005, "undecided"),
+        ([0.0045, 0.005, 0.0055], 0.005, "undecided"),  # off zero, and not known to matter
+        ([-0.01, 0.0, 0.001], 0.02, "undecided"),
+        ([-0.011, 0.0, 0.001], 0.03, "refuted"),
         ([0.3], 0.005, "undecided"),
         ([0.1, 0.11, 0.12], 0.0, "supported"),
         ([-0.1, -0.11, -0.12], 0.0, "refuted"),
         ([0.0, 0.0], 0.0, "undecided"),
+        ([0.3, 0.3, 0.3], 0.005, "undecided"),  # an interval of no width is no certainty
     ],
 )
 def test_the_rule_is_what_it_says(values: list[float], margin: float, outcome: str) -> None:
     assert decide(t_interval(values), margin) == outcome
 
 
-def test_without_an_effect_a_claim_is_supported_as_rarely_as_promised() -> None:
-    draws = np.random.default_rng(0).normal(0, 0.01, size=(4000, 4))
-    outcomes = [decide(t_interval(list(draw)), 0.005) for draw in draws]
-    share = outcomes.count("supported") / len(outcomes)
-    assert share < 0.025 + 4 * math.sqrt(0.025 * 0.975 / len(outcomes))
+@pytest.mark.parametrize(
+    ("low", "high", "kind"),
+    [
+        (-0.004, 0.004, "too small to matter"),
+        (-0.03, -0.006, "the opposite"),
+        (-0.03, 0.004, ""),  # either, and both refute
+        (-0.03, -0.004, ""),
+    ],
+)
+def test_what_refutes_is_named_where_it_is_known(low: float, high: float, kind: str) -> None:
+    interval = Interval((low + high) / 2, low, high, 3)
+    assert decide(interval, 0.005) == "refuted"
+    assert refutation(interval, 0.005) == kind
+    assert refutation(interval, 0.0) == ""  # a threshold has no other side of zero
 
 
-def test_with_an_effect_as_large_as_the_margin_a_claim_is_refuted_as_rarely_as_promised() -> None:
-    draws = np.random.default_rng(1).normal(0.005, 0.01, size=(4000, 4))
+@pytest.mark.parametrize("n", [2, 3, 8, 100])
+def test_at_the_margin_verdicts_err_as_rarely_as_promised_for_every_number_of_seeds(n: int) -> None:
+    draws = np.random.default_rng(n).normal(0.005, 0.01, size=(1500, n))
     outcomes = [decide(t_interval(list(draw)), 0.005) for draw in draws]
-    share = outcomes.count("refuted") / len(outcomes)
-    assert share == pytest.approx(0.025, abs=4 * math.sqrt(0.025 * 0.975 / len(outcomes)))
+    for wrong in ("supported", "refuted"):  # an effect of just the margin, or a hair below or above it
+        share = outcomes.count(wrong) / len(outcomes)
+        assert share < 0.025 + 4 * math.sqrt(0.025 * 0.975 / len(outcomes)), wrong
+    intervals = [t_interval(list(draw - 0.01)) for draw in draws]  # at minus the margin: neither of the kinds is known
+    named = [refutation(interval, 0.005) for interval in intervals if decide(interval, 0.005) == "refuted"]
+    assert sum(map(bool, named)) / len(draws) < 0.05 + 4 * math.sqrt(0.05 * 0.95 / len(draws))
+
+
+def test_more_seeds_never_turn_a_verdict_round() -> None:
+    """A true 0.4 points against a margin of 0.5: supported at n = 8 and refuted at n = 100 by the rule before."""
+    rng = np.random.default_rng(0)
+    shares = {
+        n: [decide(t_interval(list(draw)), 0.005) for draw in rng.normal(0.004, 0.0035, size=(400, n))]
+        for n in (3, 8, 20, 100, 400)
+    }
+    supported = [outcomes.count("supported") / 400 for outcomes in shares.values()]
+    refuted = [outcomes.count("refuted") / 400 for outcomes in shares.values()]
+    assert max(supported) < 0.025 + 4 * math.sqrt(0.025 * 0.975 / 400)
+    assert refuted == sorted(refuted)
+    assert refuted[-1] > 0.99
 
 
 def test_undecided_says_how_many_seeds_would_decide() -> None:
-    values = {0: 0.0, 1: 0.02, 2: 0.01, 3: -0.01}  # mean 0.005, spread 0.0129: off zero at 0.387 spreads: 55 pairs
-    claim = Claim("c", "It is so.", "here", "so", "x", lambda _: Contrast(values, "a − b"))
-    found = judge(claim, evidence({}))
-    assert found.outcome == "undecided"
-    assert found.advice == "about 55 seeds would decide"
+    values = [0.0, 0.02, 0.01, -0.01]  # mean 0.005, spread 0.0129: off zero at 0.387 spreads: 55 pairs
+
+    def advice(values: list[float], margin: float = 0.0) -> str:
+        contrast = Contrast(dict(enumerate(values)), "a − b", margin=margin)
+        found = judge(Claim("c", "It is so.", "here", "so", "x", lambda _: contrast), evidence({}))
+        assert found.outcome == "undecided"
+        return found.advice
+
+    assert advice(values) == "many times as many seeds, if any number would decide"  # 55, from four: a guess
+    assert advice(values * 3) == "about 49 seeds would decide"  # spread 0.0117 with eleven degrees of freedom
+    assert advice(values * 3, margin=0.01) == "about 49 seeds would decide"  # as far below as above
+    assert advice([0.01, 0.01]) == "all seeds give the same number, so nothing is known of their spread"
+    assert advice([0.01]) == "needs two seeds at least"
 
 
 def test_an_outcome_the_study_is_not_made_for_stays_undecided_with_the_reason() -> None:
-    contrast = Contrast({0: -0.1, 1: -0.1}, "a − b", cannot="refuted", because="needs more")
-    found = judge(Claim("c", "It is so.", "here", "so", "x", lambda _: contrast), evidence({}))
-    assert (found.outcome, found.advice) == ("undecided", "needs more")
+    both: tuple[Outcome, ...] = ("supported", "refuted")
+    for cannot in ("refuted", both):
+        contrast = Contrast({0: -0.1, 1: -0.1001}, "a − b", cannot=cannot, because="needs more")
+        found = judge(Claim("c", "It is so.", "here", "so", "x", lambda _, contrast=contrast: contrast), evidence({}))
+        assert (found.outcome, found.advice) == ("undecided", "needs more")
+
+
+def test_holm_holds_all_measured_claims_together() -> None:
+    """One claim that is decided beyond doubt, one that is decided alone and not in a family of five."""
+    contrasts = [Contrast({0: 1.0, 1: 1.1, 2: 1.2}, "a"), Contrast({0: 0.25, 1: 0.4, 2: 0.35}, "b"), None]
+    claims = [Claim(str(n), "So.", "here", "so", "x", lambda _, c=c: c) for n, c in enumerate(contrasts)]
+    found = judge_all(claims, evidence({}))
+    assert [v.outcome for v in found] == ["supported", "supported", "not measured in this study"]
+    first, second = found[0].p_value, found[1].p_value
+    assert [first, second] == pytest.approx([0.00274, 0.0169], rel=0.05)
+    assert [found[0].adjusted_p_value, found[1].adjusted_p_value] == pytest.approx([2 * first, second])
+    assert [v.survives for v in found] == [True, True, False]
+    many = judge_all([*claims[:2], *(replace(claims[1], name=str(n)) for n in range(2, 5))], evidence({}))
+    assert [v.survives for v in many] == [True, False, False, False, False]
 
 
 def test_pairing_takes_each_seed_with_itself_and_drops_what_is_not_there() -> None:
@@ -173,7 +236,7 @@ def test_the_networks_of_the_first_claim_are_chosen_by_validation_alone() -> Non
     scores = [score("residual-8", seed, 1, 0.9, 0.7) for seed in (0, 1)]  # better on validation, worse on test
     scores += [score("residual-20", seed, 1, 0.8, 0.9) for seed in (0, 1)]
     scores += [score("cnn-4", seed, 1, 0.8, 0.8) for seed in (0, 1)]
-    found = verdict("cnn", Evidence(Trained(RECIPE, Study("cifar10", tuple(scores)))))
+    found = verdict("cnn", Evidence(Trained(RECIPE, Study("cifar10", tuple(scores), sizes={"test": 10_000}))))
     assert found.contrast is not None
     assert found.contrast.compared == "residual-8 − cnn-4"
     assert found.outcome == "refuted"
@@ -192,7 +255,9 @@ def test_late_statistics_decide_no_claim_about_networks() -> None:
 
 def test_flips_are_found_by_what_their_recipes_say() -> None:
     ablations = {
-        name: Trained({**RECIPE, "horizontal_flip": horizontal, "vertical_flip": vertical}, study({"residual-8": mean}))
+        name: Trained(
+            {**RECIPE, "horizontal_flip": horizontal, "vertical_flip": vertical}, study({"residual-8": mean}, draw=1)
+        )
         for name, horizontal, vertical, mean in (
             ("a", False, False, 0.70),
             ("b", True, False, 0.75),
@@ -206,8 +271,29 @@ def test_flips_are_found_by_what_their_recipes_say() -> None:
 
 
 def test_other_data_speak_for_themselves_and_the_papers_do_not() -> None:
-    assert verdict("elsewhere", evidence(TWINS)).outcome == "not measured in this study"
-    assert verdict("elsewhere", evidence(TWINS, dataset="digits")).outcome == "supported"
+    here, there = evidence(TWINS), evidence(TWINS, dataset="digits")
+    assert verdict("elsewhere", here).outcome == "not measured in this study"
+    assert verdict("elsewhere", there).outcome == "supported"
+    assert verdict("twin", there).outcome == "not measured in this study"  # the same number, and not twice
+    assert verdict("twin", there).advice == "the paper says it of cifar10"
+
+
+def test_the_papers_recipe_is_that_of_the_papers_data(params: Params) -> None:
+    own = params.train["cifar10"].tree()
+    assert {key: own[key] for key in PAPERS_RECIPE} == PAPERS_RECIPE
+    assert own["epochs"] == 20  # which a longer study by the same recipe goes through
+
+
+def test_what_the_paper_says_of_its_recipe_is_not_measured_by_another() -> None:
+    def outside(recipe: Mapping[str, Any]) -> str:
+        return BY_NAME["convergence"].outside(Evidence(Trained(recipe, study(TWINS))))
+
+    for change, why in (({"schedule": "cosine"}, "schedule: cosine"), ({"weight_decay": 0.1}, "weight_decay: 0.1")):
+        assert outside({**RECIPE, **change}).endswith(why)
+    assert outside({})
+    assert not outside(RECIPE)
+    other = Evidence(Trained({**RECIPE, "schedule": "cosine"}, study(TWINS)))
+    assert verdict("twin", other).outcome == "supported"  # said of networks, whatever the recipe
 
 
 def test_every_claim_has_words_and_a_name_of_its_own() -> None:

@@ -1,6 +1,7 @@
 """Whether a network is right as often as it says: expected calibration error, reliability, temperature scaling.
 
-After Guo et al. 2017, "On Calibration of Modern Neural Networks", sections 2 and 4.2.
+After Guo et al. 2017, "On Calibration of Modern Neural Networks", sections 2 and 4.2. On few images a network that is
+right exactly as often as it says still shows an error, by chance: its floor.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from resblock.core.splits import Split
 from resblock.evaluation.score import Statistics
 
 BINS = 15  # of equal width, as in Guo et al.
+DRAWS = 1_000  # of the answers of a perfectly calibrated network: the floor's own error is a thirtieth of their spread
 # Where every validation image is right, cross-entropy falls for ever as the temperature goes to zero: hence bounds.
 COLDEST, HOTTEST = 0.05, 20.0
 
@@ -32,7 +34,9 @@ class Calibration:
     statistics: Statistics
     temperature: float  # fitted on validation logits; above 1 the network was too sure
     ece: float
+    ece_floor: float  # what a perfectly calibrated network of these confidences would show on average
     ece_scaled: float
+    ece_floor_scaled: float
     loss: float  # mean cross-entropy in nats
     loss_scaled: float
 
@@ -67,6 +71,7 @@ def calibrate(
         suffix = "" if scaling == "raw" else "_scaled"
         images, confidences, accuracies = reliability(values, test.labels)
         figures["ece" + suffix] = expected_calibration_error(images, confidences, accuracies)
+        figures["ece_floor" + suffix] = calibration_floor(values)
         figures["loss" + suffix] = _cross_entropy(values, test.labels)
         bins += [
             ReliabilityBin(variant, seed, statistics, scaling, number, int(count), float(confidence), float(accuracy))
@@ -79,14 +84,33 @@ def calibrate(
 
 def reliability(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return images, mean confidence and accuracy in each of BINS bins, float (bin,), of logits, float (n, class)."""
-    probabilities = softmax(logits.astype(np.float64), axis=-1)  # (image, class)
-    confidence = probabilities.max(axis=-1)
+    confidence, place = _confidences(logits)
     right = logits.argmax(axis=-1) == labels
-    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     images = np.bincount(place, minlength=BINS)
     sums = [np.bincount(place, weights=values, minlength=BINS) for values in (confidence, right)]
     with np.errstate(invalid="ignore"):  # an empty bin has no mean
         return images, sums[0] / images, sums[1] / images
+
+
+def _confidences(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest probability of each image, float (n,), and its bin from 0, int (n,)."""
+    confidence = softmax(logits.astype(np.float64), axis=-1).max(axis=-1)
+    return confidence, np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+
+
+def calibration_floor(logits: np.ndarray) -> float:
+    """Return the mean calibration error of a network that is right about each image with its confidence.
+
+    Its answers are drawn DRAWS times, with a fixed seed; `logits` are float (n, class).
+    """
+    confidence, place = _confidences(logits)
+    rng = np.random.default_rng(0)
+    apart = np.zeros(DRAWS)
+    for number in range(BINS):
+        mine = confidence[place == number]
+        right = rng.random((DRAWS, len(mine)), dtype=np.float32) < mine
+        apart += np.abs(right.sum(axis=1) - mine.sum())
+    return float(apart.mean() / len(confidence))
 
 
 def expected_calibration_error(images: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> float:

@@ -96,8 +96,11 @@ def run_curves(curves: Mapping[str, Sequence[EpochRow]]) -> Figure:
     return figure
 
 
-def over_depth(axis: Axes, measure: Measure) -> None:
-    """Draw one number per network over depth: every seed, the mean, and its t-interval; a line for each series."""
+def over_depth(axis: Axes, measure: Measure, rounding: float = 0.0) -> None:
+    """Draw one number per network over depth: every seed, the mean, and its t-interval; a line for each series.
+
+    `rounding` is what counting whole images adds to the variance of one number.
+    """
     families = series_of(measure)
     aside = dodges(families)
     for name, first in families.items():
@@ -106,7 +109,7 @@ def over_depth(axis: Axes, measure: Measure) -> None:
         for depth, spec in zip(depths, members, strict=True):
             values = list(measure[spec].values())
             axis.plot([depth] * len(values), values, linestyle="none", alpha=0.35, markersize=4, **look(first))
-        intervals = [t_interval(list(measure[spec].values())) for spec in members]
+        intervals = [t_interval(list(measure[spec].values()), rounding=rounding) for spec in members]
         axis.errorbar(
             depths,
             [interval.mean for interval in intervals],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from resblock.core.files import write_json, write_text
+from resblock.evaluation.score import HEADLINE
 from resblock.report import words
 from resblock.report.material import Material, Section
 from resblock.report.page import PAGE, compose, data_file, figure_file, render
@@ -51,14 +52,18 @@ def summarise(material: Material, sections: list[Section]) -> str:
                 "claim": f"{verdict.claim.statement} ({verdict.claim.source})",
                 "measured": verdict.claim.measured,
                 "figure [95 % interval]": words.figure_of(verdict),
-                "verdict": "; ".join(filter(None, (f"**{verdict.outcome}**", verdict.advice))),
+                "rests on": "; ".join(
+                    filter(None, (words.basis_of(verdict), *(verdict.contrast.remarks if verdict.contrast else ())))
+                ),
+                "verdict": "; ".join(filter(None, (f"**{words.outcome_of(verdict)}**", verdict.advice))),
             }
             for verdict in verdicts
         ]
     )
-    parts += ["## Verdicts\n", f"{words.STATISTICS}\n", markdown(shown, left=("measured", "verdict"))]
+    told = " ".join(filter(None, (words.STATISTICS, words.survival(verdicts))))
+    parts += ["## Verdicts\n", f"{told}\n", markdown(shown, left=("measured", "rests on", "verdict"))]
     tables = {table.name: table for section in sections for table in section.tables}
-    for name, title in (("networks", "Networks"), ("gaps-trained", "Residual minus plain")):
+    for name, title in (("networks", "Networks"), (f"gaps-{HEADLINE}", "Residual minus plain")):
         if name in tables:
             parts += [f"## {title}\n", f"{tables[name].caption}\n", markdown(tables[name].frame)]
     return "\n".join(parts)

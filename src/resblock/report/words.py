@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from resblock.evaluation.flow import Untrained
+from resblock.evaluation.score import HEADLINE, Statistics, headline, with_statistics
 from resblock.report.material import Material
 from resblock.report.tables import NONE, difference, percent
 from resblock.study.claims import CLAIMS
@@ -17,12 +18,15 @@ from resblock.study.gradients import COSINE, GROWTH, deepest_twins, probes
 from resblock.study.interval import CONFIDENCE
 from resblock.study.rebound import comparable, pooled
 from resblock.study.summary import Study
-from resblock.study.verdicts import DIGITS, SCALES, Outcome, Verdict, judge
+from resblock.study.verdicts import DIGITS, SCALES, Outcome, Verdict, judge_all
 
 OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "undecided", "not measured in this study")
+KINDS: dict[Statistics, str] = {"trained": "as trained", "reestimated": "re-estimated"}
+OTHER: Statistics = next(kind for kind in KINDS if kind != HEADLINE)
 STATISTICS = (
-    "Accuracies in the verdicts are taken with batch-norm statistics re-estimated: late averages decide no claim about "
-    "networks."
+    f"Accuracies in the verdicts are taken with batch-norm statistics {KINDS[HEADLINE]}: late averages decide no claim "
+    "about networks. A training that diverged counts at chance in them, one that is missing is left out, and the "
+    "verdict says so."
 )
 
 
@@ -46,36 +50,49 @@ def abstract(material: Material, verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def lead(study: Study) -> str:
-    """Say in words what the deepest pair of twins shows, from the numbers alone, with both kinds of statistics."""
-    gaps = [gap for gap in study.gaps("test_accuracy") if gap.differences]
+    """Say in words what the deepest pair of twins shows, from the numbers alone, with both kinds of statistics.
+
+    Twins with modifiers are not meant; a table of their own names them.
+    """
+    gaps = [gap for gap in study.gaps(headline("test_accuracy")) if gap.differences]
     if not gaps:
-        finished = [summary for summary in study.summaries if summary.finished]
-        best = max(finished, key=lambda s: s.interval("test_accuracy").mean, default=None)
-        if best is None:
-            return "No training has finished yet."
-        return f"Best so far: {best.spec.name} with {percent(best.interval('test_accuracy'))} % on test images."
+        return _best_so_far(study)
     deepest = gaps[-1]
     interval = deepest.interval
-    amount = f"{100 * interval.mean:+z.1f} points"
-    fresh = next(gap for gap in study.gaps("test_accuracy_reestimated") if gap.residual == deepest.residual)
-    again = f" With batch-norm statistics re-estimated it is {difference(fresh.interval, 100, 1)} points."
-    if fresh.differences == deepest.differences:  # as without batch normalisation
-        again = ""
+    pair = next(pair for pair in study.twins if pair[0] == deepest.residual)
     seeds = f"{interval.n} seed{'s' if interval.n > 1 else ''}"
     statement = (
-        f"At depth {deepest.depth}, the deepest with both twins, the residual network's test accuracy lies {amount} "
-        f"from its plain twin's ({seeds}"
+        f"At depth {deepest.depth}, the deepest with both twins, the residual network's test accuracy lies "
+        f"{100 * interval.mean:+z.1f} points from its plain twin's, batch-norm statistics {KINDS[HEADLINE]} ({seeds}"
     )
+    statement += "".join(f"; {remark}" for remark in study.remarks(pair))
+    told = f" With statistics {KINDS[OTHER]} it is {{}} points."
+    others = study.gaps(with_statistics("test_accuracy", OTHER))
+    other = next(gap for gap in others if gap.residual == deepest.residual)
+    again = told.format(difference(other.interval, 100, 1))
+    if other.differences == deepest.differences:  # as without batch normalisation
+        again = ""
     if math.isnan(interval.low):
         return f"{statement}; one seed gives no interval, so this decides nothing).{again}"
     bounds = f"{100 * CONFIDENCE:.0f} % interval {100 * interval.low:+z.1f} to {100 * interval.high:+z.1f}"
-    if interval.low > 0:
+    if interval.low == interval.high:
+        verdict = "all seeds give the same number, so nothing is known of their spread and this decides nothing"
+    elif interval.low > 0:
         verdict = "taken alone, the addition helps there"
     elif interval.high < 0:
         verdict = "taken alone, the addition hurts there"
     else:
         verdict = "the interval holds zero, so this study does not decide whether the addition helps there"
     return f"{statement}, {bounds}): {verdict}.{again}"
+
+
+def _best_so_far(study: Study) -> str:
+    test = headline("test_accuracy")
+    finished = [summary for summary in study.summaries if summary.finished]
+    best = max(finished, key=lambda summary: summary.interval(test).mean, default=None)
+    if best is None:
+        return "No training has finished yet."
+    return f"Best so far: {best.spec.name} with {percent(best.interval(test))} % on test images."
 
 
 def trouble(study: Study) -> str:
@@ -85,7 +102,7 @@ def trouble(study: Study) -> str:
 
 def verdicts_on(material: Material) -> list[Verdict]:
     """Return the verdict on every claim."""
-    return [judge(claim, material.evidence) for claim in CLAIMS]
+    return judge_all(CLAIMS, material.evidence)
 
 
 def figure_of(verdict: Verdict) -> str:
@@ -94,6 +111,30 @@ def figure_of(verdict: Verdict) -> str:
         return NONE
     unit = verdict.contrast.unit
     return f"{difference(verdict.interval, SCALES[unit], DIGITS[unit])} {unit}"
+
+
+def outcome_of(verdict: Verdict) -> str:
+    """Return a verdict's outcome, for instance ``refuted: too small to matter``."""
+    return ": ".join(filter(None, (verdict.outcome, verdict.kind)))
+
+
+def basis_of(verdict: Verdict) -> str:
+    """Say how many networks and seeds a verdict rests on; empty where nothing was measured."""
+    if verdict.contrast is None:
+        return ""
+    counts = {"network": verdict.contrast.networks, "seed": verdict.interval.n}
+    return ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items() if count)
+
+
+def survival(verdicts: Sequence[Verdict]) -> str:
+    """Say which verdicts survive when the errors of all claims are held together."""
+    measured = [verdict for verdict in verdicts if not math.isnan(verdict.p_value)]
+    decided = [verdict for verdict in measured if verdict.outcome in ("supported", "refuted")]
+    if not decided:
+        return ""
+    kept = [verdict.claim.statement for verdict in decided if verdict.survives]
+    start = f"Held as one family of {len(measured)} (Holm), {len(kept)} of {len(decided)} decided claims stay decided"
+    return f"{start}: {' '.join(kept)}" if 0 < len(kept) < len(decided) else f"{start}."
 
 
 def verdict_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
@@ -111,8 +152,14 @@ def verdict_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "high": verdict.interval.high,
                 "unit": verdict.contrast.unit if verdict.contrast else "",
                 "margin": verdict.contrast.margin if verdict.contrast else math.nan,
+                "networks": verdict.contrast.networks if verdict.contrast else 0,
                 "seeds": verdict.interval.n,
+                "remarks": "; ".join(verdict.contrast.remarks) if verdict.contrast else "",
                 "verdict": verdict.outcome,
+                "kind": verdict.kind,
+                "p": verdict.p_value,
+                "p_holm": verdict.adjusted_p_value,
+                "survives_holm": verdict.survives,
                 "advice": verdict.advice,
             }
             for verdict in verdicts
@@ -123,17 +170,18 @@ def verdict_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 def _scope(material: Material) -> str:
     study = material.study
     finished = sum(score.status == "finished" for score in study.scores)
+    diverged = sum(score.status == "diverged" for score in study.scores)
     seeds = len({score.seed for score in study.scores})
     sizes = material.dataset.sizes
     return (
         f"{len(study.summaries)} networks were trained on {material.dataset.name} ({sizes['train']:,} images, "
         f"{sizes['test']:,} for the test) from {seeds} seed{'s' if seeds != 1 else ''} each; "
-        f"{finished} of {len(study.scores)} trainings finished."
+        f"{finished} of {len(study.scores)} trainings finished{f', {diverged} diverged' if diverged else ''}."
     )
 
 
 def _family(study: Study) -> str:
-    comparisons = compare(study, "trained")
+    comparisons = compare(study, HEADLINE)
     decided = [comparison for comparison in comparisons if comparison.decision != "undecided"]
     if len(comparisons) < 2 or all(comparison.gap.interval.n < 2 for comparison in comparisons):
         return ""

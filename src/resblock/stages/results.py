@@ -15,7 +15,7 @@ from resblock.core.recipe import BASE
 from resblock.core.spec import RunKey
 from resblock.core.training.run import CURVE, GRADIENTS, MANIFEST, METRICS, read_cost, read_curve
 from resblock.evaluation.flow import SHATTERING
-from resblock.evaluation.score import SCORES, read_scores
+from resblock.evaluation.score import HEADLINE, SCORES, read_scores
 from resblock.params import ParamsError, read_params
 from resblock.report.figures import run_curves
 from resblock.report.style import save_figure
@@ -137,7 +137,7 @@ def _reported(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[A
 
     folder = paths.report(manifest["dataset"])
     files = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
-    gaps = read_json(folder / METRICS)["residual_minus_plain"] if METRICS in files else {}
+    gaps = read_json(folder / METRICS)[HEADLINE]["residual_minus_plain"] if METRICS in files else {}
     numbers = {name: value for name, value in flatten(gaps, "residual_minus_plain.").items() if value is not None}
     # The page of links tells of the store at hand, and would differ from itself in every other.
     return numbers, _copies(folder, *(name for name in files if not name.endswith((".partial", ".gitignore", LINKS))))

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from resblock.core.spec import ModelSpec
-from resblock.evaluation.score import Score
+from resblock.evaluation.score import Score, headline
 from resblock.study.summary import Study, Summary
 
+ACCURACY, LOSS = headline("validation_accuracy"), headline("validation_loss")
 DIGITS = 9  # decimals to which means are told apart: the order of addition must not crown anyone
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network over its finished seeds, with its batch-norm statistics as trained, which are what is used."""
+    """One network over its finished seeds, with the headline's kind of batch-norm statistics."""
 
     summary: Summary
 
@@ -28,12 +29,12 @@ class Candidate:
     @cached_property
     def accuracy(self) -> float:
         """Mean validation accuracy over the finished seeds."""
-        return _mean(self.summary.values("validation_accuracy"))
+        return _mean(self.summary.values(ACCURACY))
 
     @cached_property
     def loss(self) -> float:
         """Mean validation loss over the finished seeds, in nats."""
-        return _mean(self.summary.values("validation_loss"))
+        return _mean(self.summary.values(LOSS))
 
     @property
     def best(self) -> Score:
@@ -66,8 +67,8 @@ class Champion:
         seeds = len(self.winner.summary.finished)
         text = (
             f"{self.winner.spec}: mean validation accuracy {self.winner.accuracy:.4f} over "
-            f"{seeds} {'seed' if seeds == 1 else 'seeds'}; this is its best, seed {self.score.seed}, "
-            f"with {self.score.metrics['validation_accuracy']:.4f}."
+            f"{seeds} {'seed' if seeds == 1 else 'seeds'}, batch-norm statistics re-estimated; this is its best, seed {self.score.seed}, "
+            f"with {self.score.metrics[ACCURACY]:.4f}."
         )
         return f"{text} {self._against(self.runner_up)}" if self.runner_up else f"{text} No other network finished."
 
@@ -94,7 +95,7 @@ def champion(study: Study) -> Champion | None:
     5. fewer layers, then the order of the study.
 
     Means are compared to nine decimals. The seed to use is the winner's best by validation accuracy, see `best_seed`.
-    Both are taken with batch-norm statistics as trained, since those are used when the network is.
+    Both are taken with batch-norm statistics re-estimated, as every headline is.
     """
     candidates = [Candidate(summary) for summary in study.summaries if summary.finished]
     ranked = sorted(candidates, key=lambda one: (*one.reliability, -one.accuracy, one.loss, one.spec.depth))
@@ -107,7 +108,7 @@ def best_seed(scores: Sequence[Score]) -> Score:
     Raises ValueError where none of `scores` has finished.
     """
     finished = [score for score in scores if score.status == "finished"]
-    return min(finished, key=lambda score: (-score.validation_accuracy, score.validation_loss, score.seed))
+    return min(finished, key=lambda score: (-score.metrics[ACCURACY], score.metrics[LOSS], score.seed))
 
 
 def _mean(values: Sequence[float]) -> float:

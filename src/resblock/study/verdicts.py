@@ -185,8 +185,8 @@ def paired(first: Measure, second: Measure) -> dict[int, float]:
     return over_networks(together)
 
 
-def over_networks(measure: Measure) -> dict[int, float]:
-    """Return for each seed that all networks with any seed have, the mean over networks."""
+def over_networks(measure: Mapping[Any, Mapping[int, float]]) -> dict[int, float]:
+    """Return for each seed that all networks (or pairs of them) with any seed have, the mean over networks."""
     rows = [values for values in measure.values() if values]
     if not rows:
         return {}

@@ -7,12 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from resblock.evaluation.score import HEADLINE, headline, with_statistics
 from resblock.report.figures import over_depth
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import house_style, legend_below, new_figure
 from resblock.report.tables import NONE, percent
+from resblock.report.words import KINDS, OTHER
 from resblock.study.interval import CONFIDENCE
-from resblock.study.summary import HEADLINES, Study
+from resblock.study.summary import SHOWN, Study
 
 
 def section(material: Material) -> Section | None:
@@ -21,15 +23,18 @@ def section(material: Material) -> Section | None:
     finished = any(summary.finished for summary in study.summaries)
     caption = (
         "Small marks are seeds, large ones their mean, bars its 95 % t-interval. Left: test images, right: training "
-        "images without augmentation. Below, batch-norm statistics re-estimated on training images, the weights "
-        "untouched."
+        "images without augmentation. Above, batch-norm statistics re-estimated on training images, the weights "
+        "untouched; below, as trained. Trainings that diverged are not drawn; the table names them."
     )
     pictures = [Picture("depth", caption, draw(study), _data(study))] if finished else []
     words = (
         "Accuracy at the last epoch: nothing was chosen by test images, and every seed is shown. Intervals are "
         "Student's, of the mean over seeds."
     )
-    note = "Accuracy in per cent, mean over seeds ± half of the 95 % t-interval."
+    note = (
+        f"Accuracy in per cent, batch-norm statistics {KINDS[HEADLINE]} unless the column says otherwise: mean over "
+        "the seeds that finished ± half of the 95 % t-interval."
+    )
     return Section(
         "depth", "Depth against accuracy", words, pictures, [Table("networks", note, _networks(material), _data(study))]
     )
@@ -41,7 +46,7 @@ def draw(study: Study) -> Figure:
         figure = new_figure(9, 6.4)
         axes = figure.subplots(2, 2, sharex=True, sharey="row")
         for row, (suffix, statistics) in enumerate(
-            (("", "batch-norm statistics as trained"), ("_reestimated", "statistics re-estimated"))
+            (("_reestimated", "batch-norm statistics re-estimated"), ("", "statistics as trained"))
         ):
             for column, split in enumerate(("test", "train")):
                 axis = axes[row, column]
@@ -56,7 +61,7 @@ def draw(study: Study) -> Figure:
 
 
 def _panel(axis: Axes, study: Study, metric: str) -> None:
-    over_depth(axis, study.measure(metric))
+    over_depth(axis, study.measure(metric), study.rounding(metric))
     axis.set_xticks(sorted({summary.spec.depth for summary in study.summaries}))
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
 
@@ -70,10 +75,11 @@ def _networks(material: Material) -> pd.DataFrame:
             "parameters": f"{known[0].parameters:,}" if known else NONE,
             "multiply-adds": f"{known[0].multiply_adds / 1e6:.1f} M" if known else NONE,
         }
-        for metric in HEADLINES:
-            row[metric.removesuffix("_accuracy")] = percent(summary.interval(metric))
-        row["test, re-estimated"] = percent(summary.interval("test_accuracy_reestimated"))
-        row["test, every seed"] = ", ".join(f"{100 * value:.1f}" for value in summary.values("test_accuracy")) or NONE
+        for metric in SHOWN:
+            row[metric.removesuffix("_accuracy")] = percent(summary.interval(headline(metric)))
+        row[f"test, {KINDS[OTHER]}"] = percent(summary.interval(with_statistics("test_accuracy", OTHER)))
+        values = summary.values(headline("test_accuracy"))
+        row["test, every seed"] = ", ".join(f"{100 * value:.1f}" for value in values) or NONE
         row["remarks"] = summary.trouble
         rows.append(row)
     frame = pd.DataFrame(rows)

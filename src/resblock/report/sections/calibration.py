@@ -12,36 +12,51 @@ from matplotlib.ticker import PercentFormatter
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.calibration import BINS, Calibration, ReliabilityBin
 from resblock.evaluation.rows import rows_frame
+from resblock.evaluation.score import HEADLINE, Statistics
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, SOFT, house_style, look, new_figure
 from resblock.report.tables import number
+from resblock.report.words import KINDS, OTHER
 from resblock.study.interval import t_interval
 
 WORDS = (
     f"Expected calibration error over {BINS} bins of equal width (Guo et al. 2017): the mean distance between how sure "
-    "a network is of its answer and how often that answer is right. One temperature per training, fitted on validation "
-    "images, divides its logits; it moves no answer. Above 1 the network was too sure of itself, below 1 not enough."
+    "a network is of its answer and how often that answer is right. One temperature per training, fitted on "
+    "validation images, divides its logits; it moves no answer. Above 1 the network was too sure of itself, below 1 "
+    "not enough. On few images the error is above zero even of a network that is right as often as it says: its floor "
+    "stands beside it."
 )
 
 
 def section(material: Material) -> Section | None:
     """Show reliability diagrams and calibration errors before and after temperature scaling."""
-    rows = [row for row in material.results.calibrations if row.statistics == "trained"]
-    bins = [row for row in material.results.reliability if row.statistics == "trained"]
+    rows = [row for row in material.results.calibrations if row.statistics == HEADLINE]
+    bins = [row for row in material.results.reliability if row.statistics == HEADLINE]
     if not rows:
         return None
     caption = (
         "Accuracy against confidence on test images, all seeds together; each mark's area grows with its share of the "
-        "images. On the diagonal a network is right as often as it says. Filled: as trained; hollow: after temperature "
-        "scaling."
+        "images. On the diagonal a network is right as often as it says. Filled: its own logits; hollow: after "
+        f"temperature scaling. Batch-norm statistics {KINDS[HEADLINE]}."
     )
-    note = "Means over seeds ± half of the 95 % t-interval, on test images, statistics as trained."
+    note = (
+        f"Means over seeds ± half of the 95 % t-interval, on test images, statistics {KINDS[HEADLINE]} unless the "
+        "column says otherwise. Floor: the mean error of a perfectly calibrated network that is as sure of each of "
+        "these images."
+    )
     return Section(
         "calibration",
         "Calibration",
         WORDS,
         [Picture("calibration", caption, draw(bins), rows_frame(ReliabilityBin, bins))],
-        [Table("calibration-table", note, _table(rows), rows_frame(Calibration, material.results.calibrations))],
+        [
+            Table(
+                "calibration-table",
+                note,
+                _table(material.results.calibrations),
+                rows_frame(Calibration, material.results.calibrations),
+            )
+        ],
     )
 
 
@@ -97,19 +112,23 @@ def _pool(rows: Sequence[ReliabilityBin]) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _table(rows: Sequence[Calibration]) -> pd.DataFrame:
-    columns = {
-        "ECE, %": ("ece", 100, 1),
-        "ECE scaled, %": ("ece_scaled", 100, 1),
-        "temperature": ("temperature", 1, 2),
-        "loss": ("loss", 1, 3),
-        "loss scaled": ("loss_scaled", 1, 3),
+    columns: dict[str, tuple[str, float, int, Statistics]] = {
+        "ECE, %": ("ece", 100, 1, HEADLINE),
+        "floor, %": ("ece_floor", 100, 1, HEADLINE),
+        "ECE scaled, %": ("ece_scaled", 100, 1, HEADLINE),
+        "floor scaled, %": ("ece_floor_scaled", 100, 1, HEADLINE),
+        f"ECE {KINDS[OTHER]}, %": ("ece", 100, 1, OTHER),
+        "temperature": ("temperature", 1, 2, HEADLINE),
+        "loss": ("loss", 1, 3, HEADLINE),
+        "loss scaled": ("loss_scaled", 1, 3, HEADLINE),
     }
     return pd.DataFrame(
         [
             {"network": variant}
             | {
-                label: number(t_interval([getattr(row, name) for row in rows if row.variant == variant]), scale, digits)
-                for label, (name, scale, digits) in columns.items()
+                label: number(t_interval([getattr(row, name) for row in members]), scale, digits)
+                for label, (name, scale, digits, statistics) in columns.items()
+                for members in [[row for row in rows if (row.variant, row.statistics) == (variant, statistics)]]
             }
             for variant in dict.fromkeys(row.variant for row in rows)
         ]

@@ -9,42 +9,59 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from resblock.evaluation.score import STATISTICS
+from resblock.evaluation.score import HEADLINE, headline, with_statistics
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, house_style, look, new_figure
 from resblock.report.tables import NONE, bounds, p_value, points
-from resblock.study.comparison import Comparison, adjusted_image_p_values, compare
+from resblock.report.words import KINDS, OTHER
+from resblock.study.comparison import Comparison, ImagePairs, adjusted_image_p_values, compare
+from resblock.study.interval import seeds_in_words
 from resblock.study.summary import Gap, Study
 
-METRICS = ("train_accuracy", "test_accuracy", "test_accuracy_reestimated")
-WORDS = {"trained": "as trained", "reestimated": "re-estimated"}
+METRICS = (headline("train_accuracy"), headline("test_accuracy"), with_statistics("test_accuracy", OTHER))
+ORDER = (HEADLINE, OTHER)
 
 
 def section(material: Material) -> Section | None:
     """Show the paired gap of every pair of twins, and what may be said of it."""
     study = material.study
-    if not any(gap.differences for gap in study.gaps("test_accuracy")):
+    test = headline("test_accuracy")
+    if not any(gap.differences for modified in (False, True) for gap in study.gaps(test, modified=modified)):
         return None
     caption = (
         "Accuracy of the residual network minus that of its plain twin, paired by seed, with the paired 95 % "
-        "t-interval. Above zero the shortcut helps."
+        "t-interval. Above zero the shortcut helps. Twins with modifiers are not drawn; a table names them."
     )
     words = (
         "Twins share initial weights and batches and differ in the addition alone, so each seed is a pair. The "
-        "t-interval assumes normal differences; the bootstrap resamples seeds and assumes nothing, but is too narrow "
-        "for few of them. Holm's adjustment holds the errors of one family together: every pair of twins, on train "
-        "and on test, by one kind of statistics. The decision rests on the adjusted p-value of the "
-        "paired t-test; the seeds to tell are those that would find a gap as large as the one seen four times in five."
+        "t-interval assumes normal differences and adds the variance of rounding to whole images; the bootstrap "
+        "resamples seeds and assumes nothing, but is too narrow for few of them. Holm's adjustment holds the errors "
+        "of one family together: every pair of twins without modifiers, on train and on test, by one kind of "
+        "statistics. The decision rests on the adjusted p-value of the paired t-test; the seeds to tell are those "
+        "that would find a gap as large as the one seen four times in five, in words where the spread of so few seeds "
+        "is hardly known. A training that diverged counts at chance."
     )
     tables = [
-        Table(f"gaps-{statistics}", f"Gaps in percentage points, statistics {WORDS[statistics]}.", *_gaps(comparisons))
-        for statistics in STATISTICS
-        for comparisons in [compare(study, statistics)]
+        Table(
+            f"gaps-{'modified-' if modified else ''}{statistics}",
+            f"Gaps in percentage points, statistics {KINDS[statistics]}."
+            f"{' Twins with modifiers are a family of their own.' if modified else ''}",
+            *_gaps(study, comparisons),
+        )
+        for modified in (False, True)
+        for statistics in ORDER
+        for comparisons in [compare(study, statistics, modified=modified)]
+        if comparisons
     ]
-    if material.results.pairs:
-        tables.append(Table("pairs", _PAIRS_CAPTION, *_pairs(material)))
-    picture = Picture("gap", caption, draw(study), _data(study))
-    return Section("gap", "What the addition buys", words, [picture], tables)
+    tables += [
+        Table(f"pairs-{statistics}", _PAIRS_CAPTION.format(KINDS[statistics]), *_pairs(pairs))
+        for statistics in ORDER
+        for pairs in [[pair for pair in material.results.pairs if pair.statistics == statistics]]
+        if pairs
+    ]
+    there = any(gap.differences for gap in study.gaps(test))
+    pictures = [Picture("gap", caption, draw(study), _data(study))] if there else []
+    return Section("gap", "What the addition buys", words, pictures, tables)
 
 
 def draw(study: Study) -> Figure:
@@ -54,7 +71,8 @@ def draw(study: Study) -> Figure:
         axes = figure.subplots(1, len(METRICS), sharey=True, squeeze=False)[0]
         for axis, metric in zip(axes, METRICS, strict=True):
             _panel(axis, study.gaps(metric))
-            axis.set_title(metric.replace("_reestimated", ", re-estimated").replace("_", " "))
+            split, *rest = metric.split("_")
+            axis.set_title(f"{split} accuracy, {KINDS['reestimated' if 'reestimated' in rest else 'trained']}")
             axis.set_xlabel("depth (weight layers)")
         axes[0].set_ylabel("residual − plain (points)")
     return figure
@@ -71,7 +89,8 @@ def _panel(axis: Axes, gaps: Sequence[Gap]) -> None:
     axis.set_xticks(sorted({gap.depth for gap in gaps}))
 
 
-def _gaps(comparisons: Sequence[Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _gaps(study: Study, comparisons: Sequence[Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    remarks = {pair[0]: "; ".join(study.remarks(pair)) or NONE for pair in (*study.twins, *study.modified_twins)}
     shown = [
         {
             "twins": comparison.gap.label,
@@ -84,6 +103,7 @@ def _gaps(comparisons: Sequence[Comparison]) -> tuple[pd.DataFrame, pd.DataFrame
             "detectable": f"{100 * comparison.detectable:.1f}" if comparison.detectable > 0 else NONE,
             "decision": comparison.decision,
             "seeds to tell": _seeds_needed(comparison),
+            "remarks": remarks[comparison.gap.residual],
         }
         for comparison in comparisons
     ]
@@ -100,10 +120,12 @@ def _gaps(comparisons: Sequence[Comparison]) -> tuple[pd.DataFrame, pd.DataFrame
             "detectable": comparison.detectable,
             "seeds_needed": comparison.seeds_needed,
             "decision": comparison.decision,
+            "remarks": remarks[comparison.gap.residual],
         }
         for comparison in comparisons
     ]
-    return pd.DataFrame(shown), pd.DataFrame(data)
+    frame = pd.DataFrame(shown)
+    return (frame if (frame["remarks"] != NONE).any() else frame.drop(columns="remarks")), pd.DataFrame(data)
 
 
 def _seeds_needed(comparison: Comparison) -> str:
@@ -111,18 +133,16 @@ def _seeds_needed(comparison: Comparison) -> str:
         return NONE
     if comparison.gap.interval.n < 2:
         return "2 at least"
-    needed = comparison.seeds_needed
-    return NONE if needed is None else f"about {max(needed, comparison.gap.interval.n + 1)}"
+    return seeds_in_words(comparison.seeds_needed, comparison.gap.interval.n)
 
 
 _PAIRS_CAPTION = (
-    "Test images that one twin got right and the other wrong, statistics as trained, with McNemar's exact p-value, "
+    "Test images that one twin got right and the other wrong, statistics {}, with McNemar's exact p-value, "
     "adjusted by Holm over all rows. It tells two trained networks apart, not two ways to train."
 )
 
 
-def _pairs(material: Material) -> tuple[pd.DataFrame, pd.DataFrame]:
-    pairs = [pair for pair in material.results.pairs if pair.statistics == "trained"]
+def _pairs(pairs: Sequence[ImagePairs]) -> tuple[pd.DataFrame, pd.DataFrame]:
     adjusted = adjusted_image_p_values(pairs)
     shown = [
         {

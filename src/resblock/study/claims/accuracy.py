@@ -36,7 +36,7 @@ def residual_beats_cnn(evidence: Evidence) -> Contrast | None:
 
 def residual_beats_equal_cnn(evidence: Evidence) -> Contrast | None:
     """Compare each CNN with the residual network that costs the same, on test images."""
-    return _at_equal_cost(evidence, "cnn", ("residual",), sign=-1)
+    return _at_equal_cost(evidence, "cnn", ("residual",), turned=True)
 
 
 def block_is_the_cause(evidence: Evidence) -> Contrast | None:
@@ -89,8 +89,10 @@ def _best(evidence: Evidence, family: str) -> ModelSpec | None:
     return max(members, key=lambda spec: members[spec], default=None)
 
 
-def _at_equal_cost(evidence: Evidence, family: str, rivals: tuple[str, ...], sign: int = 1) -> Contrast | None:
-    """Compare each network of `family` with the one of the `rivals` that costs the same; -1 turns the difference."""
+def _at_equal_cost(
+    evidence: Evidence, family: str, rivals: tuple[str, ...], *, turned: bool = False
+) -> Contrast | None:
+    """Compare each network of `family` with the one of the `rivals` that costs the same: minus it, or `turned`."""
     study = evidence.base.study
     specs = [summary.spec for summary in study.summaries if unmodified(summary.spec)]
     ours = [spec for spec in specs if spec.family == family]
@@ -98,7 +100,7 @@ def _at_equal_cost(evidence: Evidence, family: str, rivals: tuple[str, ...], sig
         return None
     others = [spec for spec in specs if spec.family in rivals]
     near = {spec: nearest_in_cost(spec, others, evidence.multiply_adds) for spec in ours}
-    pairs = [(spec, rival)[::sign] for spec, rival in near.items() if rival]
+    pairs = [(rival, spec) if turned else (spec, rival) for spec, rival in near.items() if rival]
     alone = [f"no network within {100 * SAME_COST:.0f} % of the multiply-adds of {s}" for s, r in near.items() if not r]
     if not pairs:
         return Contrast({}, "", because="; ".join(alone))

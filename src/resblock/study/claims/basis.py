@@ -82,11 +82,11 @@ def between(study: Study, metric: str, pairs: Sequence[tuple[ModelSpec, ModelSpe
     lacks: the contrast's remarks name both.
     """
     known = study.accuracies(metric)
-    together: dict[ModelSpec, dict[int, float]] = {}
+    together: dict[tuple[ModelSpec, ModelSpec], dict[int, float]] = {}
     for first, second in pairs:
         ours, theirs = known.get(first, {}), known.get(second, {})
-        together[first] = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
-    there = {first for first, values in together.items() if values}
+        together[first, second] = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+    there = [pair for pair, row in together.items() if row]
     values = over_networks(together)
     remarks = [*study.remarks(spec for pair in pairs for spec in pair), *seeds_left_out(together, values)]
     return Contrast(
@@ -95,13 +95,13 @@ def between(study: Study, metric: str, pairs: Sequence[tuple[ModelSpec, ModelSpe
         margin=HALF_A_POINT,
         because="; ".join(remarks),
         rounding=2 * study.rounding(metric) / max(len(there), 1),
-        networks=len({spec for pair in pairs if pair[0] in there for spec in pair}),
+        networks=len({spec for pair in there for spec in pair}),
         remarks=remarks,
     )
 
 
-def seeds_left_out(measure: Mapping[ModelSpec, Mapping[int, float]], values: Mapping[int, float]) -> list[str]:
-    """Say which seeds of some networks have no part in `values`, since other networks lack them."""
+def seeds_left_out(measure: Mapping[Any, Mapping[int, float]], values: Mapping[int, float]) -> list[str]:
+    """Say which seeds of some networks, or pairs of them, have no part in `values`, since other networks lack them."""
     lost = sorted({seed for row in measure.values() for seed in row} - set(values))
     words = f"seed{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))}"
     return [f"{words} left out of all, since not every network has {'them' if len(lost) > 1 else 'it'}"] if lost else []

@@ -1,0 +1,271 @@
+"""Planted studies, read off the page: what a sceptic would hold against a verdict, and what the page says instead."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import DatasetDescription
+from resblock.core.training.run import Cost
+from resblock.evaluation.score import METRICS, Score, Status, empty_score
+from resblock.report.material import Material
+from resblock.report.page import compose, render
+from resblock.report.publish import summarise
+from resblock.report.sections import comparison
+from resblock.report.words import abstract, verdicts_on
+from resblock.study.claims import CLAIMS
+from resblock.study.claims.basis import PAPERS_RECIPE
+from resblock.study.results import Results
+from resblock.study.verdicts import Trained
+
+STATEMENTS = {claim.name: claim.statement for claim in CLAIMS}
+TEST = 10_000  # images
+Accuracies = Mapping[str, Sequence[float | Status]]  # per cent or what befell it, by network, in the order of the seeds
+
+
+def score(variant: str, seed: int, value: float | Status) -> Score:
+    """A training with this accuracy, as trained half of it, or what befell it."""
+    spec = ModelSpec.parse(variant)
+    if isinstance(value, str):
+        return empty_score(spec, seed, value)
+    own = {name: value / 100 * (1 if name.endswith("reestimated") else 0.5) for name in METRICS}
+    return Score(spec.name, spec.family, spec.depth, seed, "finished", **own)
+
+
+def planted(
+    accuracies: Accuracies,
+    dataset: str = "cifar10",
+    recipe: Mapping[str, Any] = PAPERS_RECIPE,
+    multiply_adds: Mapping[str, float] | None = None,
+    ablations: Mapping[str, Trained] | None = None,
+) -> Material:
+    scores = [score(name, seed, value) for name, values in accuracies.items() for seed, value in enumerate(values)]
+    costs = {
+        ModelSpec.parse(name): {0: Cost("2026-01-02T03:04:05+00:00", (1.0,), 9.0, 1, int(1e6 * millions), "m", 1, {})}
+        for name, millions in (multiply_adds or {}).items()
+    }
+    return Material(
+        dataset=DatasetDescription(
+            dataset,
+            tuple("0123456789"),
+            (32, 32, 3),
+            {"train": 45_000, "validation": 5_000, "test": TEST},
+            {},
+            "nowhere",
+        ),
+        results=Results(scores=scores),
+        curves={},
+        costs=costs,
+        recipes=[recipe],
+        ablations=ablations or {},
+    )
+
+
+def said_of(claim: str, material: Material) -> str:
+    """Return what the page's table of verdicts says of `claim`, without tags."""
+    page = render(material, ())
+    (row,) = [row for row in re.findall("<tr>.*?</tr>", page, re.DOTALL) if html.escape(STATEMENTS[claim]) in row]
+    return " ".join(html.unescape(re.sub("<[^>]+>", " ", row)).split())
+
+
+def luck(mean: float, n: int = 3, spread: float = 0.2, draw: int = 0) -> list[float]:
+    """Accuracies in per cent of `n` seeds around `mean`, in whole images."""
+    drawn = np.random.default_rng([draw, round(100 * mean)]).normal(mean, spread, size=n)
+    return [float(value) for value in np.round(drawn * TEST / 100) * 100 / TEST]
+
+
+SHALLOW: Accuracies = {
+    "plain-8": luck(88, draw=1),
+    "residual-8": luck(88, draw=2),
+    "plain-20": luck(91, draw=3),
+    "residual-20": luck(91, draw=4),
+    "residual-56": luck(92, draw=5),
+}
+
+
+# Diverged and missing trainings
+
+
+@pytest.mark.parametrize("plain", [["diverged"] * 3, [10.0, 10.0, 10.0]], ids=["diverged", "ended at chance"])
+def test_a_network_that_diverges_comes_off_no_better_than_one_that_ends_at_chance(plain: list[Any]) -> None:
+    material = planted({**SHALLOW, "plain-56": plain})
+    for claim in ("twin", "depth"):
+        said = said_of(claim, material)
+        assert "supported" in said, claim
+        assert ("plain-56 diverged in 3 of 3 seeds, counted at chance (10 %)" in said) == (plain[0] == "diverged")
+    assert "6 networks, 3 seeds" in said_of("twin", material)
+    assert "depths 8, 20, 56" in said_of("twin", material)
+    assert "4 networks, 3 seeds" in said_of("depth", material)
+    lead = " ".join(abstract(material, verdicts_on(material)))
+    assert "At depth 56" in lead
+    assert ("plain-56 diverged in 3 of 3 seeds" in lead) == (plain[0] == "diverged")
+
+
+def test_one_diverged_seed_does_not_remove_that_seed_at_other_depths() -> None:
+    said = said_of("twin", planted({**SHALLOW, "plain-56": [*luck(92, n=2), "diverged"]}))
+    assert "6 networks, 3 seeds" in said
+    assert "plain-56 diverged in 1 of 3 seeds, counted at chance (10 %)" in said
+
+
+def test_missing_trainings_are_left_out_and_named() -> None:
+    half = planted({**SHALLOW, "plain-56": [*luck(80, n=2), "missing"]})
+    said = said_of("twin", half)
+    assert "6 networks, 2 seeds" in said
+    assert "plain-56 left out, missing: seed 2" in said
+    assert "seed 2 left out of all, since not every network has it" in said
+    none = said_of("twin", planted({**SHALLOW, "plain-56": ["missing"] * 3}))
+    assert "4 networks, 3 seeds" in none
+    assert "depths 8, 20 " in none
+    assert "plain-56 left out, missing: seeds 0, 1, 2" in none
+
+
+def test_the_whole_page_of_a_study_that_diverged_names_it_and_its_gap() -> None:
+    material = planted({**SHALLOW, "plain-56": ["diverged"] * 3})
+    sections = compose(material)
+    page, summary = render(material, sections), summarise(material, sections)
+    (gap,) = [section for section in sections if section.name == "gap"]
+    shown = gap.tables[0].frame.set_index(["twins", "images"])
+    assert shown.loc[("56", "test"), "seeds"] == "3"
+    assert shown.loc[("56", "test"), "gap [95 % t-interval]"].startswith("+8")
+    assert "15 of 18 trainings finished, 3 diverged" in page
+    for text in (page, summary):
+        assert "plain-56 diverged in 3 of 3 seeds, counted at chance" in html.unescape(text).replace("\xa0", " ")
+
+
+# Accuracies are counts
+
+
+def test_equal_differences_of_an_image_decide_nothing_on_the_page() -> None:
+    """Two seeds, one image apart each: once p = 0 and a certain verdict."""
+    material = planted({"plain-8": [90.0, 90.0], "residual-8": [90.01, 90.01]})
+    section = comparison.section(material)
+    assert section is not None
+    for table in section.tables:
+        assert set(table.frame["decision"]) == {"undecided"}, table.name
+    # An image more than the margin, twice: the interval's half is 12.71 * 0.289 = 3.7 images.
+    assert "undecided" in said_of("twin", planted({"plain-8": [90.0, 90.0], "residual-8": [90.51, 90.51]}))
+
+
+# Margins
+
+
+@pytest.mark.parametrize(
+    ("gap", "spread", "verdict"),
+    [
+        (2.0, 0.1, "supported"),
+        (0.4, 0.02, "refuted: too small to matter"),  # off zero, and less than half a point
+        (-2.0, 0.1, "refuted: the opposite"),
+        (0.5, 0.5, "undecided"),
+    ],
+)
+def test_verdicts_stand_by_the_margin_on_the_page(gap: float, spread: float, verdict: str) -> None:
+    material = planted({"plain-20": luck(90, 10, spread), "residual-20": luck(90 + gap, 10, spread, draw=1)})
+    assert verdict in said_of("twin", material)
+    assert verdict in summarise(material, [])
+
+
+def test_few_seeds_say_in_words_what_would_decide() -> None:
+    said = said_of("twin", planted({"plain-20": [90.0, 90.2, 89.9], "residual-20": [90.4, 91.0, 90.2]}))
+    assert "undecided" in said
+    assert re.search(r"seeds?[^.]* would decide", said)
+    assert not re.search(r"about \d+ seeds", said)
+
+
+# Data and recipe
+
+
+def test_off_the_papers_data_one_number_stands_once() -> None:
+    gap = {"plain-20": luck(90, 6), "residual-20": luck(93, 6)}
+    digits = planted(gap, dataset="digits", recipe={**PAPERS_RECIPE, "schedule": "cosine"})
+    assert "supported" in said_of("elsewhere", digits)
+    for claim in ("twin", "cnn", "convergence", "rebound"):
+        assert "not measured in this study the paper says it of cifar10" in said_of(claim, digits), claim
+    cosine = planted(gap, recipe={**PAPERS_RECIPE, "schedule": "cosine"})
+    assert "not measured in this study the paper says it of its own recipe; here schedule: cosine" in said_of(
+        "convergence", cosine
+    )
+    assert "supported" in said_of("twin", cosine)
+
+
+# Modifiers
+
+
+def test_modified_twins_do_not_cancel_the_unmodified_and_are_named() -> None:
+    """plain-20 at +3.9 and its -nobn twins at -3.9: once "refuted 0.0, depth 20"."""
+    material = planted(
+        {
+            "plain-20": luck(88, draw=1),
+            "residual-20": luck(91.9, draw=2),
+            "plain-20-nobn": luck(88, draw=3),
+            "residual-20-nobn": luck(84.1, draw=4),
+        }
+    )
+    said = said_of("twin", material)
+    assert "supported" in said
+    assert "2 networks, 3 seeds" in said
+    section = comparison.section(material)
+    assert section is not None
+    found = {table.name: list(dict.fromkeys(table.frame["twins"])) for table in section.tables}
+    assert found["gaps-reestimated"] == ["20"]
+    assert found["gaps-modified-reestimated"] == ["20-nobn"]
+    assert set(section.pictures[0].data["twins"]) == {"20"}
+    lead = " ".join(abstract(material, verdicts_on(material)))
+    assert re.search(r"At depth 20, .* lies \+3\.[789] points|\+4\.", lead)
+    assert "nobn" not in lead
+
+
+# Cost
+
+
+def test_bottlenecks_are_compared_within_a_tenth_of_their_multiply_adds() -> None:
+    accuracies = {"bottleneck-164": luck(93, 6), "residual-8": luck(93, 6), "preact-110": luck(90, 6)}
+    near = planted(accuracies, multiply_adds={"bottleneck-164": 255, "residual-8": 12, "preact-110": 253})
+    said = said_of("bottleneck", near)
+    assert "bottleneck-164 − preact-110" in said
+    assert "supported" in said
+    far = planted(accuracies, multiply_adds={"bottleneck-164": 255, "residual-8": 12, "preact-110": 300})
+    assert "no network within 10 % of the multiply-adds of bottleneck-164" in said_of("bottleneck", far)
+
+
+def test_the_cnn_is_compared_with_one_of_equal_cost_too() -> None:
+    """The best ResNet beats the best CNN because it costs seven times as much; at equal cost it does not."""
+    accuracies = {"cnn-7": luck(91, 6), "residual-20": luck(89, 6), "residual-110": luck(94, 6)}
+    material = planted(accuracies, multiply_adds={"cnn-7": 38.6, "residual-20": 40.6, "residual-110": 252.9})
+    assert "residual-110 − cnn-7" in said_of("cnn", material)
+    assert "supported" in said_of("cnn", material)
+    assert "residual-20 − cnn-7" in said_of("cnn-cost", material)
+    assert "refuted: the opposite" in said_of("cnn-cost", material)
+
+
+# One family, one kind of statistics
+
+
+def test_the_page_says_which_verdicts_survive_as_one_family() -> None:
+    rng = np.random.default_rng(0)
+    scores = {f"{family}-{depth}": luck(90, 3) for family in ("plain", "residual") for depth in (8, 56)}
+    scores["residual-56"] = [value + 5 + float(rng.normal(0, 0.01)) for value in scores["plain-56"]]
+    material = planted({**scores, "cnn-4": luck(60, 3)})
+    page = html.unescape(render(material, ()))
+    assert re.search(r"Held as one family of \d \(Holm\), \d of \d decided claims stay decided", page)
+    assert "survives Holm" in said_of("cnn", material)
+
+
+def test_every_first_number_is_with_statistics_re_estimated() -> None:
+    """As trained every accuracy is half: whoever reads a first number of the page reads the other kind."""
+    material = planted({"plain-20": luck(80, 3), "residual-20": luck(90, 3, draw=1), "cnn-4": luck(70, 3)})
+    lead = " ".join(abstract(material, verdicts_on(material)))
+    assert re.search(r"lies \+(9|10)\.\d points from its plain twin's, batch-norm statistics re-estimated", lead)
+    assert re.search(r"With statistics as trained it is \+(4|5)\.\d", lead)
+    networks = next(t for section in compose(material) for t in section.tables if t.name == "networks").frame
+    row = networks.set_index("network").loc["plain-20"]
+    assert row["test"].startswith(("79", "80"))
+    assert row["test, as trained"].startswith(("39", "40"))
+    metrics = material.study.metrics()
+    assert next(iter(metrics)) == "reestimated"
+    assert metrics["reestimated"]["test_accuracy"]["plain-20"] == pytest.approx(0.8, abs=0.01)
