@@ -127,5 +127,6 @@ def test_the_reason_says_what_decided_a_tie_or_against_a_better_mean() -> None:
     steady = (finished("plain-8", 0, 0.6), finished("plain-8", 1, 0.6))
     assert reason(*fragile, *steady).endswith("Runner-up: residual-8 with 0.9900 over 1 of 2 seeds (1 diverged).")
     assert reason(finished("plain-8", 0, 0.9)).endswith(
-        "over 1 seed, batch-norm statistics re-estimated; this is its best, seed 0, with 0.9000. No other network finished."
+        "over 1 seed, batch-norm statistics re-estimated; this is its best, seed 0, with 0.9000. "
+        "No other network finished."
     )

@@ -67,8 +67,8 @@ class Champion:
         seeds = len(self.winner.summary.finished)
         text = (
             f"{self.winner.spec}: mean validation accuracy {self.winner.accuracy:.4f} over "
-            f"{seeds} {'seed' if seeds == 1 else 'seeds'}, batch-norm statistics re-estimated; this is its best, seed {self.score.seed}, "
-            f"with {self.score.metrics[ACCURACY]:.4f}."
+            f"{seeds} {'seed' if seeds == 1 else 'seeds'}, batch-norm statistics re-estimated; this is its best, "
+            f"seed {self.score.seed}, with {self.score.metrics[ACCURACY]:.4f}."
         )
         return f"{text} {self._against(self.runner_up)}" if self.runner_up else f"{text} No other network finished."
 
