@@ -99,7 +99,7 @@ def test_a_network_that_diverges_comes_off_no_better_than_one_that_ends_at_chanc
         said = said_of(claim, material)
         assert "supported" in said, claim
         assert ("plain-56 diverged in 3 of 3 seeds, counted at chance (10 %)" in said) == (plain[0] == "diverged")
-    assert "6 networks, 3 seeds" in said_of("twin", material)
+    assert "6 networks, 3 seeds, margin 0.5 points" in said_of("twin", material)
     assert "depths 8, 20, 56" in said_of("twin", material)
     assert "4 networks, 3 seeds" in said_of("depth", material)
     lead = " ".join(abstract(material, verdicts_on(material)))
@@ -185,9 +185,9 @@ def test_off_the_papers_data_one_number_stands_once() -> None:
     digits = planted(gap, dataset="digits", recipe={**PAPERS_RECIPE, "schedule": "cosine"})
     assert "supported" in said_of("elsewhere", digits)
     for claim in ("twin", "cnn", "convergence", "rebound"):
-        assert "not measured in this study the paper says it of cifar10" in said_of(claim, digits), claim
+        assert "not measured in this study it is said of cifar10" in said_of(claim, digits), claim
     cosine = planted(gap, recipe={**PAPERS_RECIPE, "schedule": "cosine"})
-    assert "not measured in this study the paper says it of its own recipe; here schedule: cosine" in said_of(
+    assert "not measured in this study it is said of the paper's recipe; here schedule: cosine" in said_of(
         "convergence", cosine
     )
     assert "supported" in said_of("twin", cosine)

@@ -275,7 +275,7 @@ def test_other_data_speak_for_themselves_and_the_papers_do_not() -> None:
     assert verdict("elsewhere", here).outcome == "not measured in this study"
     assert verdict("elsewhere", there).outcome == "supported"
     assert verdict("twin", there).outcome == "not measured in this study"  # the same number, and not twice
-    assert verdict("twin", there).advice == "the paper says it of cifar10"
+    assert verdict("twin", there).advice == "it is said of cifar10"
 
 
 def test_the_papers_recipe_is_that_of_the_papers_data(params: Params) -> None:

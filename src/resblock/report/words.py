@@ -119,11 +119,14 @@ def outcome_of(verdict: Verdict) -> str:
 
 
 def basis_of(verdict: Verdict) -> str:
-    """Say how many networks and seeds a verdict rests on; empty where nothing was measured."""
-    if verdict.contrast is None:
+    """Say how many networks and seeds a verdict rests on, and its margin; empty where nothing was measured."""
+    contrast = verdict.contrast
+    if contrast is None:
         return ""
-    counts = {"network": verdict.contrast.networks, "seed": verdict.interval.n}
-    return ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items() if count)
+    counts = {"network": contrast.networks, "seed": verdict.interval.n}
+    told = [f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items() if count]
+    margin = f"{SCALES[contrast.unit] * contrast.margin:g} {contrast.unit}"
+    return ", ".join([*told, f"margin {margin}"] if contrast.margin else told)
 
 
 def survival(verdicts: Sequence[Verdict]) -> str:

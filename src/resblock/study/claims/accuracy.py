@@ -119,9 +119,9 @@ CLAIMS = (
     ),
     Claim(
         "cnn-cost",
-        "It does so at equal cost.",
+        "A ResNet classifies better than a convolutional network of equal cost.",
         "not in the paper: ours",
-        f"The same, each CNN beside a residual network within {100 * SAME_COST:.0f} % of its multiply-adds.",
+        f"Test accuracy of residual networks minus that of CNNs within {100 * SAME_COST:.0f} % of their multiply-adds.",
         "cost",
         residual_beats_equal_cnn,
     ),
