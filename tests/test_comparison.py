@@ -11,6 +11,7 @@ from scipy import stats
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import METRICS, Score, empty_score
 from resblock.study.comparison import Comparison, adjusted_image_p_values, compare, pair_images
+from resblock.study.interval import t_interval, t_p_value
 from resblock.study.summary import Study
 
 
@@ -110,6 +111,8 @@ def test_counts_of_images_without_a_gap_are_decided_as_rarely_as_promised(n: int
     found = whole_images(0, spread, (studies, 4, n), np.random.default_rng(n))
     error = np.sqrt((found.var(axis=2, ddof=1) + 1 / 6) / n)
     p_values = 2 * stats.t.sf(np.abs(found.mean(axis=2)) / error, n - 1)
+    for row, p_value in zip(found[:5, 0], p_values[:5, 0], strict=True):
+        assert t_p_value(list(row), rounding=1 / 6) == pytest.approx(p_value)  # what is simulated is what is computed
     share = float(np.mean(p_values.min(axis=1) < 0.05 / 4))  # Holm rejects something where the smallest passes
     assert share <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / studies)
     covered = np.mean(np.abs(found.mean(axis=2)) <= stats.t.ppf(0.975, n - 1) * error)
@@ -117,18 +120,25 @@ def test_counts_of_images_without_a_gap_are_decided_as_rarely_as_promised(n: int
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_compare_decides_null_studies_of_whole_images_as_rarely_as_promised(n: int) -> None:
-    """The same through `compare`, at half an image of spread, where two seeds often agree to the image."""
+def test_compare_decides_null_studies_of_whole_images_as_rarely_as_promised(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same through `compare`, eight gaps of networks with half an image of spread, which often agree to the image.
+
+    Without the variance of rounding 54 of 100 studies are decided at two seeds, and 18 at three.
+    """
+    monkeypatch.setattr(
+        "resblock.study.comparison.bootstrap_interval", t_interval
+    )  # the slow part, which decides nothing
     rng = np.random.default_rng(n)
-    wrong, studies = 0, 120
-    for _ in range(studies):
-        counts = {name: rng.normal(300, 0.5, size=(2, n)).round() / 360 for name in ("plain", "residual")}
+    wrong = 0
+    for _ in range(100):
         scores = [
-            score(f"{family}-{depth}", seed, test, test)
-            for family, rows in counts.items()
-            for depth, row in zip((8, 20), rows, strict=True)
-            for seed, test in enumerate(row)
+            score(f"{family}-{depth}", seed, *(rng.normal(300, 0.5, size=2).round() / 360))
+            for family in ("plain", "residual")
+            for depth in (8, 20, 32, 44)
+            for seed in range(n)
         ]
         study = Study("null", tuple(scores), sizes={"train": 360, "test": 360})
         wrong += any(comparison.decision != "undecided" for comparison in compare(study, "trained"))
-    assert wrong <= 12  # of 120 at 5 % more than 12 come in 1 of 100; without the rounding's variance 40 and more do
+    assert wrong <= 11  # at 5 % more than 11 of 100 come once in 200 draws, and the seed is fixed
