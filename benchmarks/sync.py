@@ -17,15 +17,17 @@ from tempfile import TemporaryDirectory
 from benchmarks.commands import environment
 from resblock import paths
 from resblock.core.backends import load
-from resblock.core.files import digest_tree, write_json
+from resblock.core.files import digest_tree, read_json, write_json
 from resblock.core.recipe import Recipe
 from resblock.core.seeds import generator
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.training.manifest import make_manifest
-from resblock.core.training.run import METRIC_NAMES, WEIGHTS, Cost, EpochRow, Run, write_cost, write_run
+from resblock.core.training.run import MANIFEST, METRIC_NAMES, WEIGHTS, Cost, EpochRow, Run, write_cost, write_run
 from resblock.data.table import find_dataset
-from resblock.evaluation.score import METRICS, Score, write_scores
-from resblock.params import Examination, Params, Study, read_params
+from resblock.evaluation.assessment import PREDICTIONS, Assessment, write_assessment
+from resblock.evaluation.score import METRICS, Score
+from resblock.evaluation.statistics import STATISTICS_FILE
+from resblock.params import Examination, Params, read_params
 from resblock.stages import manifests
 
 DATASET, EPOCHS, SEEDS = "digits", 20, range(10)
@@ -43,7 +45,7 @@ def write_study(trainings: Sequence[RunKey], params: Params, *, epochs: int = EP
     write_preparation(trainings[0].dataset, params)
     for key in trainings:
         write_training(key, params.recipe(key.dataset), epochs=epochs)
-    write_evaluation(trainings)
+        write_evaluation(key, params.recipe(key.dataset))
 
 
 def write_preparation(dataset: str, params: Params) -> None:
@@ -74,29 +76,16 @@ def write_training(key: RunKey, recipe: Recipe, *, epochs: int = EPOCHS) -> None
     write_cost(paths.cost(key), cost)
 
 
-def write_evaluation(trainings: Sequence[RunKey]) -> None:
-    """Write the scores of `trainings`, as they are here, and their manifest."""
-    scores = [
-        Score(
-            key.spec.name,
-            key.spec.family,
-            key.spec.depth,
-            key.seed,
-            "finished",
-            **dict(zip(METRICS, generator(key.seed, "test", key.spec.name).random(len(METRICS)).tolist(), strict=True)),
-        )
-        for key in trainings
-    ]
-    dataset = trainings[0].dataset
-    write_scores(paths.scores(dataset), scores)
-    study = Study(
-        datasets=[dataset],
-        variants=list(dict.fromkeys(key.spec.name for key in trainings)),
-        seeds=list(dict.fromkeys(key.seed for key in trainings)),
-    )
+def write_evaluation(key: RunKey, recipe: Recipe) -> None:
+    """Write what an evaluation leaves of the training of `key` that is here, but predictions and statistics."""
+    draws = generator(key.seed, "test", key.spec.name).random(len(METRICS)).tolist()
+    figures = dict(zip(METRICS, draws, strict=True))
+    score = Score(key.spec.name, key.spec.family, key.spec.depth, key.seed, "finished", **figures)
     examination = Examination(corrupted_images=1, response_images=1, lesion_images=1, lesion_draws=1)
-    manifest = manifests.of_evaluate(dataset, study, examination, data_digest=DATA, threads=1)
-    write_json(paths.manifest("evaluate", dataset), manifest)
+    manifest = manifests.of_evaluate(read_json(paths.run(key) / MANIFEST), recipe, examination, threads=1)
+    write_assessment(paths.scores(key), Assessment(score), (), manifest)
+    for name in (PREDICTIONS, STATISTICS_FILE):
+        (paths.scores(key) / name).unlink()
 
 
 def measure() -> tuple[float, float]:

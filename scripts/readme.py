@@ -29,7 +29,7 @@ IMAGES = Path("docs/images")
 def digits() -> str:
     """Return accuracy by network and the paired gaps, on the bundled digits."""
     about = read_json(paths.manifest("preprocess", "digits"))  # its splits are not in git, what it says of them is
-    scores = tuple(read_scores(paths.scores("digits")))
+    scores = tuple(read_scores(paths.report("digits")))
     study = Study("digits", scores, classes=len(about["classes"]), sizes=about["sizes"])
     train, test = headline("train_accuracy"), headline("test_accuracy")
     gaps = {gap.residual.name: points(gap.interval) for gap in study.gaps(test)}

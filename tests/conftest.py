@@ -193,7 +193,8 @@ def small_study(
     """
 
     def make(root: Path) -> None:
-        from resblock.stages import evaluate, train
+        from resblock.stages import evaluate, report, train
+        from resblock.stages.workplace import Workplace
 
         with pytest.MonkeyPatch.context() as patch, contextlib.chdir(root):
             for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
@@ -202,8 +203,11 @@ def small_study(
             text = re.sub(r"variants: .*", "variants: [cnn-4, residual-8]", re.sub(r"seeds: .*", "seeds: [0, 1]", text))
             PARAMS.write_text(re.sub(r"epochs: 20  .*", "epochs: 1", text))
             write_digits(root, digits)
+            workplace = Workplace()
             for variant, seed in (("cnn-4", 0), ("cnn-4", 1), ("residual-8", 0)):
-                train.run(RunKey("digits", ModelSpec.parse(variant), seed))
-            evaluate.run("digits")
+                key = RunKey("digits", ModelSpec.parse(variant), seed)
+                train.run(key, workplace.workshop)
+                evaluate.run(key, workplace)
+            report.run("digits")
 
     return made_once(tmp_path_factory, worker_id, "small-study", make)

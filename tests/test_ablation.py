@@ -1,19 +1,18 @@
-"""Ablations: what is stored comes back, and effects are paired by seed against values worked by hand."""
+"""Ablations: effects are paired by seed, against values worked by hand."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import DatasetDescription
 from resblock.core.training.run import EpochRow
-from resblock.evaluation.score import METRICS, Score, empty_score, read_scores
+from resblock.evaluation.score import METRICS, Score, empty_score
 from resblock.report.material import Material
 from resblock.report.sections.ablation import section
-from resblock.study.effects import REBOUND, changes, effects, read_ablation, write_ablation
+from resblock.study.effects import REBOUND, changes, effects
 from resblock.study.rebound import find_rebounds
 from resblock.study.results import Results
 from resblock.study.summary import Study
@@ -34,18 +33,6 @@ def curve(*validation_losses: float) -> list[EpochRow]:
         EpochRow(n, 0.1, 1 / n, 0.5, loss, 0.5, 1 / n, 0.5, 1 / n, 0.5)
         for n, loss in enumerate(validation_losses, start=1)
     ]
-
-
-def test_what_is_stored_of_an_ablation_comes_back(tmp_path: Path) -> None:
-    curves = {SPEC: {0: curve(1.0, 0.5, 0.75), 2: curve(1.0, 0.8)}}
-    scores = [score(0, 0.5), empty_score(SPEC, 1, "missing"), score(2, 0.625)]
-    write_ablation(tmp_path, LOW, scores, curves)
-    trained = read_ablation(tmp_path, "digits")
-    assert trained.recipe == LOW
-    assert trained.rebounds == find_rebounds(curves)
-    assert [row.metrics for row in trained.study.scores] == [row.metrics for row in scores]
-    assert [row.status for row in trained.study.scores] == ["finished", "missing", "finished"]
-    assert read_scores(tmp_path)[0] == scores[0]  # the folder says by which recipe; the rows are those of a study
 
 
 def test_effects_are_paired_by_seed_over_seeds_that_finished_both() -> None:

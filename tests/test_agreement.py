@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from resblock.core.splits import Split
-from resblock.study.agreement import agreements, read_mistakes, surest_mistakes, write_mistakes
+from resblock.study.agreement import agreements, surest_mistakes
 
 LABELS = np.array([0, 0, 1, 1, 2])
 
@@ -58,13 +57,3 @@ def test_the_surest_mistakes_come_first_and_each_image_once(test_split: Split) -
 
 def test_a_network_without_mistakes_has_none_to_show(test_split: Split) -> None:
     assert surest_mistakes("cnn-4", {0: sure([0, 0, 1, 1, 2], [3] * 5)}, test_split) == []
-
-
-def test_mistakes_round_trip(tmp_path: Path, test_split: Split) -> None:
-    found = surest_mistakes("plain-8", {4_000_000_000: sure([1, 1, 1, 1, 0], [1, 2, 9, 9, 3])}, test_split)
-    write_mistakes(tmp_path / "mistakes.npz", found)
-    back = read_mistakes(tmp_path / "mistakes.npz")
-    assert [vars(mistake) | {"image": None} for mistake in back] == [vars(m) | {"image": None} for m in found]
-    np.testing.assert_array_equal([mistake.image for mistake in back], [mistake.image for mistake in found])
-    write_mistakes(tmp_path / "none.npz", [])
-    assert read_mistakes(tmp_path / "none.npz") == []

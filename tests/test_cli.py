@@ -137,6 +137,15 @@ def test_training_before_its_data_are_there_says_what_is_missing(project: Path) 
     refused(resblock("train", "digits", "residual-8", "0", cwd=project), *told)
 
 
+def test_evaluating_before_training_says_what_is_missing(project: Path, digits: dict[SplitName, Split]) -> None:
+    write_digits(project, digits)
+    told = (
+        "results/digits/trainings/base/residual-8/seed-0: no training there",
+        "`dvc repro train@digits-residual-8-0`",
+    )
+    refused(resblock("evaluate", "digits", "residual-8", "0", cwd=project), *told)
+
+
 def test_jobs_are_printed_for_a_machine_that_cannot_read_params(project: Path, params: Params) -> None:
     ended = resblock("jobs", "digits", "cnn-4", "residual-8", "--seed", "7", "--recipe", "low-lr", cwd=project)
     assert ended.returncode == 0, ended.stderr
@@ -167,8 +176,8 @@ def test_stages_work_one_by_one_without_git_or_dvc(
     assert ended.stderr == ""  # no greetings from TensorFlow, MLflow or anyone
     monkeypatch.chdir(project)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    for stage in ("evaluate", "report"):
-        main([stage, "digits"], standalone_mode=False)
+    main(["evaluate", "digits", "cnn-4", "0"], standalone_mode=False)
+    main(["report", "digits"], standalone_mode=False)
     assert (project / "results/digits/report/index.html").is_file()
 
 

@@ -17,7 +17,7 @@ from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import DatasetDescription, Split, SplitName
 from resblock.params import Ablation, Examination, Preparation, Probing, Study, read_params
 from resblock.paths import PARAMS
-from resblock.stages import download, evaluate, evaluate_recipe, manifests, preprocess, probe, report, train
+from resblock.stages import download, evaluate, manifests, preprocess, probe, report, train
 from tests.recording import RecordingParams
 from tests.test_house import imports_of
 
@@ -28,7 +28,7 @@ STAGES: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())[
 WATCHING = ("params", "paths", "serving", "signals", "startup", "tracking", "stages", "cli", "running", "catalogue")
 # What a stage only shows, besides: the training's curve picture for MLflow.
 SHOWN_BY = {"train": ("report", "evaluation")}
-MODULES = {"ablate": "train"}  # one module, two stages
+MODULES = {"ablate": "train", "evaluate_ablation": "evaluate"}  # one module, two stages
 MESSAGES = {"resblock.core.errors"}  # of a core that is otherwise one dependency
 
 RECIPE = "slow-averages"  # one that the study's ablation names
@@ -38,8 +38,8 @@ BODIES: dict[str, Callable[[], None]] = {
     "probe": lambda: probe.run("digits"),
     "train": lambda: train.run(RunKey("digits", ModelSpec.parse("residual-8"), 0)),
     "ablate": lambda: train.run(RunKey("digits", ModelSpec.parse("residual-8"), 0, RECIPE)),
-    "evaluate": lambda: evaluate.run("digits"),
-    "evaluate_recipe": lambda: evaluate_recipe.run("digits", RECIPE),
+    "evaluate": lambda: evaluate.run(RunKey("digits", ModelSpec.parse("residual-8"), 0)),
+    "evaluate_ablation": lambda: evaluate.run(RunKey("digits", ModelSpec.parse("residual-8"), 0, RECIPE)),
     "report": lambda: report.run("digits"),
 }
 SECTIONS: dict[str, list[str]] = {
@@ -53,6 +53,8 @@ SECTIONS: dict[str, list[str]] = {
 KEYS = {f"{section}.{key}" for section, keys in SECTIONS.items() for key in keys} | {f"recipes.{RECIPE}"}
 # A network is built with them, and before training they decide nothing: see the last tests.
 READ_IN_VAIN = {"probe": {"train.digits.batch_norm_momentum", "train.digits.weight_decay"}}
+# What ablations must have been trained by: whatever changes that changes their trainings, which are dependencies.
+COVERED = {"report": {f"recipes.{RECIPE}"}}
 
 FEW = Probing(variants=["plain-8"], seeds=[0], images=16, lines=2, line_points=5)
 
@@ -162,7 +164,8 @@ def test_every_stage_is_read_from() -> None:
 def test_params_name_every_key_that_a_stage_reads(stage: str, read_by: dict[str, set[str]]) -> None:
     assert read_by[stage] <= KEYS
     assert READ_IN_VAIN.get(stage, set()) <= read_by[stage] - named_by(stage)
-    assert read_by[stage] - named_by(stage) - READ_IN_VAIN.get(stage, set()) == set()
+    unnamed = read_by[stage] - named_by(stage) - READ_IN_VAIN.get(stage, set())
+    assert unnamed == COVERED.get(stage, set())
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -170,9 +173,24 @@ def test_params_name_no_key_that_a_stage_does_not_read(stage: str, read_by: dict
     assert named_by(stage) - read_by[stage] == set()
 
 
-def test_a_training_knows_nothing_of_the_study() -> None:
-    for stage in ("train", "ablate"):
+def test_a_training_and_a_look_at_it_know_nothing_of_the_study() -> None:
+    for stage in ("train", "ablate", "evaluate", "evaluate_ablation"):
         assert not any(param.startswith(("study", "ablation")) for param in STAGES[stage]["params"])
+
+
+def test_an_evaluation_is_stale_whenever_its_training_is() -> None:
+    """So `resblock run`, which asks once what is stale, may hand both to one process of DVC."""
+    for training, look in (("train", "evaluate"), ("ablate", "evaluate_ablation")):
+        assert set(STAGES[training]["deps"]) <= set(STAGES[look]["deps"])
+        assert set(STAGES[training]["params"]) <= set(STAGES[look]["params"])
+        assert STAGES[training]["matrix"] == STAGES[look]["matrix"]
+
+
+def test_an_evaluation_reads_one_training_and_no_other() -> None:
+    for stage, training in (("evaluate", "train"), ("evaluate_ablation", "ablate")):
+        (read,) = (dep for dep in STAGES[stage]["deps"] if dep.startswith("results/"))
+        (weights,) = STAGES[training]["outs"]
+        assert weights == f"{read}/weights.npz"
 
 
 def test_an_ablation_is_trained_as_the_study_is() -> None:

@@ -21,12 +21,12 @@ MAY_IMPORT = {
     "signals": set[str](),
     "startup": {"core", "signals"},
     "data": {"core", "params"},
-    "evaluation": {"core", "params", "paths"},
+    "evaluation": {"core", "params"},
     "study": {"core", "evaluation"},
     "report": {"core", "evaluation", "paths", "study"},
-    "serving": {"core"},
+    "serving": {"core", "evaluation"},
     "tracking": {"core", "signals"},
-    "stages": {"core", "data", "evaluation", "params", "paths", "report", "serving", "startup", "tracking"},
+    "stages": {"core", "data", "evaluation", "params", "paths", "report", "serving", "startup", "study", "tracking"},
     "running": {"core", "data", "params", "paths", "stages"},
     "catalogue": {"core", "startup"},
     "cli": {
@@ -128,6 +128,25 @@ def test_the_core_loads_none_of_the_rest() -> None:
         "assert not loaded & {'pydantic', 'mlflow', 'dvc', 'click', 'pandas', 'scipy', 'sklearn', 'keras'}, loaded\n"
         "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('resblock.')}\n"
         "assert rooms == {'core'}, rooms\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_a_study_needs_numpy_pandas_and_scipy() -> None:
+    """With what it reads of the rooms below: where none of the heavy libraries is, it comes to its verdicts."""
+    blocked = ("keras", "tensorflow", "jax", "sklearn", "mlflow", "dvc", "pydantic", "click", "matplotlib")
+    modules = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in files_of("study")]
+    code = (
+        f"import sys\nfor name in {blocked!r}: sys.modules[name] = None\n"
+        f"for module in {modules!r}: __import__(module)\n"
+        "from resblock.evaluation.score import empty_score\n"
+        "from resblock.core.spec import ModelSpec\n"
+        "from resblock.study.claims import CLAIMS\n"
+        "from resblock.study.summary import Study\n"
+        "from resblock.study.verdicts import Evidence, Trained, judge\n"
+        "study = Study('pets', (empty_score(ModelSpec.parse('cnn-4'), 0, 'missing'),))\n"
+        "assert {judge(claim, Evidence(Trained({}, study))).outcome for claim in CLAIMS}\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

@@ -16,12 +16,12 @@ from benchmarks.sync import write_training
 import resblock
 from resblock import paths
 from resblock.core.backends import load, variables_that_change_bits
-from resblock.core.files import digest_tree, write_json
+from resblock.core.files import digest_tree, read_json, write_json
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.training import manifest
 from resblock.core.training.manifest import make_manifest
-from resblock.core.training.run import Run, write_run
+from resblock.core.training.run import MANIFEST, Run, write_run
 from resblock.data.table import find_dataset
 from resblock.params import Params
 from resblock.stages import manifests
@@ -231,19 +231,30 @@ def test_scores_and_reports_have_other_keys_when_a_training_has(
     params: Params, make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    study = params.study.model_copy(update={"variants": ["plain-8"], "seeds": [0]})
+    examination = params.examination("digits")
 
-    def keys() -> tuple[str, str]:
-        scores = manifests.of_evaluate("digits", study, params.examination("digits"), data_digest="d", threads=1)
-        write_json(paths.manifest("evaluate", "digits"), scores)
-        return scores["key"], manifests.of_report("digits", study, [], data_digest="d")["key"]
+    def keys(rate: float) -> tuple[str, str]:
+        recipe = make_recipe(learning_rate=rate)
+        write_training(KEY, recipe, epochs=1)
+        look = manifests.of_evaluate(read_json(paths.run(KEY) / MANIFEST), recipe, examination, threads=1)
+        write_json(paths.scores(KEY) / MANIFEST, look)
+        return look["key"], manifests.of_report("digits", params.study, [KEY], data_digest="d")["key"]
 
-    seen = [keys()]
-    for rate in (0.1, 0.2):
-        write_training(KEY, make_recipe(learning_rate=rate), epochs=1)
-        seen.append(keys())
-    assert len({key for pair in seen for key in pair}) == 6
-    assert keys() == seen[-1]
+    empty = manifests.of_report("digits", params.study, [KEY], data_digest="d")["key"]
+    seen = [keys(rate) for rate in (0.1, 0.2)]
+    assert len({empty, *(key for pair in seen for key in pair)}) == 5
+    assert keys(0.2) == seen[-1]
+
+
+def test_an_evaluation_and_a_probe_say_what_computed(params: Params, make_recipe: Callable[..., Recipe]) -> None:
+    recipe = make_recipe()
+    training = make_manifest(KEY, recipe, **CHOICES)
+    look = manifests.of_evaluate(training, recipe, params.examination("digits"), threads=1)
+    probed = manifests.of_probe("digits", params.probing("digits"), recipe, data_digest="d", threads=1)
+    for name in ("backend", "device", "threads", "environment", "versions"):
+        assert look[name] == probed[name] == training[name]
+    assert (look["training"], look["data"]) == (training["key"], training["data"])
+    assert manifests.name_of(look) == paths.evaluation(KEY)
 
 
 def test_a_changed_cost_changes_no_key(
@@ -251,6 +262,6 @@ def test_a_changed_cost_changes_no_key(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_training(KEY, make_recipe(), epochs=1)
-    before = manifests.of_report("digits", params.study, [], data_digest="d")
+    before = manifests.of_report("digits", params.study, [KEY], data_digest="d")
     paths.cost(KEY).write_text("{}")
-    assert manifests.of_report("digits", params.study, [], data_digest="d") == before
+    assert manifests.of_report("digits", params.study, [KEY], data_digest="d") == before

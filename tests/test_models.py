@@ -289,10 +289,10 @@ def test_without_weights_there_is_no_model_and_sync_says_so(
 def test_a_training_by_another_recipe_has_a_model_of_its_own(without_store: Path) -> None:
     spec = ModelSpec.parse("residual-8")
     ablated = RunKey("digits", spec, 0, "low-lr")
-    shutil.copytree(paths.run(RunKey("digits", spec, 0)), paths.run(ablated))
-    told = {"recipe_name": "low-lr", "key": "0" * 64}
-    file = paths.run(ablated) / "run.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **told}))
+    for place, told in ((paths.run, {"key": "0" * 64}), (paths.scores, {"key": "1" * 64, "training": "0" * 64})):
+        shutil.copytree(place(RunKey("digits", spec, 0)), place(ablated))
+        file = place(ablated) / "run.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "recipe_name": "low-lr", **told}))
     sync.run([])
     assert {model.name for model in models()} == TRAININGS | {"digits-low-lr-residual-8-0"}
     assert model_of(ablated).tags["resblock.key"] == "0" * 64
@@ -304,7 +304,7 @@ def test_files_that_give_no_model_give_no_package(without_store: Path) -> None:
     assert model_package(CNN) is not None
     file = Path("results/digits/trainings/base/cnn-4/seed-1/run.json")
     whole = file.read_text()
-    for damage in (('"finished"', '"diverged"'), (manifest(CNN)["data"], "0" * 64)):
+    for damage in (('"finished"', '"diverged"'), (manifest(CNN)["data"], "0" * 64), (manifest(CNN)["key"], "0" * 64)):
         file.write_text(whole.replace(*damage))
         assert model_package(CNN) is None
     file.unlink()
@@ -316,7 +316,7 @@ import json, os
 from pathlib import Path
 from mlflow import MlflowClient
 from resblock.core.spec import ModelSpec, RunKey
-from resblock.stages.models import log_training
+from resblock.stages.models import log_network
 from resblock.stages.openings import opening_of
 from resblock.tracking.stage import track
 
@@ -327,7 +327,7 @@ MlflowClient.log_model_artifacts = full
 manifest = json.loads(Path("results/digits/trainings/base/cnn-4/seed-1/run.json").read_text())
 with track(opening_of(manifest), about="text", warn=print) as run:
     for _ in range(2):
-        log_training(run, RunKey("digits", ModelSpec.parse("cnn-4"), 1))
+        log_network(run, RunKey("digits", ModelSpec.parse("cnn-4"), 1), run.run_id)
 """
 
 

@@ -15,10 +15,10 @@ from PIL import Image
 from resblock.cli import main
 from resblock.core.backends import BatchStatistics
 from resblock.core.errors import UserError
-from resblock.core.files import write_arrays
+from resblock.core.files import digest_tree, write_arrays
 from resblock.core.splits import SPLIT_NAMES, Split, SplitName, read_description, read_split
 from resblock.core.training.run import read_run
-from resblock.evaluation.evaluate import Opener, evaluate
+from resblock.evaluation.evaluate import Examiner
 from resblock.serving.classifier import Classifier, Prediction
 
 PICTURES = 4
@@ -60,7 +60,7 @@ def test_the_champion_answers_without_mlflow(project: Path, pictures: list[str])
 
 
 @pytest.mark.parametrize(("variant", "seed"), [("cnn-4", 0), ("cnn-4", 1), ("residual-8", 0)])
-def test_probabilities_are_those_that_evaluate_found(
+def test_probabilities_are_those_behind_the_published_accuracy(
     project: Path, pictures: list[str], variant: str, seed: int
 ) -> None:
     answer = answers(*pictures, "--variant", variant, "--seed", str(seed))
@@ -68,8 +68,8 @@ def test_probabilities_are_those_that_evaluate_found(
     test = read_split(splits, "test")
     run = read_run(project / f"results/digits/trainings/base/{variant}/seed-{seed}")
     everything: dict[SplitName, Split] = {name: read_split(splits, name) for name in SPLIT_NAMES}
-    logits = evaluate(run, everything, Opener(read_description(splits)), None).logits
-    exponentials = np.exp(logits["test"][:PICTURES].astype(np.float64))
+    logits = Examiner(read_description(splits), everything).look(run).logits
+    exponentials = np.exp(logits["test_reestimated"][:PICTURES].astype(np.float64))
     expected = exponentials / exponentials.sum(axis=1, keepdims=True)
     for row, probabilities in zip(answer["predictions"], expected, strict=True):
         assert [row["probabilities"][str(digit)] for digit in range(10)] == pytest.approx(probabilities, rel=1e-4)
@@ -144,7 +144,7 @@ def test_what_is_not_there_is_named_with_what_brings_it(project: Path, pictures:
     assert "results/digits/trainings/base/residual-8/seed-1/run.json" in message
     assert "dvc repro train@digits-residual-8-1" in message
     assert "cnn-4 seed 0, cnn-4 seed 1, residual-8 seed 0" in refused(pictures[0], "--variant", "plain-8")
-    assert "dvc repro evaluate@cifar10" in refused(pictures[0], "--dataset", "cifar10")
+    assert "dvc repro report@cifar10" in refused(pictures[0], "--dataset", "cifar10")
     assert "residual-8 and residual-14" in refused(pictures[0], "--variant", "residual-9")
     assert "--model-uri names a network already" in refused(pictures[0], "--model-uri", "models:/x@y", "--seed", "0")
 
@@ -160,7 +160,9 @@ def test_before_any_result_the_way_to_one_is_named(
 def test_weights_that_other_code_made_are_refused(
     project: Path, pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder in ("results/digits/trainings/base/cnn-4/seed-0", "data/splits/digits"):
+    shutil.copy(project / "params.yaml", tmp_path)
+    cnn = [f"results/digits/{kind}/base/cnn-4/seed-0" for kind in ("trainings", "scores")]
+    for folder in (*cnn, "data/splits/digits"):
         (tmp_path / folder).mkdir(parents=True)
         for file in (project / folder).iterdir():
             (tmp_path / folder / file.name).write_bytes(file.read_bytes())
@@ -172,16 +174,48 @@ def test_weights_that_other_code_made_are_refused(
     assert "train@digits-cnn-4-0: the weights lack stage1_conv1/kernel" in message
 
 
-def test_scores_of_an_earlier_training_are_warned_of(
-    project: Path, pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(project, tmp_path / "project", ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
-    monkeypatch.chdir(tmp_path / "project")
+@pytest.fixture
+def copy(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project that a test may change."""
+    root = tmp_path / "project"
+    shutil.copytree(project, root, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+    monkeypatch.chdir(root)
+    return root
+
+
+def reseal(file: Path, **changes: Any) -> None:
+    """Change what a manifest says, and its key with it."""
+    content = {**json.loads(file.read_text()), **changes}
+    status = {name: content.pop(name) for name in ("key", "status") if name in content}
+    file.write_text(json.dumps({**content, **status, "key": digest_tree(content)}))
+
+
+def test_a_network_that_was_trained_anew_is_not_asked_before_it_is_evaluated(copy: Path, pictures: list[str]) -> None:
     assert predict(pictures[0]).stderr == ""
-    for manifest in Path("results/digits/trainings/base/cnn-4").glob("*/run.json"):
-        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "key": "another"}))
-    assert "trained anew after it was scored; `dvc repro evaluate@digits`" in predict(pictures[0]).stderr
+    for manifest in copy.glob("results/digits/trainings/base/cnn-4/*/run.json"):
+        reseal(manifest, threads=2)
+    assert "was trained anew after it was evaluated; `dvc repro evaluate@digits-cnn-4-" in refused(pictures[0])
+    for manifest in copy.glob("results/digits/scores/base/cnn-4/*/run.json"):
+        training = copy / str(manifest.relative_to(copy)).replace("scores", "trainings")
+        reseal(manifest, training=json.loads(training.read_text())["key"])
+    assert (
+        "trained anew after it was chosen; `dvc repro report@digits` may choose another" in predict(pictures[0]).stderr
+    )
     assert predict(pictures[0], "--variant", "cnn-4", "--seed", "0").stderr == ""
+
+
+def test_a_network_by_another_recipe_answers_with_a_warning(copy: Path, pictures: list[str]) -> None:
+    text = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(text.replace("batch_size: 64 ", "batch_size: 32 "))
+    ended = predict(pictures[0])
+    assert ended.exit_code == 0
+    assert "not what params.yaml asks for: trained by another recipe (batch_size 64 instead of 32)" in ended.stderr
+
+
+def test_without_the_statistics_that_were_published_no_network_answers(copy: Path, pictures: list[str]) -> None:
+    (copy / "results/digits/scores/base/residual-8/seed-0/statistics.npz").unlink()
+    message = refused(pictures[0], "--variant", "residual-8", "--seed", "0")
+    assert "`dvc pull evaluate@digits-residual-8-0`" in message
 
 
 @pytest.mark.usefixtures("backend")

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 from resblock import paths
 from resblock.cli import main
-from resblock.core.files import write_json
+from resblock.core.files import digest_tree, write_json
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.training.manifest import make_manifest
 from resblock.core.training.run import MANIFEST
-from resblock.study.provenance import mixtures
+from resblock.study.provenance import examined_unlike, mixtures
 
 KEYS = [RunKey("digits", ModelSpec.parse("cnn-4"), seed) for seed in (0, 1, 2)]
 
@@ -61,17 +61,31 @@ def test_recipes_of_one_name_that_differ_are_shown_in_what_differs(made: list[di
     assert mixtures(made) == ["several recipes called base: epochs 2 (2); epochs 3 (1)"]
 
 
-def test_check_says_what_a_study_mixes(
+def test_evaluations_that_were_not_made_alike_are_told_apart() -> None:
+    looks = [{"threads": 1, "examination": {"lesion_draws": draws}} for draws in (3, 3, 2)]
+    assert examined_unlike(looks[:2]) == []
+    assert examined_unlike(looks) == ["evaluated by several ways of looking: lesion_draws 3 (2); lesion_draws 2 (1)"]
+
+
+def test_check_says_what_a_study_mixes_and_what_is_not_the_studys(
     made: list[dict[str, Any]], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / paths.PARAMS).write_text((root / paths.PARAMS).read_text())
+    text = (root / paths.PARAMS).read_text().replace("epochs: 20                 #", "epochs: 2  #")
+    text = text.replace("schedule: cosine           #", "schedule: constant  #")
+    (tmp_path / paths.PARAMS).write_text(text.replace("reestimate_images: 500     #", "reestimate_images: 128  #"))
     monkeypatch.chdir(tmp_path)
-    made[2].update(backend="jax", threads=2)
+    made[1].update(backend="jax", threads=2)
+    made[2]["recipe"] = {**made[2]["recipe"], "epochs": 5}
     for key, manifest in zip(KEYS, made, strict=True):
-        write_json(paths.run(key) / MANIFEST, manifest)
+        content = {name: value for name, value in manifest.items() if name != "key"}
+        write_json(paths.run(key) / MANIFEST, {**content, "key": digest_tree(content), "status": "finished"})
     checked = CliRunner().invoke(main, ["check"])
     assert checked.exit_code == 0
+    foreign = "trained by another recipe (epochs 5 instead of 2)"
     assert checked.stderr.splitlines() == [
-        f"warning: the trainings on digits that are here were made by {words}"
-        for words in ("several backends: tensorflow (2); jax (1)", "several numbers of threads: 1 (2); 2 (1)")
+        f"warning: here, but not what params.yaml asks for, so without figures: train@digits-cnn-4-2: {foreign}",
+        *(
+            f"warning: the trainings on digits that are here were made by {words}"
+            for words in ("several backends: tensorflow (1); jax (1)", "several numbers of threads: 1 (1); 2 (1)")
+        ),
     ]

@@ -15,6 +15,7 @@ import pytest
 from resblock.core.spec import FAMILIES, ModelSpec
 from resblock.core.splits import DatasetDescription, Split, SplitName
 from resblock.core.training.run import Cost, EpochRow, GradientRow
+from resblock.evaluation import assessment
 from resblock.evaluation.assessment import Assessment
 from resblock.evaluation.blocks import Lesion, Response
 from resblock.evaluation.corruption import CORRUPTIONS, SEVERITIES, Robustness
@@ -59,7 +60,7 @@ def splits() -> dict[SplitName, Split]:
 def assess(score: Score) -> Assessment:
     """Predictions and robustness to a score; nothing for a training that has none."""
     if score.status != "finished":
-        return Assessment(score, {})
+        return Assessment(score)
     rng = np.random.default_rng([score.depth, score.seed])
     logits = {
         name + suffix: np.eye(3)[split.labels] * 2 + rng.normal(0, 1, size=(12, 3))
@@ -76,7 +77,8 @@ def assess(score: Score) -> Assessment:
     responses = [Response(spec.name, score.seed, block, 2 * n + 3, 1 / (n + 1)) for n, block in enumerate(blocks)]
     whole = [Lesion(spec.name, score.seed, 0, 0, "", 12, 0.9)] if blocks else []
     lesions = whole + [Lesion(spec.name, score.seed, 1, n, block, 12, 0.5 + n / 10) for n, block in enumerate(blocks)]
-    return Assessment(score, logits, rows, responses, lesions)
+    looks = {"robustness": rows, "responses": responses, "lesions": lesions}
+    return assessment.assess(score, logits, splits(), len(CLASSES), **looks)
 
 
 def norms(spec: ModelSpec, seed: int = 0) -> list[GradientRow]:
@@ -98,7 +100,7 @@ def make_material(scores: Sequence[Score]) -> Material:
     )
     return Material(
         dataset=DatasetDescription("pets", CLASSES, (8, 8, 3), {"train": 9, "validation": 3, "test": 3}, {}, "a box"),
-        results=gather("pets", [assess(s) for s in scores], splits(), len(CLASSES)),
+        results=gather("pets", [assess(s) for s in scores], splits()["test"]),
         curves={spec: {s.seed: curve() for s in there if s.spec == spec} for spec in specs},
         costs={spec: {s.seed: cost for s in there if s.spec == spec} for spec in specs},
         recipes=[{"epochs": 4, "schedule": "constant"}] if there else [],
@@ -232,6 +234,25 @@ def test_trainings_that_were_not_made_alike_are_told_on_the_page_and_in_the_summ
     assert "not made alike" not in summarise(material, sections)
 
 
+def test_what_was_left_out_is_told_on_the_page_and_in_the_summary(material: Material) -> None:
+    words = "train@pets-cnn-4-0: trained on other images"
+    less = replace(material, left_out=[words])
+    sections = compose(less)
+    assert words in render(less, sections)
+    assert words in summarise(less, sections)
+    assert "left out" not in render(material, sections) + summarise(material, sections)
+
+
+def test_a_table_of_all_that_is_here_can_be_plotted(tmp_path: Path) -> None:
+    spec = ModelSpec.parse("plain-8")
+    others = [empty_score(spec, 1, "diverged"), empty_score(spec, 2, "missing"), empty_score(spec, 3, "foreign")]
+    publish(tmp_path, make_material([score("plain-8", 0, 0.75), *others]))
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert list(table["status"]) == ["finished", "diverged"]
+    assert table["test_accuracy"][0] == 0.75
+    assert pd.isna(table["test_accuracy"][1])
+
+
 def test_names_from_outside_are_escaped(page: str) -> None:
     assert "<dog>" not in page
     assert "&lt;dog&gt;" in page
@@ -257,7 +278,7 @@ def test_an_empty_study_is_published_whole(tmp_path: Path) -> None:
     nothing = make_material([empty_score(ModelSpec.parse("cnn-4"), 0, "missing")])
     publish(tmp_path, nothing)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"index.html", "summary.md", "metrics.json", "data", "figures", "timing"}
+    assert names == {"index.html", "summary.md", "metrics.json", "scores.csv", "data", "figures", "timing"}
     assert "No training has finished yet." in (tmp_path / "summary.md").read_text()
 
 

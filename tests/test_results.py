@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from resblock.core.files import read_json
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import Split, SplitName
-from resblock.evaluation.assessment import Assessment
+from resblock.evaluation.assessment import Assessment, assess, read_assessment, write_assessment
 from resblock.evaluation.corruption import Robustness
 from resblock.evaluation.rows import read_rows, write_rows
 from resblock.evaluation.score import METRICS, Score, empty_score
-from resblock.study.results import Results, gather, read_results, write_results
+from resblock.evaluation.statistics import read_statistics
+from resblock.study.results import Results, gather
 
 CLASSES = ("cat", "dog", "frog")
 
@@ -31,7 +33,9 @@ def assessed(variant: str, seed: int, splits: dict[SplitName, Split]) -> Assessm
     }
     figures = dict.fromkeys(METRICS, 0.5)
     score = Score(spec.name, spec.family, spec.depth, seed, "finished", **figures)
-    return Assessment(score, logits, [Robustness(variant, seed, "none", 0, 30, 0.75)])
+    robustness = [Robustness(variant, seed, "none", 0, 30, 0.75)]
+    statistics = {"norm/moving_mean": np.float32([seed, 0.1])}
+    return assess(score, logits, splits, len(CLASSES), robustness=robustness, statistics=statistics)
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +48,18 @@ def splits() -> dict[SplitName, Split]:
 
 
 @pytest.fixture(scope="module")
-def results(splits: dict[SplitName, Split]) -> Results:
+def assessments(splits: dict[SplitName, Split]) -> list[Assessment]:
     there = [assessed(variant, seed, splits) for variant in ("plain-8", "residual-8", "cnn-4") for seed in (0, 1)]
     lost = [
-        Assessment(empty_score(ModelSpec.parse("plain-20"), 0, "diverged"), {}),
-        Assessment(empty_score(ModelSpec.parse("residual-20"), 0, "missing"), {}),
+        Assessment(empty_score(ModelSpec.parse("plain-20"), 0, "diverged")),
+        Assessment(empty_score(ModelSpec.parse("residual-20"), 0, "missing")),
     ]
-    return gather("pets", there + lost, splits, len(CLASSES))
+    return there + lost
+
+
+@pytest.fixture(scope="module")
+def results(assessments: list[Assessment], splits: dict[SplitName, Split]) -> Results:
+    return gather("pets", assessments, splits["test"])
 
 
 def test_every_finished_training_is_looked_at_and_no_other(results: Results) -> None:
@@ -78,29 +87,57 @@ def test_the_pieces_agree_with_each_other(results: Results) -> None:
         assert mistake.true != mistake.predicted
 
 
-def test_results_round_trip(tmp_path: Path, results: Results) -> None:
-    write_results(tmp_path, results, CLASSES)
-    back = read_results(tmp_path, CLASSES)
-    assert repr(back.scores) == repr(list(results.scores))  # NaN is not equal to itself, its text is
-    for kind in ("pairs", "calibrations", "reliability", "agreements", "robustness"):
-        assert repr(getattr(back, kind)) == repr(getattr(results, kind)), kind
-    assert [c.counts.tolist() for c in back.confusions] == [c.counts.tolist() for c in results.confusions]
-    assert [m.index for m in back.mistakes] == [m.index for m in results.mistakes]
+MANIFEST = {"stage": "evaluate@pets", "key": "0"}
 
 
-def test_the_same_results_are_the_same_bytes(tmp_path: Path, results: Results) -> None:
+def test_what_is_found_of_a_training_round_trips(tmp_path: Path, assessments: list[Assessment]) -> None:
+    whole = assessments[0]
+    write_assessment(tmp_path, whole, CLASSES, MANIFEST)
+    assert read_json(tmp_path / "run.json") == MANIFEST
+    back = read_assessment(tmp_path, CLASSES)
+    for kind in ("score", "calibrations", "reliability", "robustness", "responses", "lesions"):
+        assert repr(getattr(back, kind)) == repr(getattr(whole, kind)), kind  # NaN is not equal to itself, its text is
+    assert [c.counts.tolist() for c in back.confusions] == [c.counts.tolist() for c in whole.confusions]
+    assert sorted(back.logits) == ["test", "test_reestimated", "validation", "validation_reestimated"]
+    np.testing.assert_array_equal(back.logits["test"], whole.logits["test"])
+    np.testing.assert_array_equal(read_statistics(tmp_path)["norm/moving_mean"], whole.statistics["norm/moving_mean"])
+
+
+def test_a_diverged_training_leaves_the_same_files(tmp_path: Path, assessments: list[Assessment]) -> None:
+    for name, assessment in (("finished", assessments[0]), ("diverged", assessments[-2])):
+        write_assessment(tmp_path / name, assessment, CLASSES, MANIFEST)
+    names = [{path.name for path in (tmp_path / name).iterdir()} for name in ("finished", "diverged")]
+    assert names[0] == names[1]
+    back = read_assessment(tmp_path / "diverged", CLASSES)
+    assert repr(back) == repr(replace(assessments[-2], confusions=[], **dict.fromkeys(ROWS, [])))
+
+
+ROWS = ("calibrations", "reliability", "robustness", "responses", "lesions")
+
+
+def test_without_predictions_only_what_compares_images_is_absent(
+    tmp_path: Path, assessments: list[Assessment], splits: dict[SplitName, Split], results: Results
+) -> None:
+    write_assessment(tmp_path, assessments[0], CLASSES, MANIFEST)
+    (tmp_path / "predictions.npz").unlink()  # as in a clone without DVC's cache
+    back = [read_assessment(tmp_path, CLASSES), *assessments[1:]]
+    found = gather("pets", back, splits["test"])
+    assert (found.scores, len(found.confusions)) == (results.scores, len(results.confusions))
+    assert [pair.seed for pair in found.pairs] == [1, 1]
+    assert len(found.agreements) == len(results.agreements) - 1
+
+
+def test_the_same_results_are_the_same_bytes(tmp_path: Path, assessments: list[Assessment]) -> None:
     for name in ("once", "again"):
-        write_results(tmp_path / name, results, CLASSES)
+        write_assessment(tmp_path / name, assessments[0], CLASSES, MANIFEST)
     for path in (tmp_path / "once").iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
-def test_a_study_without_a_finished_training_is_stored_too(tmp_path: Path, splits: dict[SplitName, Split]) -> None:
-    nothing = gather("pets", [Assessment(empty_score(ModelSpec.parse("cnn-4"), 0, "missing"), {})], splits, 3)
-    write_results(tmp_path, nothing, CLASSES)
-    back = read_results(tmp_path, CLASSES)
-    assert [score.status for score in back.scores] == ["missing"]
-    assert (back.confusions, back.pairs, back.calibrations, back.mistakes) == ([], [], [], [])
+def test_a_study_without_a_finished_training_has_only_its_scores(splits: dict[SplitName, Split]) -> None:
+    nothing = gather("pets", [Assessment(empty_score(ModelSpec.parse("cnn-4"), 0, "missing"))], splits["test"])
+    assert [score.status for score in nothing.scores] == ["missing"]
+    assert (nothing.confusions, nothing.pairs, nothing.calibrations, nothing.mistakes) == ([], [], [], [])
 
 
 @dataclass(frozen=True)

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, confusion_matrix
 
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import DatasetDescription, Split, SplitName
 from resblock.core.training.checkpoint import Checkpoint
 from resblock.core.training.job import Nobody
+from resblock.core.training.run import Run
 from resblock.evaluation.score import (
     METRICS,
     Confusion,
     Score,
     confuse,
+    confusions_bytes,
     empty_score,
     read_confusions,
     read_scores,
-    write_confusions,
     write_scores,
 )
 from resblock.evaluation.specimens import choose
+from resblock.evaluation.statistics import normalizing_by
 from resblock.params import Examination
 
 
@@ -48,19 +51,26 @@ def test_scores_round_trip_with_their_status(tmp_path: Path) -> None:
 
 def test_a_study_without_finished_runs_round_trips(tmp_path: Path) -> None:
     write_scores(tmp_path, [empty_score(ModelSpec.parse("cnn-4"), 0, "missing")])
-    write_confusions(tmp_path, [], ("a", "b"))
     assert [score.status for score in read_scores(tmp_path)] == ["missing"]
-    assert read_confusions(tmp_path, ("a", "b")) == []
+    (tmp_path / "none.csv").write_bytes(confusions_bytes([], ("a", "b")))
+    assert read_confusions(tmp_path / "none.csv", ("a", "b")) == []
 
 
 def test_confusions_round_trip(tmp_path: Path) -> None:
     confusions = [Confusion("cnn-4", seed, np.array([[3, 1], [seed, 4]])) for seed in (0, 1)]
-    write_confusions(tmp_path, confusions, ("cat", "dog"))
-    back = read_confusions(tmp_path, ("cat", "dog"))
+    (tmp_path / "confusion.csv").write_bytes(confusions_bytes(confusions, ("cat", "dog")))
+    back = read_confusions(tmp_path / "confusion.csv", ("cat", "dog"))
     for before, after in zip(confusions, back, strict=True):
         assert (before.variant, before.seed) == (after.variant, after.seed)
         np.testing.assert_array_equal(before.counts, after.counts)
     np.testing.assert_allclose(back[1].per_class_accuracy, [3 / 4, 4 / 5])
+
+
+def test_confusions_are_counted_as_scikit_learn_counts_them() -> None:
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, 4, 50).astype(np.int32), rng.integers(0, 3, 50)  # nobody answers with class 3
+    expected = confusion_matrix(labels, predicted, labels=range(5))  # nothing is of class 4
+    np.testing.assert_array_equal(confuse("cnn-4", 0, labels, predicted, classes=5).counts, expected)
 
 
 @pytest.mark.usefixtures("backend")
@@ -69,7 +79,7 @@ def test_evaluation_repeats_the_last_epochs_validation_figures(
 ) -> None:
     from resblock.core.training.fit import fit
     from resblock.core.training.trainer import Trainer
-    from resblock.evaluation.evaluate import Opener, evaluate, read_predictions, write_predictions
+    from resblock.evaluation.evaluate import Examiner
 
     recipe = make_recipe(horizontal_flip=True)
     manifest = {"variant": "residual-8", "seed": 3, "recipe": recipe.tree(), "key": "k"}
@@ -80,7 +90,8 @@ def test_evaluation_repeats_the_last_epochs_validation_figures(
     examination = Examination(corrupted_images=20, response_images=30, lesion_images=40, lesion_draws=2)
     specimens = choose(few_digits["test"], examination)
     corrupted = specimens.corrupted
-    assessment = evaluate(run, few_digits, Opener(description), specimens)
+    examiner = Examiner(description, few_digits, specimens)
+    assessment = examiner.look(run)
     score, logits = assessment.score, assessment.logits
 
     last = run.curve[-1]
@@ -91,7 +102,7 @@ def test_evaluation_repeats_the_last_epochs_validation_figures(
     test = few_digits["test"]
     assert score.test_accuracy == accuracy_score(test.labels, logits["test"].argmax(axis=-1))
 
-    counts = confuse("residual-8", 3, test.labels, logits["test"].argmax(axis=-1), classes=10)
+    (counts,) = assessment.confusions
     assert counts.counts.sum() == len(test.labels)
     assert np.trace(counts.counts) == round(score.test_accuracy * len(test.labels))
 
@@ -106,7 +117,17 @@ def test_evaluation_repeats_the_last_epochs_validation_figures(
     assert [row.removed for row in assessment.lesions] == [0, 1, 1, 1, 2, 2]
     assert {row.images for row in assessment.lesions} == {40}
 
-    write_predictions(tmp_path / "predictions.npz", logits)
-    kept = read_predictions(tmp_path / "predictions.npz")
-    assert sorted(kept) == ["test", "test_reestimated", "validation", "validation_reestimated"]
-    np.testing.assert_array_equal(kept["test"], logits["test"])
+    # With the statistics that are kept, the network answers as its re-estimated figures say, and no longer as trained.
+    used = examiner.look(normalizing_by(assessment.statistics, run))
+    np.testing.assert_array_equal(used.logits["test"], logits["test_reestimated"])
+    assert not np.array_equal(logits["test"], logits["test_reestimated"])
+
+    diverged = examiner.look(replace(run, status="diverged"))
+    assert (diverged.score.status, dict(diverged.logits), diverged.confusions) == ("diverged", {}, ())
+
+
+def test_statistics_of_another_network_are_refused() -> None:
+    run = Run({}, "finished", [], {"stage1_norm1/moving_mean": np.zeros(2)})
+    with pytest.raises(ValueError, match="the weights have no stage2_norm1/moving_mean"):
+        normalizing_by({"stage2_norm1/moving_mean": np.ones(2)}, run)
+    assert normalizing_by({"stage1_norm1/moving_mean": np.ones(2)}, run).weights["stage1_norm1/moving_mean"][0] == 1

@@ -37,7 +37,7 @@ EPOCHS = 3
 KEYS = [RunKey("digits", ModelSpec(family, 8), seed) for family in ("plain", "residual") for seed in (0, 1)]
 ONE = KEYS[0]
 PYTHON_PATH = os.pathsep.join(map(str, (Path(resblock.__file__).parents[1], Path(__file__).parents[1])))
-RESULTS = {"preprocess@digits", "evaluate@digits", *(paths.stage(key) for key in KEYS)}
+RESULTS = {"preprocess@digits", *map(paths.stage, KEYS), *map(paths.evaluation, KEYS)}
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +124,13 @@ def test_a_clone_shows_the_published_study_at_once(study: Path) -> None:
             )
         artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id)}
         assert artifacts == {"curve.csv", "curve.png", "gradients.csv", "metrics.json", "run.json", "cost.json"}
-        scores = pd.read_csv("results/digits/scores/base/scores.csv").set_index(["variant", "seed"])
+        (score,) = pd.read_csv(paths.scores(key) / "score.csv").to_dict("records")
+        evaluation = runs[paths.evaluation(key)]
         for name in ("test_accuracy", "test_loss_reestimated"):
-            assert run.data.metrics[name] == scores.loc[(key.spec.name, key.seed), name]
+            assert run.data.metrics[name] == evaluation.data.metrics[name] == score[name]
+        assert evaluation.data.params["variant"] == key.spec.name
+        tables = {entry.path for entry in client.list_artifacts(evaluation.info.run_id)}
+        assert tables >= {"score.csv", "confusion.csv", "lesions.csv", "run.json"}
 
 
 def test_a_rebuilt_history_has_the_times_of_the_training(study: Path) -> None:
@@ -203,7 +207,7 @@ def test_test_figures_of_another_result_are_not_shown(shown: Path, make_recipe: 
     write_training(ONE, make_recipe(learning_rate=0.5), epochs=EPOCHS)
     sync.run([])
     assert "test_accuracy" not in live_runs(shown)[paths.stage(ONE)].data.metrics
-    write_evaluation(KEYS)
+    write_evaluation(ONE, make_recipe(learning_rate=0.5))
     sync.run([])
     assert "test_accuracy" in live_runs(shown)[paths.stage(ONE)].data.metrics
 
@@ -305,7 +309,7 @@ def test_missing_steps_tags_and_artifacts_are_added(study: Path) -> None:
 def test_incomplete_files_show_what_there_is(study: Path) -> None:
     paths.cost(ONE).unlink()
     (paths.run(ONE) / "curve.csv").unlink()
-    shutil.rmtree(paths.scores("digits"))
+    shutil.rmtree(paths.scores(ONE))
     sync.run([])
     run = live_runs(study)[paths.stage(ONE)]
     assert run.data.params["variant"] == "plain-8"
@@ -371,7 +375,7 @@ def test_data_sets_are_inputs_with_their_sizes(shown: Path) -> None:
     assert set(described) == {"training", "validation"}
     assert json.loads(str(described["training"].profile))["images"] == 1293
     assert described["training"].name == "digits-train"
-    evaluated = live_runs(shown)["evaluate@digits"].inputs
+    evaluated = live_runs(shown)[paths.evaluation(ONE)].inputs
     assert evaluated is not None
     assert {entry.tags[0].value for entry in evaluated.dataset_inputs} == {"training", "validation", "test"}
 

@@ -22,7 +22,7 @@ from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.run import MANIFEST
 from resblock.running import warm
-from resblock.running.study import _shared_out  # pyright: ignore[reportPrivateUsage]
+from resblock.running.study import Transcript, _in_turn, _shared_out  # pyright: ignore[reportPrivateUsage]
 from resblock.running.warm import WORKER, Worker, hand_over
 from tests.conftest import ROOT, write_digits
 
@@ -147,19 +147,33 @@ def worker(project: Path) -> Iterator[Worker]:
 
 def train(seed: int, folder: Path, worker: Worker, *, alone: bool) -> None:
     """Run a training's command; where it is not to be `alone`, it must not import Keras."""
+    assert stage("train", seed, folder, worker, alone=alone).startswith(b"epoch 1/2")
+
+
+def evaluate(seed: int, folder: Path, worker: Worker, *, alone: bool) -> None:
+    """Run an evaluation's command, likewise."""
+    assert b"test accuracy" in stage("evaluate", seed, folder, worker, alone=alone)
+
+
+def stage(name: str, seed: int, folder: Path, worker: Worker, *, alone: bool) -> bytes:
+    """Run a stage's command and return what it prints."""
     store = Path(worker.folder.name) / "mlflow.db"  # one for all: it takes seconds to make
     environment = {**os.environ, **worker.environment, "MLFLOW_TRACKING_URI": f"sqlite:///{store}"}
     if not alone:
         environment["PYTHONPATH"] = str(folder / "poison")
     ended = subprocess.run(
-        [RESBLOCK, "train", "digits", "cnn-4", str(seed)], cwd=folder, env=environment, capture_output=True, check=False
+        [RESBLOCK, name, "digits", "cnn-4", str(seed)], cwd=folder, env=environment, capture_output=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, b"")
-    assert ended.stdout.startswith(b"epoch 1/2")
+    return ended.stdout
 
 
 def results(seed: int, folder: Path) -> Path:
     return folder / paths.run(RunKey("digits", ModelSpec.parse("cnn-4"), seed))
+
+
+def scores(seed: int, folder: Path) -> Path:
+    return folder / paths.scores(RunKey("digits", ModelSpec.parse("cnn-4"), seed))
 
 
 def test_trainings_in_one_worker_are_those_of_separate_commands(project: Path, worker: Worker, tmp_path: Path) -> None:
@@ -215,25 +229,91 @@ def test_a_worker_that_waits_ends_without_a_word(tmp_path: Path, capfd: pytest.C
     assert not Path(worker.folder.name).exists()
 
 
+def test_evaluations_in_one_worker_are_those_of_separate_commands(
+    project: Path, worker: Worker, tmp_path: Path
+) -> None:
+    """Two seeds share the network that is opened, and what the training before had compiled does not matter."""
+    for seed in (0, 1):
+        train(seed, project, worker, alone=False)
+        evaluate(seed, project, worker, alone=False)
+    for name in ("data", "results"):
+        shutil.copytree(project / name, tmp_path / name)
+    shutil.copy(project / paths.PARAMS, tmp_path)
+    shutil.rmtree(scores(1, tmp_path))
+    evaluate(1, tmp_path, worker, alone=True)
+    found, expected = (
+        {path.name: path.read_bytes() for path in scores(1, folder).iterdir()} for folder in (project, tmp_path)
+    )
+    assert found == expected
+
+
 # How stages are shared out.
 
 
 @pytest.mark.parametrize(
     ("groups", "jobs", "expected"),
     [
-        ([["a", "b", "c"], ["d"]], 2, [["a", "b", "c"], ["d"]]),
-        ([["a", "b", "c"], ["d"]], 3, [["a", "b"], ["c"], ["d"]]),
-        ([["a", "b", "c"], ["d"]], 9, [["a"], ["b"], ["c"], ["d"]]),
-        ([], 2, []),
+        ("abc d", 2, "abc d"),
+        ("abc d", 3, "ab c d"),
+        ("abc d", 9, "a b c d"),
+        ("", 2, ""),
     ],
 )
-def test_seeds_stay_together_while_all_have_work(groups: list[list[str]], jobs: int, expected: list[list[str]]) -> None:
-    assert _shared_out(groups, jobs) == expected
+def test_seeds_stay_together_while_all_have_work(groups: str, jobs: int, expected: str) -> None:
+    before, after = ([[(unit,) for unit in group] for group in text.split()] for text in (groups, expected))
+    assert _shared_out(before, jobs) == after
 
 
 @given(st.lists(st.integers(1, 5), max_size=6), st.integers(1, 12))
-def test_sharing_out_loses_and_moves_no_stage(sizes: list[int], jobs: int) -> None:
-    groups = [[f"{group}-{seed}" for seed in range(size)] for group, size in enumerate(sizes)]
+def test_sharing_out_loses_and_moves_no_unit_and_divides_none(sizes: list[int], jobs: int) -> None:
+    groups = [[(f"train-{group}-{seed}", "evaluate") for seed in range(size)] for group, size in enumerate(sizes)]
     shared = _shared_out(groups, jobs)
-    assert [stage for group in shared for stage in group] == [stage for group in groups for stage in group]
+    assert [unit for group in shared for unit in group] == [unit for group in groups for unit in group]
     assert len(shared) == max(len(groups), min(jobs, sum(sizes)))
+
+
+def test_trainings_of_a_group_come_first_and_each_before_its_evaluation() -> None:
+    assert _in_turn([("t0", "e0"), ("e1",), ("t2", "e2")]) == ["t0", "t2", "e0", "e1", "e2"]
+    assert _in_turn([("probe",)]) == ["probe"]
+
+
+# What DVC 3.67 said, word for word.
+SAID = """\
+Running stage 'train@digits-cnn-4-0':
+> resblock train digits cnn-4 0
+epoch 1/1  train 2.1 20.0%
+Updating lock file 'dvc.lock'
+
+Stage 'train@digits-cnn-4-1' is cached - skipping run, checking out outputs
+Updating lock file 'dvc.lock'
+
+Stage 'evaluate@digits-cnn-4-0' didn't change, skipping
+Running stage 'evaluate@digits-cnn-4-1':
+> resblock evaluate digits cnn-4 1
+resblock: no room
+WARNING: failed to run: resblock evaluate digits cnn-4 1, exited with 1
+WARNING: missing data 'source': data/splits/digits
+ERROR: failed to reproduce stages: 'evaluate@digits-cnn-4-1' and 'probe@digits'
+"""
+STAGES = [f"{name}@digits-cnn-4-{seed}" for name in ("train", "evaluate") for seed in (0, 1)] + ["probe@digits"]
+
+
+def test_what_dvc_says_is_told_stage_by_stage() -> None:
+    heard = Transcript(STAGES)
+    told = [ended for line in SAID.splitlines() for ended in heard.hear(line)]
+    assert told == [
+        ("train@digits-cnn-4-0", True, ["epoch 1/1  train 2.1 20.0%"]),
+        ("train@digits-cnn-4-1", True, ["restored from DVC's cache"]),
+        ("evaluate@digits-cnn-4-0", True, ["has not changed"]),
+    ]
+    assert list(heard.close(1)) == [
+        ("evaluate@digits-cnn-4-1", False, ["resblock: no room"]),
+        ("probe@digits", False, ["WARNING: missing data 'source': data/splits/digits"]),
+    ]
+
+
+def test_where_dvc_itself_fails_none_of_its_stages_counts_as_run() -> None:
+    heard = Transcript(STAGES)
+    assert list(heard.hear("ERROR: no lock")) == []
+    assert list(heard.close(255)) == [(stage, False, ["ERROR: no lock"]) for stage in STAGES]
+    assert list(Transcript(STAGES).close(0)) == []

@@ -19,8 +19,8 @@ from resblock.core.errors import OtherThreadsError, UserError
 from resblock.signals import SAME_WISH
 
 if TYPE_CHECKING:
-    from resblock.core.spec import ModelSpec, RunKey
-    from resblock.core.training.job import Workshop
+    from resblock.core.spec import ModelSpec
+    from resblock.stages.workplace import Workplace
 
 # What a person can do about an OSError, where its own words do not say.
 REMEDIES = {
@@ -127,7 +127,7 @@ def main() -> None:
 
 @main.command()
 def check() -> None:
-    """Check params.yaml and say what the study comprises.
+    """Check params.yaml and say what the study comprises, and what lies here that is not what it asks for.
 
     \b
     Example: resblock check
@@ -135,6 +135,7 @@ def check() -> None:
     from resblock import paths
     from resblock.data.table import find_dataset
     from resblock.params import read_params
+    from resblock.stages.asked import remarks
 
     params = read_params(paths.PARAMS)
     study, ablation = params.study, params.ablation
@@ -146,21 +147,10 @@ def check() -> None:
     click.echo(f"  networks   {', '.join(study.variants)}")
     click.echo(f"  seeds      {', '.join(str(seed) for seed in study.seeds)}")
     for dataset in study.datasets:
-        for sentence in _mixtures(params.keys(dataset)):
-            click.echo(f"warning: the trainings on {dataset} that are here were made by {sentence}", err=True)
+        for sentence in remarks(params, dataset):
+            click.echo(f"warning: {sentence}", err=True)
     if ablation.recipes:
         click.echo(f"  recipes    {', '.join(ablation.recipes)}: on {ablation.dataset}, {', '.join(ablation.variants)}")
-
-
-def _mixtures(keys: Sequence[RunKey]) -> list[str]:
-    """Say in what the trainings of `keys` that are here were not made alike."""
-    from resblock import paths
-    from resblock.core.files import read_json
-    from resblock.core.training.run import MANIFEST
-    from resblock.study.provenance import mixtures
-
-    manifests = [paths.run(key) / MANIFEST for key in keys]
-    return mixtures(read_json(path) for path in manifests if path.is_file())
 
 
 @main.command()
@@ -236,7 +226,7 @@ def probe(dataset: str) -> None:
 @click.argument("seed", type=click.IntRange(0, 2**32 - 1))
 @click.option("--recipe", default="base", help="One of params.yaml's recipes; default: the data set's own.")
 @click.pass_obj
-def train(workshop: Workshop | None, dataset: str, variant: str, seed: int, recipe: str) -> None:
+def train(workplace: Workplace | None, dataset: str, variant: str, seed: int, recipe: str) -> None:
     """Train VARIANT on DATASET from SEED, by the data set's recipe or one that differs from it.
 
     VARIANT is <family>-<depth>[-<modifier>…], for instance residual-20 (all: resblock variants). A training that was
@@ -252,7 +242,7 @@ def train(workshop: Workshop | None, dataset: str, variant: str, seed: int, reci
     def here() -> None:
         from resblock.stages import train
 
-        train.run(key, workshop)
+        train.run(key, workplace.workshop if workplace else None)
 
     _here_or_warm(here)
 
@@ -286,22 +276,26 @@ def jobs(dataset: str, variants: tuple[str, ...], seeds: tuple[int, ...], recipe
 
 @main.command()
 @click.argument("dataset")
-@click.option("--recipe", default="base", help="Score the ablation by this recipe instead of the study.")
-def evaluate(dataset: str, recipe: str) -> None:
-    """Score every training of the study on DATASET; those not there yet are listed as missing.
+@click.argument("variant")
+@click.argument("seed", type=click.IntRange(0, 2**32 - 1))
+@click.option("--recipe", default="base", help="One of params.yaml's recipes; default: the data set's own.")
+@click.pass_obj
+def evaluate(workplace: Workplace | None, dataset: str, variant: str, seed: int, recipe: str) -> None:
+    """Look at one training: VARIANT on DATASET from SEED, on train, validation and test images.
+
+    One that is not what params.yaml asks for (other images, another recipe, other code) is refused.
 
     \b
-    Example: resblock evaluate digits
+    Example: resblock evaluate digits residual-20 0
     """
-    from resblock.core.recipe import BASE
+    from resblock.core.spec import RunKey
+
+    key = RunKey(dataset, _parse(variant), seed, recipe)
 
     def here() -> None:
-        from resblock.stages import evaluate, evaluate_recipe
+        from resblock.stages import evaluate
 
-        if recipe == BASE:
-            evaluate.run(dataset)
-        else:
-            evaluate_recipe.run(dataset, recipe)
+        evaluate.run(key, workplace)
 
     _here_or_warm(here)
 
@@ -309,7 +303,7 @@ def evaluate(dataset: str, recipe: str) -> None:
 @main.command()
 @click.argument("dataset")
 def report(dataset: str) -> None:
-    """Write the page, figures and tables of DATASET.
+    """Write the page, figures and tables of DATASET, and register its champion in MLflow.
 
     \b
     Example: resblock report digits
@@ -373,10 +367,10 @@ def run(datasets: tuple[str, ...], jobs: int | None) -> None:
     bring_up_to_date(datasets, jobs)
 
 
-def _run_warm(arguments: Sequence[str], workshop: Workshop) -> int | None:
+def _run_warm(arguments: Sequence[str], workplace: Workplace) -> int | None:
     """Run a command in a process that has run others, as `main` would; None where it needs a process of its own."""
     try:
-        ended = main.main(list(arguments), prog_name="resblock", standalone_mode=False, obj=workshop)
+        ended = main.main(list(arguments), prog_name="resblock", standalone_mode=False, obj=workplace)
     except OtherThreadsError:
         return None
     except click.ClickException as error:
@@ -389,13 +383,13 @@ def _run_warm(arguments: Sequence[str], workshop: Workshop) -> int | None:
 @click.argument("place", type=click.Path(path_type=Path))
 def work(place: Path) -> None:
     """Run the stages that come to the socket at PLACE: what `resblock run` starts."""
-    from resblock.core.training.job import Workshop
     from resblock.running.warm import serve
-    from resblock.startup import import_keras, start_keras
+    from resblock.stages.workplace import Workplace
+    from resblock.startup import import_keras
 
-    workshop = Workshop(start_keras)
+    workplace = Workplace()
     with suppress(_Interrupted):  # who started it told it to end, and need not be told that it did
-        serve(place, lambda arguments: _run_warm(arguments, workshop), prepare=import_keras)
+        serve(place, lambda arguments: _run_warm(arguments, workplace), prepare=import_keras)
 
 
 @main.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from resblock.core.recipe import BASE
-from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.spec import RunKey
 from resblock.core.training.run import MANIFEST
 
 PARAMS = Path("params.yaml")
@@ -16,7 +16,7 @@ DOWNLOADS = Path("data/downloads")
 CHECKPOINTS = Path(".checkpoints")  # outside DVC's outs, which DVC removes before a stage runs
 RESULTS = Path("results")
 
-DATASET_STAGES = ("download", "preprocess", "probe", "evaluate", "report")  # whose only axis is the data set
+DATASET_STAGES = ("download", "preprocess", "probe", "report")  # whose only axis is the data set
 
 
 def raw(dataset: str) -> Path:
@@ -29,24 +29,19 @@ def splits(dataset: str) -> Path:
     return Path("data/splits") / dataset
 
 
-def trainings(dataset: str, recipe: str = BASE) -> Path:
-    """Folder of all trainings on a data set by one recipe."""
-    return RESULTS / dataset / "trainings" / recipe
-
-
 def run(key: RunKey) -> Path:
     """Folder of one training's results, equal in every repeat."""
-    return trainings(key.dataset, key.recipe) / _within(key)
+    return _folder(key, "trainings")
 
 
 def cost(key: RunKey) -> Path:
     """File of what one training took: times and machine, all that differs between repeats."""
-    return (RESULTS / key.dataset / "costs" / key.recipe / _within(key)).with_suffix(".json")
+    return _folder(key, "costs").with_suffix(".json")
 
 
-def scores(dataset: str, recipe: str = BASE) -> Path:
-    """Folder of what an evaluation found of the trainings by one recipe."""
-    return RESULTS / dataset / "scores" / recipe
+def scores(key: RunKey) -> Path:
+    """Folder of what an evaluation found of one training."""
+    return _folder(key, "scores")
 
 
 def untrained(dataset: str) -> Path:
@@ -64,7 +59,7 @@ def manifest(stage: str, dataset: str) -> Path:
 
     Raw files and splits are not in git, so what is to be known of them lies beside the results.
     """
-    folders = {"probe": untrained(dataset), "evaluate": scores(dataset), "report": report(dataset)}
+    folders = {"probe": untrained(dataset), "report": report(dataset)}
     return folders.get(stage, RESULTS / dataset / "data" / stage) / MANIFEST
 
 
@@ -74,27 +69,27 @@ def datasets() -> list[str]:
 
 
 def manifests(dataset: str) -> list[Path]:
-    """Return the manifest of every result on `dataset` that is here: of stages, of other recipes, of trainings."""
+    """Return the manifest of every result on `dataset` that is here: of stages, of trainings, of their evaluations."""
     stages = [manifest(stage, dataset) for stage in DATASET_STAGES]
-    others = sorted(scores(dataset).parent.glob(f"*/{MANIFEST}"))
-    trained = sorted(trainings(dataset).parent.glob(f"*/*/seed-*/{MANIFEST}"))
-    return [path for path in dict.fromkeys((*stages, *others, *trained)) if path.is_file()]
-
-
-def trained(dataset: str, recipe: str = BASE) -> list[RunKey]:
-    """Return every training on `dataset` by `recipe` whose results are here, whether or not the study names it."""
-    folders = (path.parent for path in trainings(dataset, recipe).glob(f"*/seed-*/{MANIFEST}"))
-    return [
-        RunKey(dataset, ModelSpec.parse(folder.parent.name), int(folder.name.partition("-")[2]), recipe)
-        for folder in sorted(folders)
-    ]
+    each = [sorted((RESULTS / dataset / kind).glob(f"*/*/seed-*/{MANIFEST}")) for kind in ("trainings", "scores")]
+    return [path for path in (*stages, *each[0], *each[1]) if path.is_file()]
 
 
 def stage(key: RunKey) -> str:
     """Return what DVC calls the stage that trains `key`: dvc.yaml has one group for `base`, one for other recipes."""
     group = ("train", key.dataset) if key.recipe == BASE else ("ablate", key.recipe)
+    return _named(group, key)
+
+
+def evaluation(key: RunKey) -> str:
+    """Return what DVC calls the stage that looks at the training of `key`."""
+    group = ("evaluate", key.dataset) if key.recipe == BASE else ("evaluate_ablation", key.recipe)
+    return _named(group, key)
+
+
+def _named(group: tuple[str, str], key: RunKey) -> str:
     return f"{'@'.join(group)}-{key.spec}-{key.seed}"
 
 
-def _within(key: RunKey) -> Path:
-    return Path(key.spec.name) / f"seed-{key.seed}"
+def _folder(key: RunKey, kind: str) -> Path:
+    return RESULTS / key.dataset / kind / key.recipe / key.spec.name / f"seed-{key.seed}"

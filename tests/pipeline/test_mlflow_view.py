@@ -209,7 +209,7 @@ def test_curves_in_mlflow_equal_the_files(
 
 
 def test_test_metrics_land_on_the_train_run(runs: dict[str, Run], finished: Workspace) -> None:
-    scores = pd.read_csv(finished.root / "results/digits/scores/base/scores.csv").set_index(["variant", "seed"])
+    scores = pd.read_csv(finished.root / "results/digits/report/scores.csv").set_index(["variant", "seed"])
     for name in TRAININGS:
         variant, _, seed = name.removeprefix("train@digits-").rpartition("-")
         metrics = runs[name].data.metrics

@@ -14,13 +14,28 @@ from resblock.core.spec import ModelSpec, RunKey
 from resblock.stages import evaluate, report, train
 from tests.pipeline.conftest import EPOCHS, RUN_FILES, Workspace
 
-TRAININGS = {f"train@digits-{variant}-{seed}" for variant in ("cnn-4", "plain-8", "residual-8") for seed in (0, 1)}
-AFTERWARDS = {"evaluate@digits", "report@digits"}
+NETWORKS = [f"{variant}-{seed}" for variant in ("cnn-4", "plain-8", "residual-8") for seed in (0, 1)]
+TRAININGS = {f"train@digits-{network}" for network in NETWORKS}
+EVALUATIONS = {f"evaluate@digits-{network}" for network in NETWORKS}
+REPORT = {"report@digits"}
 ABLATIONS = {f"ablate@low-lr-residual-8-{seed}" for seed in (0, 1)}
-ABLATIONS_AFTERWARDS = {"evaluate_recipe@low-lr", "report@digits"}
+ABLATION_EVALUATIONS = {f"evaluate_ablation@low-lr-residual-8-{seed}" for seed in (0, 1)}
 PROBES = {"probe@digits"}
-RETRAINED = TRAININGS | AFTERWARDS | ABLATIONS | ABLATIONS_AFTERWARDS
+LOOKS = EVALUATIONS | ABLATION_EVALUATIONS
+RETRAINED = TRAININGS | ABLATIONS | LOOKS | REPORT
 EVERYTHING = PROBES | RETRAINED
+SCORE_FILES = (
+    "calibration.csv",
+    "confusion.csv",
+    "lesions.csv",
+    "predictions.npz",
+    "reliability.csv",
+    "responses.csv",
+    "robustness.csv",
+    "run.json",
+    "score.csv",
+    "statistics.npz",
+)
 
 
 def test_the_study_leaves_every_file(finished: Workspace) -> None:
@@ -31,7 +46,8 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
         assert {path.name for path in folder.iterdir()} == set(RUN_FILES)
         assert (root / "results/digits/costs/base" / variant / f"seed-{seed}.json").is_file()
         assert list(pd.read_csv(folder / "curve.csv")["epoch"]) == list(range(1, EPOCHS + 1))
-        assert (root / "results/digits/scores/base/predictions" / variant / f"seed-{seed}.npz").is_file()
+        scores = root / "results/digits/scores/base" / variant / f"seed-{seed}"
+        assert {path.name for path in scores.iterdir()} == set(SCORE_FILES)
     assert (root / "results/digits/report/index.html").is_file()
     assert {path.name for path in (root / "results/digits/report/figures").iterdir()} == {
         "accuracy.png",
@@ -52,20 +68,9 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
     }
     assert (root / "results/digits/report/summary.md").is_file()
     assert {path.name for path in (root / "results/digits/scores").iterdir()} == {"base", "low-lr"}
-    assert {path.name for path in (root / "results/digits/scores/base").iterdir()} == {
-        "agreement.csv",
-        "calibration.csv",
-        "confusion.csv",
-        "lesions.csv",
-        "mistakes.npz",
-        "pairs.csv",
-        "predictions",
-        "reliability.csv",
-        "responses.csv",
-        "robustness.csv",
-        "run.json",
-        "scores.csv",
-    }
+    assert len(pd.read_csv(root / "results/digits/report/scores.csv")) == len(TRAININGS)
+    for table in ("pairs", "agreement", "mistakes"):
+        assert len(pd.read_csv(root / "results/digits/report/data" / f"{table}.csv"))
     assert not list((root / ".checkpoints").glob("*"))
 
 
@@ -79,12 +84,13 @@ def test_an_ablation_leaves_the_files_of_a_training_and_stands_in_the_report(fin
         assert (manifest["stage"], manifest["recipe_name"]) == ("train", "low-lr")
         own = json.loads((root / f"results/digits/trainings/base/residual-8/seed-{seed}/run.json").read_text())
         assert manifest["recipe"] == {**own["recipe"], "learning_rate": 0.0001}
-    scores = pd.read_csv(root / "results/digits/scores/low-lr/scores.csv")
-    assert json.loads((root / "results/digits/scores/low-lr/run.json").read_text())["recipe_name"] == "low-lr"
-    base = pd.read_csv(root / "results/digits/scores/base/scores.csv").query("variant == 'residual-8'")
     differences = pd.read_csv(root / "results/digits/report/data/recipes.csv").query("metric == 'test_accuracy'")
-    expected = scores["test_accuracy"].to_numpy() - base["test_accuracy"].to_numpy()
-    assert list(differences["difference"]) == list(expected)
+    for seed, difference in zip(differences["seed"], differences["difference"], strict=True):
+        theirs, ours = (
+            pd.read_csv(root / f"results/digits/scores/{recipe}/residual-8/seed-{seed}/score.csv")["test_accuracy"][0]
+            for recipe in ("low-lr", "base")
+        )
+        assert difference == theirs - ours
     assert "learning_rate: 0.001 → 0.0001" in (root / "results/digits/report/index.html").read_text()
 
 
@@ -110,14 +116,14 @@ def test_an_edited_learning_rate_makes_stale_the_trainings_and_what_follows(work
 
 def test_how_networks_are_looked_at_retrains_nothing(workspace: Workspace) -> None:
     workspace.edit("params.yaml", "lesion_draws: 3         #", "lesion_draws: 2         #")
-    assert workspace.would_run() == AFTERWARDS
+    assert workspace.would_run() == LOOKS | REPORT
     workspace.edit("params.yaml", "lines: 4         #", "lines: 2         #")
-    assert workspace.would_run() == AFTERWARDS | PROBES
+    assert workspace.would_run() == LOOKS | REPORT | PROBES
 
 
 def test_an_edited_recipe_makes_stale_its_own_trainings_and_what_follows(workspace: Workspace) -> None:
     workspace.edit("params.yaml", "low-lr: {learning_rate: 0.0001}", "low-lr: {learning_rate: 0.0002}")
-    assert workspace.would_run() == ABLATIONS | ABLATIONS_AFTERWARDS
+    assert workspace.would_run() == ABLATIONS | ABLATION_EVALUATIONS | REPORT
 
 
 def test_a_recipe_that_is_not_trained_makes_nothing_stale(workspace: Workspace) -> None:
@@ -128,7 +134,8 @@ def test_a_recipe_that_is_not_trained_makes_nothing_stale(workspace: Workspace) 
 def test_adding_a_recipe_trains_and_scores_only_by_it(workspace: Workspace) -> None:
     workspace.edit("params.yaml", "recipes: [low-lr]", "recipes: [low-lr, horizontal-only]")
     added = {f"ablate@horizontal-only-residual-8-{seed}" for seed in (0, 1)}
-    assert workspace.would_run() == added | {"evaluate_recipe@horizontal-only", "report@digits"}
+    looks = {f"evaluate_ablation@horizontal-only-residual-8-{seed}" for seed in (0, 1)}
+    assert workspace.would_run() == added | looks | REPORT
 
 
 def test_a_study_without_ablations_has_none(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,15 +151,15 @@ def test_the_recipe_of_another_data_set_makes_nothing_stale(workspace: Workspace
     assert workspace.would_run() == set()
 
 
-def test_adding_a_depth_trains_only_the_new_networks(workspace: Workspace) -> None:
+def test_adding_a_depth_trains_and_evaluates_only_the_new_networks(workspace: Workspace) -> None:
     workspace.edit("params.yaml", "plain-8, residual-8]", "plain-8, residual-8, residual-14]")
-    added = {f"train@digits-residual-14-{seed}" for seed in (0, 1)}
-    assert workspace.would_run() == added | AFTERWARDS
+    added = {f"{stage}@digits-residual-14-{seed}" for stage in ("train", "evaluate") for seed in (0, 1)}
+    assert workspace.would_run() == added | REPORT
 
 
 def test_removing_a_variant_retrains_nothing(workspace: Workspace) -> None:
     workspace.edit("params.yaml", "cnn-4, plain-8, ", "cnn-4, ")
-    assert workspace.would_run() == AFTERWARDS
+    assert workspace.would_run() == REPORT
 
 
 def test_another_split_makes_stale_the_cut_and_all_that_follows(workspace: Workspace) -> None:
@@ -169,6 +176,12 @@ def test_code_that_watches_retrains_nothing(workspace: Workspace) -> None:
     path = workspace.root / "src/resblock/report/page.html"
     path.write_text(path.read_text().replace("resblock ·", "resblock:"))
     assert workspace.would_run() == {"report@digits"}
+
+
+def test_a_word_in_a_claim_runs_no_evaluation_again(workspace: Workspace) -> None:
+    path = workspace.root / "src/resblock/study/claims/accuracy.py"
+    path.write_text(path.read_text() + "\n# edited\n")
+    assert workspace.would_run() == REPORT
 
 
 def test_an_edited_block_retrains_everything(workspace: Workspace) -> None:
@@ -216,13 +229,16 @@ def test_a_study_of_which_one_training_is_missing_and_one_diverged_is_told_as_it
     assert metrics["loss"] is None
     for path in (workspace.root / "results/digits/trainings/base/plain-8/seed-1").iterdir():
         path.unlink()
-    evaluate.run("digits")
-    assert "1 of 6 trainings are not there" in capsys.readouterr().err
-    scores = pd.read_csv(workspace.root / "results/digits/scores/base/scores.csv").set_index(["variant", "seed"])
-    assert scores.loc[("plain-8", 0), "status"] == "diverged"
-    assert pd.isna(scores.loc[("plain-8", 0), "test_accuracy"])
+    evaluate.run(RunKey("digits", ModelSpec.parse("plain-8"), 0))
+    assert "diverged, so there is nothing to look at" in capsys.readouterr().out
     report.run("digits")
-    assert "plain-8: 1 diverged, 1 missing" in (workspace.root / "results/digits/report/index.html").read_text()
+    scores = pd.read_csv(workspace.root / "results/digits/report/scores.csv").set_index(["variant", "seed"])
+    assert list(scores["status"]) == ["diverged"]
+    assert pd.isna(scores.loc[("plain-8", 0), "test_accuracy"])
+    page = (workspace.root / "results/digits/report/index.html").read_text()
+    assert "plain-8: 1 diverged, 1 missing" in page
+    assert "residual-8: 2 foreign" in page  # trained by what params.yaml said before
+    assert "trained by another recipe (optimizer adam instead of sgd" in page
     client = MlflowClient(tracking_uri=f"sqlite:///{workspace.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("resblock-digits")
     assert experiment is not None

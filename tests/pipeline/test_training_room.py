@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.training.run import Run, read_run
 from resblock.stages import evaluate
 from tests.pipeline.conftest import ROOT, RUN_FILES, Workspace, copy_workspace
@@ -145,8 +146,8 @@ def test_dvc_commits_what_the_room_wrote(
     assert "up to date" in study.run("dvc", "status", stage).stdout
     monkeypatch.chdir(study.root)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    evaluate.run("digits")  # weights trained on JAX, scored on TensorFlow
-    scores = (study.root / "results/digits/scores/base/scores.csv").read_text()
+    evaluate.run(RunKey("digits", ModelSpec.parse("residual-8"), 1))  # weights trained on JAX, scored on TensorFlow
+    scores = (study.root / "results/digits/scores/base/residual-8/seed-1/score.csv").read_text()
     assert "residual-8,residual,8,1,finished" in scores
 
 

@@ -76,7 +76,7 @@ def table(page: Page) -> Page:
 
 @pytest.fixture(scope="module")
 def scores(finished: Workspace) -> pd.DataFrame:
-    return pd.read_csv(finished.root / "results/digits/scores/base/scores.csv")
+    return pd.read_csv(finished.root / "results/digits/report/scores.csv")
 
 
 def column(page: Page, kind: str, name: str) -> Locator:
@@ -95,7 +95,7 @@ def points(page: Page) -> Locator:
 
 def test_the_printed_address_shows_depth_against_test_accuracy(page: Page) -> None:
     expect(page.get_by_text("6 matching runs")).to_be_visible()
-    expect(page.get_by_text("evaluate@digits")).to_have_count(0)
+    expect(page.get_by_text(re.compile("evaluate@digits"))).to_have_count(0)
     expect(page.get_by_text("depth vs. test_accuracy_reestimated", exact=True)).to_be_visible(timeout=30_000)
     expect(points(page)).to_have_count(6, timeout=30_000)
 

@@ -4,40 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from resblock import paths
 from resblock.core.backends import Inference, backend
-from resblock.core.files import read_arrays, write_arrays
+from resblock.core.backends.normalization import normalizations
 from resblock.core.model.network import Network
 from resblock.core.recipe import Recipe
-from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.spec import ModelSpec
 from resblock.core.splits import DatasetDescription, Split, SplitName
 from resblock.core.training.fit import trained_network
 from resblock.core.training.inference import accuracy, cross_entropy
 from resblock.core.training.manifest import read_recipe
-from resblock.core.training.run import Run, is_there, read_run
+from resblock.core.training.run import Run
 from resblock.core.training.statistics import reestimated, reestimation_images
-from resblock.evaluation.assessment import Assessment, Logits
+from resblock.evaluation.assessment import Assessment, assess
 from resblock.evaluation.corruption import Corrupted, Robustness
 from resblock.evaluation.lesions import lesion, respond
-from resblock.evaluation.score import Score, empty_score
+from resblock.evaluation.score import STATISTICS, Score, empty_score, with_statistics
 from resblock.evaluation.specimens import Specimens
 
 
 @dataclass
-class Opener:
-    """Opens trained networks one after the other; those that differ in their weights alone share what is compiled."""
+class Examiner:
+    """Looks at trained networks one after the other; those that differ in their weights alone share what is compiled.
+
+    Without `specimens` there is no closer look: at robustness, at what each block says, at what is lost without it.
+    """
 
     dataset: DatasetDescription
+    splits: Mapping[SplitName, Split]
+    specimens: Specimens | None = None
     _like: tuple[str, Recipe] | None = field(default=None, init=False)
     _opened: tuple[Network, Inference] | None = field(default=None, init=False)
 
-    def open(self, run: Run) -> tuple[Network, Inference]:
+    def look(self, run: Run) -> Assessment:
+        """Return what is found of `run`: all of one that finished, of one that diverged only that it did."""
+        spec, seed = ModelSpec.parse(run.manifest["variant"]), int(run.manifest["seed"])
+        if run.status != "finished":
+            return Assessment(empty_score(spec, seed, run.status))
+        network, inference = self._open(run)
+        logits: dict[str, np.ndarray] = {name: inference.logits(split.images) for name, split in self.splits.items()}
+        recipe = read_recipe(run.manifest)
+        images = reestimation_images(self.splits["train"], recipe.reestimate_images, seed)
+        with reestimated(network.model, inference, images, recipe.batch_size, seed):
+            looks: dict[str, Any] = {"statistics": _statistics(network.model)}
+            logits |= {f"{name}_reestimated": inference.logits(split.images) for name, split in self.splits.items()}
+            if self.specimens:
+                looks |= _closer(network, inference, self.specimens, spec, seed)
+        score = Score(spec.name, spec.family, spec.depth, seed, "finished", **self._figures(logits))
+        return assess(score, logits, self.splits, len(self.dataset.classes), **looks)
+
+    def _open(self, run: Run) -> tuple[Network, Inference]:
         """Return the network of `run`, as trained; the one opened before is no longer to be used."""
         like = (run.manifest["variant"], read_recipe(run.manifest))
         if self._opened and like == self._like:
@@ -48,43 +68,30 @@ class Opener:
         self._like, self._opened = like, (network, backend().inference(network.model))
         return self._opened
 
-
-def assess(
-    key: RunKey, splits: Mapping[SplitName, Split], opener: Opener, specimens: Specimens | None = None
-) -> Assessment:
-    """Evaluate the training of `key` if it is there and finished; otherwise its score says what befell it."""
-    if not is_there(paths.run(key)):
-        return Assessment(empty_score(key.spec, key.seed, "missing"), {})
-    run = read_run(paths.run(key))
-    if run.status != "finished":
-        return Assessment(empty_score(key.spec, key.seed, run.status), {})
-    return evaluate(run, splits, opener, specimens)
+    def _figures(self, logits: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Return loss and accuracy on each split by each kind of statistics, as `Score` calls them."""
+        figures: dict[str, float] = {}
+        for name, split in self.splits.items():
+            for statistics in STATISTICS:
+                values = logits[with_statistics(name, statistics)]
+                figures[with_statistics(f"{name}_loss", statistics)] = cross_entropy(values, split.labels)
+                figures[with_statistics(f"{name}_accuracy", statistics)] = accuracy(values, split.labels)
+        return figures
 
 
-def evaluate(run: Run, splits: Mapping[SplitName, Split], opener: Opener, specimens: Specimens | None) -> Assessment:
-    """Return a finished `run`'s score, its logits on `splits` by both kinds of statistics, and a closer look.
+def _statistics(model: keras.Model) -> dict[str, np.ndarray]:
+    """Return the statistics that `model` normalises with now, by variable path."""
+    layers = normalizations(model)
+    variables = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+    return {variable.path: keras.ops.convert_to_numpy(variable) for variable in variables}
 
-    Without `specimens` there is no closer look: at robustness, at what each block says, at what is lost without it.
-    """
-    spec, seed = ModelSpec.parse(run.manifest["variant"]), int(run.manifest["seed"])
-    network, inference = opener.open(run)
-    logits: dict[str, np.ndarray] = {name: inference.logits(split.images) for name, split in splits.items()}
-    recipe = read_recipe(run.manifest)
-    images = reestimation_images(splits["train"], recipe.reestimate_images, seed)
-    with reestimated(network.model, inference, images, recipe.batch_size, seed):
-        logits |= {f"{name}_reestimated": inference.logits(split.images) for name, split in splits.items()}
-        looks: dict[str, Any] = {}
-        if specimens:
-            looks["robustness"] = _robustness(inference, specimens.corrupted, spec, seed)
-            looks["responses"] = respond(network, specimens.responding.images, spec, seed)
-            looks["lesions"] = lesion(network, inference, specimens.lesioned, spec, seed, specimens.draws)
-    figures: dict[str, Any] = {}
-    for name, split in splits.items():
-        for suffix in ("", "_reestimated"):
-            figures[f"{name}_loss{suffix}"] = cross_entropy(logits[name + suffix], split.labels)
-            figures[f"{name}_accuracy{suffix}"] = accuracy(logits[name + suffix], split.labels)
-    score = Score(spec.name, spec.family, spec.depth, seed, "finished", **figures)
-    return Assessment(score, logits, **looks)
+
+def _closer(network: Network, inference: Inference, specimens: Specimens, spec: ModelSpec, seed: int) -> dict[str, Any]:
+    return {
+        "robustness": _robustness(inference, specimens.corrupted, spec, seed),
+        "responses": respond(network, specimens.responding.images, spec, seed),
+        "lesions": lesion(network, inference, specimens.lesioned, spec, seed, specimens.draws),
+    }
 
 
 def _robustness(inference: Inference, corrupted: Corrupted, spec: ModelSpec, seed: int) -> list[Robustness]:
@@ -93,13 +100,3 @@ def _robustness(inference: Inference, corrupted: Corrupted, spec: ModelSpec, see
         parts = [inference.logits(images) for images in corrupted.images(name, severity)]
         rows.append(corrupted.score(spec.name, seed, name, severity, np.concatenate(parts)))
     return rows
-
-
-def write_predictions(path: Path, logits: Logits) -> None:
-    """Keep the logits on validation and test images, by both kinds of statistics."""
-    write_arrays(path, {name: values for name, values in logits.items() if not name.startswith("train")})
-
-
-def read_predictions(path: Path) -> Logits:
-    """Read what `write_predictions` wrote."""
-    return read_arrays(path)

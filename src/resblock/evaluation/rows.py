@@ -9,14 +9,19 @@ from typing import Any, TypeVar, get_type_hints
 
 import pandas as pd
 
-from resblock.core.files import write_text
+from resblock.core.files import write_bytes
 
 Row = TypeVar("Row")  # a frozen dataclass of text and numbers
 
 
 def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:
     """Write `rows` with one column per field of `kind`, NaN as an empty cell."""
-    write_text(path, rows_frame(kind, rows).to_csv(index=False, lineterminator="\n"))
+    write_bytes(path, rows_bytes(kind, rows))
+
+
+def rows_bytes(kind: type[Row], rows: Iterable[Row]) -> bytes:
+    """Return what `write_rows` writes."""
+    return rows_frame(kind, rows).to_csv(index=False, lineterminator="\n").encode()
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:

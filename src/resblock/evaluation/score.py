@@ -11,14 +11,14 @@ from typing import Literal, cast, get_args
 import numpy as np
 import pandas as pd
 
-from resblock.core.files import write_text
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.rows import read_rows, write_rows
 
-SCORES, CONFUSION = "scores.csv", "confusion.csv"
-PREDICTIONS = "predictions"
+SCORES = "scores.csv"  # of many trainings, in one table
 
-Status = Literal["finished", "diverged", "missing"]
+# What has no figures: a training that diverged, one that is not here or was not looked at, and one that is not what was
+# asked for.
+Status = Literal["finished", "diverged", "missing", "foreign"]
 Statistics = Literal["trained", "reestimated"]  # of batch normalisation
 STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
 HEADLINE: Statistics = "reestimated"  # what every page, table and choice puts first; the other stands beside, labelled
@@ -106,14 +106,12 @@ class Confusion:
 
 def confuse(variant: str, seed: int, labels: np.ndarray, predicted: np.ndarray, classes: int) -> Confusion:
     """Count which classes are taken for which, from labels and predicted classes, int (n,)."""
-    from sklearn.metrics import confusion_matrix  # takes a second to import, and a training counts nothing
-
-    counts = confusion_matrix(labels, predicted, labels=range(classes))
-    return Confusion(variant, seed, cast(np.ndarray, counts))
+    pairs = np.bincount(labels * classes + predicted, minlength=classes**2)
+    return Confusion(variant, seed, pairs.reshape(classes, classes))
 
 
-def write_confusions(folder: Path, confusions: Iterable[Confusion], classes: Sequence[str]) -> None:
-    """Write one row per training, true class and predicted class."""
+def confusions_bytes(confusions: Iterable[Confusion], classes: Sequence[str]) -> bytes:
+    """Return a CSV with one row per training, true class and predicted class."""
     rows = [
         (confusion.variant, confusion.seed, true, predicted, int(confusion.counts[i, j]))
         for confusion in confusions
@@ -121,12 +119,12 @@ def write_confusions(folder: Path, confusions: Iterable[Confusion], classes: Seq
         for j, predicted in enumerate(classes)
     ]
     frame = pd.DataFrame(rows, columns=["variant", "seed", "true", "predicted", "images"])
-    write_text(folder / CONFUSION, frame.to_csv(index=False, lineterminator="\n"))
+    return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def read_confusions(folder: Path, classes: Sequence[str]) -> list[Confusion]:
-    """Read what `write_confusions` wrote for the same `classes`."""
-    frame = pd.read_csv(folder / CONFUSION)
+def read_confusions(path: Path, classes: Sequence[str]) -> list[Confusion]:
+    """Read what `confusions_bytes` gave for the same `classes`."""
+    frame = pd.read_csv(path)
     side = len(classes)
     return [
         Confusion(str(variant), int(cast(int, seed)), group["images"].to_numpy().reshape(side, side))

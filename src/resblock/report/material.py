@@ -11,26 +11,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from resblock import paths
-from resblock.core.files import read_json
-from resblock.core.spec import ModelSpec, RunKey
-from resblock.core.splits import DatasetDescription, read_description
-from resblock.core.training.run import (
-    MANIFEST,
-    Cost,
-    EpochRow,
-    GradientRow,
-    is_there,
-    read_cost,
-    read_curve,
-    read_gradients,
-)
+from resblock.core.recipe import BASE
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import DatasetDescription, read_description, read_verified
+from resblock.core.training.run import MANIFEST, Cost, EpochRow, GradientRow, read_cost, read_curve, read_gradients
+from resblock.evaluation.assessment import Assessment, read_assessment
 from resblock.evaluation.flow import Gradients, Untrained, read_untrained
-from resblock.study.effects import read_ablation
+from resblock.evaluation.identity import Wanted
 from resblock.study.efficiency import Costs, Curves
+from resblock.study.found import Found, find, left_out
 from resblock.study.gradients import probes
-from resblock.study.provenance import mixtures
+from resblock.study.provenance import examined_unlike, mixtures
 from resblock.study.rebound import Rebound, find_rebounds
-from resblock.study.results import Results, read_results
+from resblock.study.results import Results, gather
 from resblock.study.summary import Study
 from resblock.study.verdicts import Evidence, Trained
 
@@ -50,7 +43,8 @@ class Material:
         default_factory=dict[ModelSpec, Mapping[int, Sequence[GradientRow]]]
     )  # of the trainings
     untrained: Untrained | None = None
-    mixtures: Sequence[str] = ()  # in what the trainings, those of ablations too, were not made alike
+    mixtures: Sequence[str] = ()  # in what trainings and evaluations, those of ablations too, were not made alike
+    left_out: Sequence[str] = ()  # which trainings have no figures though they are here, and why
 
     @cached_property
     def study(self) -> Study:
@@ -78,43 +72,72 @@ class Material:
         return Evidence(base, ablations, probes(self.untrained), multiply_adds)
 
 
-def read_material(dataset_name: str, keys: Sequence[RunKey], recipes: Sequence[str] = ()) -> Material:
-    """Gather what is there of trainings and of ablations by other `recipes`.
+def read_material(dataset_name: str, asked: Sequence[Wanted]) -> Material:
+    """Gather what is here of the trainings that are `asked` for, by the data set's own recipe and by others.
 
-    A training that is missing leaves no gap but in the scores, which say so.
+    One that is missing leaves no gap but in the scores, which say so; a foreign one leaves its reason besides.
     """
-    there = [key for key in keys if is_there(paths.run(key))]
-    manifests = {key: read_json(paths.run(key) / MANIFEST) for key in there}
-    seen = [manifest["recipe"] for manifest in manifests.values()]
-    curves: dict[ModelSpec, dict[int, Sequence[EpochRow]]] = {}
-    gradients: dict[ModelSpec, dict[int, Sequence[GradientRow]]] = {}
-    costs: dict[ModelSpec, dict[int, Cost]] = {}
-    for key in there:
-        curves.setdefault(key.spec, {})[key.seed] = read_curve(paths.run(key))
-        gradients.setdefault(key.spec, {})[key.seed] = read_gradients(paths.run(key))
-        if paths.cost(key).is_file():
-            costs.setdefault(key.spec, {})[key.seed] = read_cost(paths.cost(key))
-    others = [key for name in recipes for key in paths.trained(dataset_name, name)]
-    made = [*manifests.values(), *(read_json(paths.run(key) / MANIFEST) for key in others)]
-    dataset = read_description(paths.splits(dataset_name))
+    found = [find(wanted, paths.run(wanted.key), paths.scores(wanted.key)) for wanted in asked]
+    base = [one for one in found if one.key.recipe == BASE]
+    recipes = {wanted.key.recipe: wanted.recipe.tree() for wanted in asked}
+    others = {name: [one for one in found if one.key.recipe == name] for name in recipes if name != BASE}
+    there = [one for one in found if one.training]
+    place = paths.splits(dataset_name)
+    dataset = read_description(place)
     untrained = paths.untrained(dataset_name)
+    assessments = [_assessment(one, dataset.classes) for one in base]
     return Material(
         dataset=dataset,
-        results=read_results(paths.scores(dataset_name), dataset.classes),
-        curves=curves,
-        costs=costs,
-        recipes=[recipe for index, recipe in enumerate(seen) if recipe not in seen[:index]],
-        keys={paths.stage(key): str(manifest["key"]) for key, manifest in manifests.items()},
+        results=gather(dataset_name, assessments, read_verified(place, dataset, "test")),
+        curves=_curves(base),
+        costs=_costs(base),
+        recipes=[recipes[BASE]] if any(one.training for one in base) else [],
+        keys={paths.stage(one.key): str(one.training["key"]) for one in base if one.training},
         ablations={
-            name: read_ablation(folder, dataset_name)
-            for name in recipes
-            for folder in [paths.scores(dataset_name, name)]
-            if folder.is_dir()
+            name: Trained(
+                recipes[name],
+                Study(dataset_name, tuple(one.score for one in trained)),
+                find_rebounds(_curves(trained)),
+            )
+            for name, trained in others.items()
+            if any(one.score.status != "missing" for one in trained)
         },
-        gradients=gradients,
+        gradients=_gradients(base),
         untrained=read_untrained(untrained) if (untrained / MANIFEST).is_file() else None,
-        mixtures=mixtures(made),
+        mixtures=[
+            *mixtures(one.training for one in there if one.training),
+            *examined_unlike(one.evaluation for one in there if one.evaluation),
+        ],
+        left_out=left_out((paths.stage(one.key), one) for one in found),
     )
+
+
+def _assessment(found: Found, classes: Sequence[str]) -> Assessment:
+    return read_assessment(paths.scores(found.key), classes) if found.evaluation else Assessment(found.score)
+
+
+def _curves(found: Sequence[Found]) -> Curves:
+    curves: dict[ModelSpec, dict[int, Sequence[EpochRow]]] = {}
+    for one in found:
+        if one.training:
+            curves.setdefault(one.key.spec, {})[one.key.seed] = read_curve(paths.run(one.key))
+    return curves
+
+
+def _gradients(found: Sequence[Found]) -> Gradients:
+    gradients: dict[ModelSpec, dict[int, Sequence[GradientRow]]] = {}
+    for one in found:
+        if one.training:
+            gradients.setdefault(one.key.spec, {})[one.key.seed] = read_gradients(paths.run(one.key))
+    return gradients
+
+
+def _costs(found: Sequence[Found]) -> Costs:
+    costs: dict[ModelSpec, dict[int, Cost]] = {}
+    for one in found:
+        if one.training and paths.cost(one.key).is_file():
+            costs.setdefault(one.key.spec, {})[one.key.seed] = read_cost(paths.cost(one.key))
+    return costs
 
 
 @dataclass(frozen=True)

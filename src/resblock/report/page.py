@@ -59,6 +59,7 @@ def render(material: Material, sections: Sequence[Section]) -> str:
         dataset=material.dataset,
         abstract=" ".join(words.abstract(material, verdicts)).replace(" %", "\N{NO-BREAK SPACE}%"),
         trouble=words.trouble(material.study),
+        left_out=material.left_out,
         mixtures=material.mixtures,
         sections=[_section(section) for section in sections],
         verdicts=[_verdict(verdict, there) for verdict in verdicts],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from resblock.core.files import write_json, write_text
-from resblock.evaluation.score import HEADLINE
+from resblock.evaluation.score import HEADLINE, Status, write_scores
 from resblock.report import words
 from resblock.report.material import Material, Section
 from resblock.report.page import PAGE, compose, data_file, figure_file, render
@@ -15,6 +15,7 @@ from resblock.report.style import save_figure
 from resblock.report.tables import markdown
 
 SUMMARY, METRICS, VERDICTS = "summary.md", "metrics.json", "data/verdicts.csv"
+HERE: tuple[Status, ...] = ("finished", "diverged")
 
 
 def publish(folder: Path, material: Material) -> list[Section]:
@@ -35,6 +36,8 @@ def publish(folder: Path, material: Material) -> list[Section]:
         for table in section.tables:
             _write_csv(folder / data_file(table), table.frame if table.data is None else table.data)
     write_json(folder / METRICS, material.study.metrics())
+    # What `dvc plots` draws and people plot by themselves: what is missing or foreign would be a point at zero.
+    write_scores(folder, [score for score in material.study.scores if score.status in HERE])
     return sections
 
 
@@ -44,6 +47,8 @@ def summarise(material: Material, sections: list[Section]) -> str:
     parts = [f"# resblock: {material.dataset.name}\n", " ".join(words.abstract(material, verdicts)) + "\n"]
     if trouble := words.trouble(material.study):
         parts.append(f"**Not all of the study is here:** {trouble}.\n")
+    if material.left_out:
+        parts.append(f"**Here, but left out:** {'. '.join(material.left_out)}.\n")
     if material.mixtures:
         parts.append(f"**These trainings were not made alike:** {'. '.join(material.mixtures)}.\n")
     shown = pd.DataFrame(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from itertools import count, groupby
 from pathlib import Path
 from queue import Queue
@@ -29,6 +31,13 @@ from resblock.running.warm import Worker
 from resblock.stages.invocation import invocation
 
 PATIENCE = 60  # seconds for a stage to end: its MLflow server may not answer
+
+# How the lines of DVC 3 begin that tell of a stage; of those that tell a reader nothing; and why it runs none.
+BEGINS = re.compile(r"Running stage '(?P<run>[^']+)':|Stage '(?P<other>[^']+)' (?P<why>is cached|didn't change)")
+SPARED = {"is cached": "restored from DVC's cache", "didn't change": "has not changed"}
+FAILS, SUMS_UP = "WARNING: failed to run: ", "ERROR: failed to reproduce"
+NAMES = re.compile(r"'([^']+)'")
+CHATTER = ("> ", "Updating lock file", "Generating lock file", "To track the changes", "\tgit add", "Use `dvc push`")
 
 
 def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
@@ -48,14 +57,10 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
             dvc.repro(f"preprocess@{dataset}")
             workers = jobs or _default_jobs(params, dataset)
             trainings = sorted(params.keys(dataset), key=lambda key: -key.spec.depth)  # the longest first
-            groups = [[f"probe@{dataset}"]]
             # One after the other in one process, seeds share what is compiled.
-            groups += [
-                [*map(paths.stage, seeds)] for _, seeds in groupby(trainings, lambda key: (key.recipe, key.spec))
-            ]
-            _side_by_side(dvc, crew, f"{dataset}, probes and trainings", groups, workers)
-            scorings = [[f"evaluate_recipe@{recipe}"] for recipe in params.ablation.recipes_on(dataset)]
-            _side_by_side(dvc, crew, f"{dataset}, evaluations", [[f"evaluate@{dataset}"], *scorings], workers)
+            networks = groupby(trainings, lambda key: (key.recipe, key.spec))
+            groups = [[(paths.stage(key), paths.evaluation(key)) for key in seeds] for _, seeds in networks]
+            _side_by_side(dvc, crew, dataset, [[(f"probe@{dataset}",)], *groups], workers)
             dvc.repro(f"report@{dataset}")
     print()
     for dataset in chosen:
@@ -84,12 +89,22 @@ class _Dvc:
         if self._call("repro", "--quiet", target).returncode:
             raise UserError(f"dvc repro {target} failed; its message stands above")
 
-    def repro_alone(self, stage: str, worker: Worker) -> tuple[bool, list[str]]:
-        """Run one stage whose dependencies are there, by `worker`; return whether it ended well, and what it said."""
-        command = ("--wait-for-lock", "repro", "--quiet", "--single-item", stage)
-        ended = self._call(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, variables=worker.environment)
-        silent = f"ended with exit code {ended.returncode} and without a word"
-        return ended.returncode == 0, ended.stdout.strip().splitlines() or [silent]
+    def repro_each(self, stages: Sequence[str], worker: Worker, tell: Callable[[str, bool, list[str]], None]) -> None:
+        """Run stages, each after what it depends on, by `worker`; one that fails keeps no other from being tried.
+
+        `tell` hears of each that ran as it ends: its name, whether it ended well, and what it said. One process of DVC
+        runs them all, since its start takes longer than many a stage.
+        """
+        command = ("--wait-for-lock", "repro", "--single-item", "--keep-going", *stages)
+        heard = Transcript(stages)
+        with self._started(*command, variables={**worker.environment, "PYTHONUNBUFFERED": "1"}) as process:
+            assert process.stdout is not None
+            with process.stdout as said:
+                for line in said:
+                    for ended in heard.hear(line.rstrip("\n")):
+                        tell(*ended)
+        for ended in heard.close(process.returncode):
+            tell(*ended)
 
     def stale(self, stages: Sequence[str]) -> list[str]:
         """Return which of `stages` DVC would run. It tells all of the project's sooner than it finds some by name."""
@@ -112,18 +127,28 @@ class _Dvc:
             except subprocess.TimeoutExpired:
                 _signal(process, signal.SIGKILL)
 
-    def _call(
+    def _call(self, *arguments: str, stdout: int | None = None) -> subprocess.CompletedProcess[str]:
+        """Run DVC to its end."""
+        with self._started(*arguments, stdout=stdout, stderr=None) as process:
+            said, _ = process.communicate()
+        return subprocess.CompletedProcess(arguments, process.returncode, said)
+
+    @contextmanager
+    def _started(
         self,
         *arguments: str,
-        stdout: int | None = None,
-        stderr: int | None = None,
+        stdout: int | None = subprocess.PIPE,
+        stderr: int | None = subprocess.STDOUT,
         variables: Mapping[str, str] | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run DVC so that the stages' `resblock` is this interpreter's, activated environment or not."""
+    ) -> Generator[subprocess.Popen[str]]:
+        """Start DVC so that the stages' `resblock` is this interpreter's, activated environment or not, and await it.
+
+        Raises UserError where no more is to be started.
+        """
         here = str(Path(sys.executable).parent)
         with self._change:
             if self._closed:
-                return subprocess.CompletedProcess(arguments, returncode=1, stdout="")
+                raise UserError("interrupted before it was begun")
             process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "dvc", *arguments],
                 env={
@@ -137,10 +162,10 @@ class _Dvc:
                 process_group=0,  # a Ctrl-C reaches it, its stage and no other once: from `end`
             )
             self._running.add(process)
-        said, _ = process.communicate()
+        yield process
+        process.wait()
         with self._change:
             self._running.discard(process)
-        return subprocess.CompletedProcess(arguments, process.returncode, said)
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
@@ -172,30 +197,83 @@ class _Crew:
         return free
 
 
-def _side_by_side(dvc: _Dvc, crew: _Crew, what: str, groups: Sequence[Sequence[str]], jobs: int) -> None:
-    """Run the stages that DVC finds stale, groups side by side, each in its order; they need nothing of one another."""
-    stages = [stage for group in groups for stage in group]
-    stale = dvc.stale(stages)
-    waiting = [[stage for stage in group if stage in stale] for group in groups]
+@dataclass
+class Transcript:
+    """What one process of DVC says of `stages`, one after the other, taken apart as it comes."""
+
+    stages: Sequence[str]
+    _current: str = field(default="", init=False)
+    _lines: list[str] = field(default_factory=list[str], init=False)  # of the current stage
+    _aside: list[str] = field(default_factory=list[str], init=False)  # DVC's, of no stage that it has begun
+    _failed: list[str] = field(default_factory=list[str], init=False)
+    _told: list[str] = field(default_factory=list[str], init=False)
+
+    def hear(self, line: str) -> Iterator[tuple[str, bool, list[str]]]:
+        """Take one line in; yield a stage that is over by it, whether it ended well, and what it said."""
+        if begun := BEGINS.match(line):
+            yield from self._over()
+            self._current = begun["run"] or begun["other"]
+            self._lines = [SPARED[begun["why"]]] if begun["other"] else []
+        elif line.startswith(FAILS):
+            self._failed.append(self._current)
+        elif line.startswith(SUMS_UP):
+            self._failed += NAMES.findall(line)
+        elif line.startswith(("WARNING: ", "ERROR: ")):
+            self._aside.append(line)
+        elif self._current and line.strip() and not line.startswith(CHATTER):
+            self._lines.append(line)
+
+    def close(self, code: int) -> Iterator[tuple[str, bool, list[str]]]:
+        """Yield the last stage, and those that DVC, which ended with `code`, could not begin."""
+        yield from self._over()
+        if not code:
+            return
+        left = [stage for stage in self.stages if stage not in self._told]
+        said = self._aside or [f"dvc ended with exit code {code} and without a word of it"]
+        for stage in [stage for stage in left if stage in self._failed] or (left if not self._failed else []):
+            yield stage, False, said
+
+    def _over(self) -> Iterator[tuple[str, bool, list[str]]]:
+        if self._current:
+            self._told.append(self._current)
+            yield self._current, self._current not in self._failed, self._lines or ["ended without a word"]
+        self._current, self._lines = "", []
+
+
+Unit = tuple[str, ...]  # stages of which each needs the one before: a training and its evaluation
+
+
+def _side_by_side(dvc: _Dvc, crew: _Crew, what: str, groups: Sequence[Sequence[Unit]], jobs: int) -> None:
+    """Run the stages that DVC finds stale, groups side by side; they need nothing of one another."""
+    stages = [stage for group in groups for unit in group for stage in unit]
+    stale = set(dvc.stale(stages))
+    # What follows from a stale stage may be stale by what that will give.
+    waiting = [[unit[_first(unit, stale) :] for unit in group if stale & set(unit)] for group in groups]
     waiting = _shared_out([group for group in waiting if group], jobs)
     jobs = min(jobs, len(waiting))
-    print(f"{what}: {len(stale)} of {len(stages)} to run, {jobs} at a time", flush=True)
+    total = sum(len(unit) for group in waiting for unit in group)
+    print(f"{what}: {total} of {len(stages)} stages to run, {jobs} at a time", flush=True)
     if not waiting:
         return
     failed: list[str] = []
-    free, done, ended = crew.take(jobs), count(1), Lock()
+    free, done, telling = crew.take(jobs), count(1), Lock()
 
-    def run(group: Sequence[str]) -> None:
+    def run(group: Sequence[Unit]) -> None:
         worker = free.get()
+        needed = {stage: unit[index - 1] for unit in group for index, stage in enumerate(unit) if index}
+
+        def tell(stage: str, ended_well: bool, lines: list[str]) -> None:
+            with telling:
+                number = next(done)
+                if needed.get(stage) in failed:
+                    lines = [f"not run, since {needed[stage]} failed"]
+                for line in lines[-1:] if ended_well else lines:
+                    print(f"[{number}/{total}] {stage}  {line}", flush=True)
+                if not ended_well:
+                    failed.append(stage)
+
         try:
-            for stage in group:
-                ended_well, lines = dvc.repro_alone(stage, worker)
-                with ended:
-                    number = next(done)
-                    for line in lines[-1:] if ended_well else lines:
-                        print(f"[{number}/{len(stale)}] {stage}  {line}", flush=True)
-                    if not ended_well:
-                        failed.append(stage)
+            dvc.repro_each(_in_turn(group), worker, tell)
         finally:
             free.put(worker)
 
@@ -208,11 +286,26 @@ def _side_by_side(dvc: _Dvc, crew: _Crew, what: str, groups: Sequence[Sequence[s
             dvc.end()  # else the pool would wait for what runs and waits
             raise
     if failed:
-        raise UserError(f"{len(failed)} of {len(stale)} failed: {', '.join(failed)}; their messages stand above")
+        raise UserError(f"{len(failed)} of {total} failed: {', '.join(failed)}; their messages stand above")
 
 
-def _shared_out(groups: list[list[str]], jobs: int) -> list[list[str]]:
-    """Return `groups`, the largest divided until there are as many as `jobs`, if there are stages enough."""
+def _first(unit: Unit, stale: Collection[str]) -> int:
+    """Return the place of the first stage of `unit` that is stale."""
+    return next(index for index, stage in enumerate(unit) if stage in stale)
+
+
+def _in_turn(group: Sequence[Unit]) -> list[str]:
+    """Return all first stages of a group, then all second ones: all trainings share one graph, all evaluations another.
+
+    Those units that lack earlier stages, which are not stale, have their last stages at the end.
+    """
+    longest = max(map(len, group))
+    padded = [(*[""] * (longest - len(unit)), *unit) for unit in group]
+    return [stage for turn in zip(*padded, strict=True) for stage in turn if stage]
+
+
+def _shared_out(groups: Sequence[Sequence[Unit]], jobs: int) -> list[Sequence[Unit]]:
+    """Return `groups`, the largest divided until there are as many as `jobs`, if there are units enough."""
     shared = list(groups)
     while shared and len(shared) < jobs and max(map(len, shared)) > 1:
         largest = max(range(len(shared)), key=lambda index: len(shared[index]))

@@ -37,7 +37,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network with its weights, batch-norm statistics as trained, and the names of its classes."""
+    """A network with its weights and batch-norm statistics, and the names of its classes."""
 
     inference: Inference
     classes: tuple[str, ...]
@@ -53,5 +53,8 @@ class Classifier:
 
 
 def load_classifier(run: Run, dataset: DatasetDescription) -> Classifier:
-    """Return the network that `run` trained on `dataset`. Raises ValueError where its weights do not fit this code."""
+    """Return the network of `run`, trained on `dataset`, with the statistics that stand among its weights.
+
+    Raises ValueError where its weights do not fit this code.
+    """
     return Classifier(backend().inference(trained_network(run, dataset).model), dataset.classes)

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 import resblock
 
 LOADER = "resblock.serving.served"
-MODULES = ("__init__.py",)
+MODULES = ("__init__.py", "evaluation/__init__.py", "evaluation/statistics.py")
 ROOMS = ("core", "serving")
 # What that code imports, besides MLflow and the packages of the run's own manifest (Keras, its backend, NumPy).
 IMPORTED = ("pandas",)

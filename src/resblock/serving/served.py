@@ -13,6 +13,7 @@ import pandas as pd
 
 from resblock.core.splits import read_description
 from resblock.core.training.run import read_run
+from resblock.evaluation.statistics import normalizing_by, read_statistics
 
 if TYPE_CHECKING:
     from resblock.serving.classifier import Classifier
@@ -32,12 +33,12 @@ class ServedClassifier:
 
 
 def _load_pyfunc(data_path: str) -> ServedClassifier:  # pyright: ignore[reportUnusedFunction]  (MLflow's name for it)
-    """Load the model whose run.json, weights.npz and dataset.json lie in the folder `data_path`.
+    """Load the model whose run.json, weights.npz, statistics.npz and dataset.json lie in the folder `data_path`.
 
     Neither the number of threads nor a backend that is chosen already is touched: both are the caller's.
     """
     folder = Path(data_path)
-    run = read_run(folder)
+    run = normalizing_by(read_statistics(folder), read_run(folder))
     os.environ.setdefault("KERAS_BACKEND", _backend(run.manifest["versions"]))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from resblock.serving.classifier import load_classifier  # Keras, its backend chosen by now

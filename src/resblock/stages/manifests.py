@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -10,9 +10,11 @@ from typing import Any
 
 import resblock
 from resblock import paths
+from resblock.core.backends import backend, variables_that_change_bits
 from resblock.core.files import digest_sources, digest_tree, read_json
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.training.manifest import device, versions
 from resblock.core.training.run import MANIFEST
 from resblock.data.table import Dataset
 from resblock.params import Examination, Preparation, Probing, Study
@@ -23,7 +25,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
     "download": SPLITTING,
     "preprocess": SPLITTING,
     "train": ("core",),
-    **dict.fromkeys(("evaluate", "evaluate_recipe"), ("core", "evaluation", "study")),
+    "evaluate": ("core", "evaluation"),
     "probe": (
         "core",
         "evaluation/flow.py",
@@ -70,72 +72,50 @@ def of_probe(dataset: str, probing: Probing, recipe: Recipe, *, data_digest: str
         **probing.model_dump(),
         "recipe": {name: getattr(recipe, name) for name in PROBED_BY},
         "data": data_digest,
-        "threads": threads,
+        **_machinery(recipe, threads),
     }
     return _sealed("probe", dataset, content)
 
 
 def of_evaluate(
-    dataset: str, study: Study, examination: Examination, *, data_digest: str, threads: int
+    training: Mapping[str, Any], recipe: Recipe, examination: Examination, *, threads: int
 ) -> dict[str, Any]:
-    """Return the manifest of the scores of the trainings that are there, each named by its key."""
-    return _sealed(
-        "evaluate",
-        dataset,
-        {
-            **study.model_dump(include={"variants", "seeds"}),
-            "examination": examination.model_dump(),
-            "data": data_digest,
-            "threads": threads,
-            "runs": run_keys(study.keys(dataset)),
-        },
-    )
-
-
-def of_evaluate_recipe(trainings: Sequence[RunKey], *, data_digest: str, threads: int) -> dict[str, Any]:
-    """Return the manifest of the scores of an ablation's trainings by one recipe, each named by its key."""
-    (dataset,), (recipe,) = {key.dataset for key in trainings}, {key.recipe for key in trainings}
-    content: dict[str, Any] = {
-        "recipe_name": recipe,
-        "variants": list(dict.fromkeys(key.spec.name for key in trainings)),
-        "seeds": list(dict.fromkeys(key.seed for key in trainings)),
-        "data": data_digest,
-        "threads": threads,
-        "runs": run_keys(trainings),
+    """Return the manifest of a look at the training that left the manifest `training`."""
+    of_it = ("variant", "family", "depth", "seed", "recipe_name", "data")
+    content = {
+        **{name: training[name] for name in of_it},
+        "training": training["key"],
+        "examination": examination.model_dump(),
+        **_machinery(recipe, threads),
     }
-    return _sealed("evaluate_recipe", dataset, content, axes=recipe)
+    return _sealed("evaluate", training["dataset"], content)
 
 
-def of_report(dataset: str, study: Study, recipes: Sequence[str] = (), *, data_digest: str) -> dict[str, Any]:
+def of_report(dataset: str, study: Study, trainings: Iterable[RunKey], *, data_digest: str) -> dict[str, Any]:
     """Return the manifest of a report: of what its scores and its curves come from. Costs vary and decide no key."""
-    ablations = {name: paths.scores(dataset, name) / MANIFEST for name in recipes}
+    keys = list(trainings)
     return _sealed(
         "report",
         dataset,
         {
             **study.model_dump(include={"variants", "seeds"}),
             "data": data_digest,
-            "evaluation": _key_of(paths.manifest("evaluate", dataset)),
             "probes": _key_of(paths.manifest("probe", dataset)),
-            "ablations": {name: _key_of(path) for name, path in ablations.items()},
-            "runs": run_keys(study.keys(dataset)),
+            "runs": {paths.stage(key): _key_of(paths.run(key) / MANIFEST) for key in keys},
+            "evaluations": {paths.evaluation(key): _key_of(paths.scores(key) / MANIFEST) for key in keys},
         },
     )
 
 
-def run_keys(trainings: Sequence[RunKey]) -> dict[str, str | None]:
-    """Return the key of each training's result, None where there is none."""
-    manifests = {training_name(key): paths.run(key) / MANIFEST for key in trainings}
-    return {name: _key_of(path) for name, path in manifests.items()}
-
-
-def training_name(key: RunKey) -> str:
-    """Return how a manifest names a training of its data set, for instance ``residual-20/seed-0``."""
-    return f"{key.spec.name}/seed-{key.seed}"
+def name_of(manifest: Mapping[str, Any]) -> str:
+    """Return what DVC calls the stage that left `manifest`."""
+    stage = str(manifest["stage"]).partition("@")[0]
+    names = {"train": paths.stage, "evaluate": paths.evaluation}
+    return names[stage](training_key(manifest)) if stage in names else str(manifest["stage"])
 
 
 def training_key(manifest: Mapping[str, Any]) -> RunKey:
-    """Return which training left `manifest`."""
+    """Return which training left `manifest`, or was looked at."""
     spec = ModelSpec.parse(manifest["variant"])
     return RunKey(manifest["dataset"], spec, manifest["seed"], manifest["recipe_name"])
 
@@ -144,6 +124,17 @@ def _key_of(manifest: Path) -> str | None:
     return read_json(manifest)["key"] if manifest.is_file() else None
 
 
-def _sealed(stage: str, dataset: str, content: Mapping[str, Any], axes: str = "") -> dict[str, Any]:
-    manifest = {"stage": f"{stage}@{axes or dataset}", "dataset": dataset, **content, "code": code_digest(stage)}
+def _machinery(recipe: Recipe, threads: int) -> dict[str, Any]:
+    """Return what computes, and may decide the last bits of a result; Keras has been started."""
+    return {
+        "backend": backend().name,
+        "device": device(recipe.precision),
+        "threads": threads,
+        "environment": variables_that_change_bits(),
+        "versions": versions(),
+    }
+
+
+def _sealed(stage: str, dataset: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    manifest = {"stage": f"{stage}@{dataset}", "dataset": dataset, **content, "code": code_digest(stage)}
     return {**manifest, "key": digest_tree(manifest)}

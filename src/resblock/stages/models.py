@@ -10,9 +10,9 @@ from resblock.core.files import read_json
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import DESCRIPTION, read_description, read_split
 from resblock.core.training.run import CURVE, GRADIENTS, MANIFEST, WEIGHTS
-from resblock.evaluation.score import read_scores
+from resblock.evaluation.score import SCORES, read_scores
+from resblock.evaluation.statistics import STATISTICS_FILE
 from resblock.serving.package import LOADER, constraints, pack_code, requirements
-from resblock.stages.manifests import training_name
 from resblock.stages.terminal import say, warn
 from resblock.study.champion import champion
 from resblock.study.summary import Study
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 EXAMPLES = 3  # images in a model's input example
 
 
-def log_training(tracker: StageRun, key: RunKey) -> None:
-    """Log the network of a training that finished onto its run."""
+def log_network(tracker: StageRun, key: RunKey, run_id: str | None) -> None:
+    """Log the network of a training that finished, as it was evaluated, onto the training's run `run_id`."""
     with tracker.guard():
-        if tracker.client is None or tracker.run_id is None or (package := model_package(key)) is None:
+        if tracker.client is None or run_id is None or (package := model_package(key)) is None:
             return
         from resblock.tracking.models import log_model
 
-        log_model(tracker.client, tracker.run_id, package)
+        log_model(tracker.client, run_id, package)
 
 
 def register(tracker: StageRun, dataset: str) -> None:
@@ -63,7 +63,7 @@ def sync_models(dataset: str, results: Sequence[Result], outcome: Outcome, *, ch
         return 0
     from resblock.tracking import models
 
-    best = _champion(dataset) if any(result.stage == "evaluate" for result in results) else None
+    best = _champion(dataset) if any(result.stage == "report" for result in results) else None
     changes, impossible = models.sync_models(
         outcome.experiment_id, runs, lambda name: model_package(keys[name]), best, check=check
     )
@@ -78,18 +78,18 @@ def _key(result: Result) -> RunKey:
 
 
 def _champion(dataset: str) -> Registration | None:
-    """Return the network to use by the scores that are here, or None where nothing is scored or has finished."""
-    scored = paths.manifest("evaluate", dataset)
-    if not scored.is_file():
+    """Return the network to use by the scores of the report, or None where there is none or nothing has finished."""
+    folder = paths.report(dataset)
+    if not (folder / SCORES).is_file():
         return None
-    best = champion(Study(dataset, tuple(read_scores(paths.scores(dataset)))))
+    best = champion(Study(dataset, tuple(read_scores(folder))))
     if best is None:
         return None
     key = RunKey(dataset, best.winner.spec, best.score.seed)
     return Registration(
         dataset=dataset,
         name=paths.stage(key),
-        key=read_json(scored)["runs"][training_name(key)],  # of the result that was scored
+        key=read_json(folder / MANIFEST)["runs"][paths.stage(key)],  # of the result that was scored
         description=best.reason,
         tags={"resblock.variant": key.spec.name, "resblock.seed": str(key.seed)},
     )
@@ -98,15 +98,18 @@ def _champion(dataset: str) -> Registration | None:
 def model_package(key: RunKey) -> ModelPackage | None:
     """Return what MLflow's model of a finished training is made of.
 
-    None where the files do not give one: weights or splits that are not here (a clone without DVC's cache), or a
-    training that diverged.
+    None where the files do not give one: weights, re-estimated statistics or splits that are not here (a clone without
+    DVC's cache), a training that diverged, or one that was not evaluated since.
     """
-    run, splits = paths.run(key), paths.splits(key.dataset)
-    files = [run / name for name in (MANIFEST, WEIGHTS, CURVE, GRADIENTS)] + [splits / DESCRIPTION]
-    if not all(file.is_file() for file in files):
+    run, scores, splits = paths.run(key), paths.scores(key), paths.splits(key.dataset)
+    files = [run / name for name in (MANIFEST, WEIGHTS, CURVE, GRADIENTS)]
+    files += [scores / STATISTICS_FILE, splits / DESCRIPTION]
+    if not all(file.is_file() for file in (*files, scores / MANIFEST)):
         return None
     manifest, dataset = read_json(run / MANIFEST), read_description(splits)
     if manifest["status"] != "finished" or manifest["data"] != dataset.digest:
+        return None
+    if read_json(scores / MANIFEST)["training"] != manifest["key"]:
         return None
     return ModelPackage(
         name=str(key),
@@ -120,7 +123,7 @@ def model_package(key: RunKey) -> ModelPackage | None:
         example=read_split(splits, "validation").images[:EXAMPLES],
         description=(
             f"{key.spec} trained on {key.dataset} from seed {key.seed}, recipe {key.recipe}. Images in, class and "
-            "probability out; batch-norm statistics as trained."
+            "probability out; batch-norm statistics re-estimated on training images, as in the published accuracies."
         ),
         metadata={
             "dataset": key.dataset,

@@ -8,7 +8,7 @@ from typing import Any
 from resblock import paths
 from resblock.core.files import read_json
 from resblock.report.style import COLORS
-from resblock.stages.manifests import code_digest, training_key
+from resblock.stages.manifests import code_digest, name_of
 from resblock.tracking.result import Context, DataInput, Result
 
 NOTES = {
@@ -20,23 +20,18 @@ NOTES = {
         "{recipe[batch_size]}. Test figures come with its evaluation. To make it again: `dvc repro {name}`"
     ),
     "probe": "What the initial weights of networks do to gradients on `{dataset}`: `gradients.csv`, `shattering.csv`",
-    "evaluate": "Every training of the study on `{dataset}`, scored on train, validation and test images: `scores.csv`",
-    "evaluate_recipe": "Every training by the recipe `{recipe_name}` on `{dataset}`, scored: `scores.csv`",
+    "evaluate": (
+        "`{variant}`, trained on `{dataset}` from seed {seed} by the recipe `{recipe_name}`, on train, validation and "
+        "test images: `score.csv`, and closer looks beside it. Its test figures stand on the run of the training, too."
+    ),
     "report": "The study on `{dataset}` as one page: `index.html` among the artifacts.",
 }
-TRAINED_BY = (
-    "dataset",
-    "variant",
-    "family",
-    "depth",
-    "seed",
-    "threads",
-)  # of a training's manifest; the recipe besides
+OF_A_TRAINING = ("dataset", "variant", "family", "depth", "seed", "threads")  # of its manifest; the recipe besides
 CONTEXTS: Mapping[str, Context] = {"train": "training", "validation": "validation", "test": "test"}
 READ_BY: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "validation"),
     "probe": ("train",),
-    **dict.fromkeys(("evaluate", "evaluate_recipe"), ("train", "validation", "test")),
+    "evaluate": ("train", "validation", "test"),
 }
 
 
@@ -46,8 +41,8 @@ def opening_of(manifest: Mapping[str, Any]) -> Result:
     tags = {"resblock.code": manifest["code"]}
     if "data" in manifest:
         tags["resblock.data"] = manifest["data"]
-    name = paths.stage(training_key(manifest)) if stage == "train" else str(manifest["stage"])
-    if stage == "train":
+    name = name_of(manifest)
+    if stage in ("train", "evaluate"):
         tags["resblock.recipe"] = manifest["recipe_name"]
         tags["mlflow.runColor"] = COLORS[manifest["family"]]
     return Result(
@@ -63,9 +58,13 @@ def opening_of(manifest: Mapping[str, Any]) -> Result:
 
 
 def _params(stage: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    if stage == "train":
-        chosen = {name: manifest[name] for name in TRAINED_BY}
-        return {**chosen, "recipe": manifest["recipe_name"], **manifest["recipe"]}
+    if stage in ("train", "evaluate"):
+        chosen = {name: manifest[name] for name in OF_A_TRAINING}
+        return {
+            **chosen,
+            "recipe": manifest["recipe_name"],
+            **manifest["recipe" if stage == "train" else "examination"],
+        }
     if stage == "download":
         return {"source": manifest["source"]}
     if stage == "preprocess":

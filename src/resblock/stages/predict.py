@@ -20,10 +20,13 @@ from resblock.core.files import read_json
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import DESCRIPTION, DatasetDescription, read_description, read_split
 from resblock.core.training.run import MANIFEST, WEIGHTS, Run, read_run
+from resblock.evaluation.identity import foreign
 from resblock.evaluation.score import SCORES, Score, read_scores
+from resblock.evaluation.statistics import STATISTICS_FILE, normalizing_by, read_statistics
 from resblock.params import read_params
 from resblock.serving.pictures import PictureError, looks_inverted, read_picture
-from resblock.stages.manifests import training_key, training_name
+from resblock.stages.asked import asked
+from resblock.stages.manifests import training_key
 from resblock.stages.terminal import warn
 from resblock.startup import start_keras
 from resblock.study.champion import best_seed, champion
@@ -49,7 +52,7 @@ class Choice:
 class _Trained:
     """A network's files, read."""
 
-    run: Run
+    run: Run  # with batch-norm statistics re-estimated, where they are known
     dataset: DatasetDescription
     examples: np.ndarray  # of the data set, uint8 (n, height, width, channel)
 
@@ -83,34 +86,60 @@ def _trained(choice: Choice) -> _Trained:
 
         with tempfile.TemporaryDirectory() as scratch:
             folder, examples = download_model(choice.model_uri, Path(scratch))
-            return _Trained(read_run(folder), read_description(folder), examples)
+            return _Trained(_as_served(choice.model_uri, folder), read_description(folder), examples)
     key = _key(choice)
-    folder, splits = paths.run(key), paths.splits(key.dataset)
+    folder, scores, splits = paths.run(key), paths.scores(key), paths.splits(key.dataset)
     for path, stage in (
         (folder / MANIFEST, paths.stage(key)),
         (folder / WEIGHTS, paths.stage(key)),
-        (splits / DESCRIPTION, ""),
+        (scores / MANIFEST, paths.evaluation(key)),
+        (scores / STATISTICS_FILE, paths.evaluation(key)),
+        (splits / DESCRIPTION, f"preprocess@{key.dataset}"),
     ):
         if not path.is_file():
-            stage = stage or f"preprocess@{key.dataset}"
             raise UserError(f"{path}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
-    run = read_run(folder)
+    run = _checked(key, read_run(folder))
     if choice.seed is None or choice.spec is None:
         _compare_with_scores(key, run.manifest["key"])
-    return _Trained(run, read_description(splits), read_split(splits, "validation").images[:EXAMPLES])
+    examples = read_split(splits, "validation").images[:EXAMPLES]
+    return _Trained(normalizing_by(read_statistics(scores), run), read_description(splits), examples)
+
+
+def _as_served(uri: str, folder: Path) -> Run:
+    """Return the network of a model that MLflow keeps, with the statistics that came with it."""
+    run = read_run(folder)
+    if (folder / STATISTICS_FILE).is_file():
+        return normalizing_by(read_statistics(folder), run)
+    warn(f"{uri}: logged by an earlier version, without re-estimated statistics; it answers with those as trained")
+    return run
+
+
+def _checked(key: RunKey, run: Run) -> Run:
+    """Return `run`, with a warning where it is not what params.yaml asks for.
+
+    Raises UserError where its statistics are another result's: with them its accuracy is not the one to be read.
+    """
+    stage = paths.evaluation(key)
+    if read_json(paths.scores(key) / MANIFEST)["training"] != run.manifest["key"]:
+        raise UserError(f"{key}: was trained anew after it was evaluated; `dvc repro {stage}` evaluates it")
+    manifest = {**run.manifest, "status": run.status}
+    if reason := foreign(manifest, asked(read_params(paths.PARAMS), key)):
+        warn(f"{key}: not what {paths.PARAMS} asks for: {reason}")
+    return run
 
 
 def _key(choice: Choice) -> RunKey:
-    """Return the training that `choice` means, by the scores that `evaluate` has written."""
+    """Return the training that `choice` means, by the scores that `report` has gathered."""
     dataset = choice.dataset or _first_evaluated()
     if choice.spec and choice.seed is not None:
         return RunKey(dataset, choice.spec, choice.seed)
-    if not (paths.scores(dataset) / SCORES).is_file():
+    folder = paths.report(dataset)
+    if not (folder / SCORES).is_file():
         raise UserError(
-            f"{paths.scores(dataset) / SCORES}: is not here, so no network is known to be the best; "
-            f"`dvc repro evaluate@{dataset}` finds out, or name one with --variant and --seed"
+            f"{folder / SCORES}: is not here, so no network is known to be the best; "
+            f"`dvc repro report@{dataset}` finds out, or name one with --variant and --seed"
         )
-    scores = read_scores(paths.scores(dataset))
+    scores = read_scores(folder)
     wanted = [score for score in scores if choice.seed in (None, score.seed) and choice.spec in (None, score.spec)]
     best = _best(dataset, wanted, choice)
     if best is None:
@@ -123,9 +152,9 @@ def _key(choice: Choice) -> RunKey:
 
 def _compare_with_scores(key: RunKey, result: str) -> None:
     """Warn where the scores that chose `key` are not those of the result that is here."""
-    scored = paths.manifest("evaluate", key.dataset)
-    if scored.is_file() and read_json(scored)["runs"].get(training_name(key)) != result:
-        warn(f"{key}: was trained anew after it was scored; `dvc repro evaluate@{key.dataset}` may choose another")
+    reported = paths.manifest("report", key.dataset)
+    if reported.is_file() and read_json(reported)["runs"].get(paths.stage(key)) != result:
+        warn(f"{key}: was trained anew after it was chosen; `dvc repro report@{key.dataset}` may choose another")
 
 
 def _best(dataset: str, scores: Sequence[Score], choice: Choice) -> Score | None:
@@ -143,7 +172,7 @@ def _finished(scores: Sequence[Score]) -> list[str]:
 def _first_evaluated() -> str:
     datasets = read_params(paths.PARAMS).study.datasets
     for dataset in datasets:
-        if (paths.scores(dataset) / SCORES).is_file():
+        if (paths.report(dataset) / SCORES).is_file():
             return dataset
     raise UserError(f"nothing has been evaluated yet; run `resblock run {datasets[0]}` first")
 

@@ -10,21 +10,25 @@ from resblock.report.material import read_material
 from resblock.report.page import PAGE
 from resblock.report.publish import publish
 from resblock.stages import manifests
+from resblock.stages.asked import asked
+from resblock.stages.models import register
 from resblock.stages.results import result_of
-from resblock.stages.terminal import say
+from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import tracked
 
 
 def run(dataset_name: str) -> None:
     """Draw and write the report of a data set."""
     params = read_params(paths.PARAMS)
-    study, recipes = params.study, params.ablation.recipes_on(dataset_name)
-    folder = paths.report(dataset_name)
-    material = read_material(dataset_name, study.keys(dataset_name), recipes)
-    manifest = manifests.of_report(dataset_name, study, recipes, data_digest=material.dataset.digest)
+    folder, keys = paths.report(dataset_name), params.keys(dataset_name)
+    material = read_material(dataset_name, [asked(params, key) for key in keys])
+    manifest = manifests.of_report(dataset_name, params.study, keys, data_digest=material.dataset.digest)
+    for sentence in material.left_out:
+        warn(f"left out: {sentence}")
     with tracked(manifest) as tracker:
         sections = publish(folder, material)
         write_json(paths.manifest("report", dataset_name), manifest)
         say(f"{folder / PAGE}: {sum(len(section.pictures) for section in sections)} pictures")
         tracker.complete(lambda: result_of(manifest))
+        register(tracker, dataset_name)
         write_links(folder, dataset_name, *tracker.live_runs())

@@ -11,15 +11,15 @@ from typing import Any
 
 from resblock import paths
 from resblock.core.files import read_json
-from resblock.core.recipe import BASE
 from resblock.core.spec import RunKey
 from resblock.core.training.run import CURVE, GRADIENTS, MANIFEST, METRICS, read_cost, read_curve
+from resblock.evaluation.assessment import SCORE, TABLES, read_score
 from resblock.evaluation.flow import SHATTERING
-from resblock.evaluation.score import HEADLINE, SCORES, read_scores
+from resblock.evaluation.score import HEADLINE
 from resblock.params import ParamsError, read_params
 from resblock.report.figures import run_curves
 from resblock.report.style import save_figure
-from resblock.stages.manifests import training_key, training_name
+from resblock.stages.manifests import training_key
 from resblock.stages.openings import opening_of
 from resblock.stages.weights import weights_address
 from resblock.tracking.result import Artifact, Result, flatten
@@ -51,17 +51,12 @@ def result_of(manifest: Mapping[str, Any]) -> Result:
     stage = str(manifest["stage"]).partition("@")[0]
     if stage == "train":
         return trained(training_key(manifest))
-    described = {
-        "download": _downloaded,
-        "preprocess": _preprocessed,
-        "probe": _probed,
-        "evaluate": _evaluated,
-        "evaluate_recipe": _evaluated,
-        "report": _reported,
-    }
+    if stage == "evaluate":
+        return evaluated(manifest)
+    described = {"download": _downloaded, "preprocess": _preprocessed, "probe": _probed, "report": _reported}
     metrics, artifacts = described[stage](manifest)
-    file = _scores(manifest) / MANIFEST if "recipe_name" in manifest else paths.manifest(stage, manifest["dataset"])
-    return replace(opening_of(manifest), metrics=metrics, artifacts=artifacts, started=file.stat().st_mtime)
+    started = paths.manifest(stage, manifest["dataset"]).stat().st_mtime
+    return replace(opening_of(manifest), metrics=metrics, artifacts=artifacts, started=started)
 
 
 def trained(key: RunKey) -> Result:
@@ -97,14 +92,26 @@ def trained(key: RunKey) -> Result:
     )
 
 
+def evaluated(manifest: Mapping[str, Any]) -> Result:
+    """Return the result of one evaluation: all losses and accuracies, and the tables of closer looks."""
+    folder = paths.scores(training_key(manifest))
+    score = read_score(folder)
+    opening = opening_of(manifest)
+    return replace(
+        opening,
+        tags={**opening.tags, "resblock.status": score.status},
+        metrics=score.metrics,
+        artifacts=_copies(folder, *TABLES, MANIFEST),
+        started=(folder / MANIFEST).stat().st_mtime,
+    )
+
+
 def _test_figures(key: RunKey, result: str) -> dict[str, float]:
     """Return the figures on test images, unless another result of the same training was scored."""
-    folder = paths.scores(key.dataset, key.recipe)
-    file = folder / MANIFEST
-    if not file.is_file() or read_json(file)["runs"].get(training_name(key)) != result:
+    folder = paths.scores(key)
+    if not (folder / SCORE).is_file() or read_json(folder / MANIFEST)["training"] != result:
         return {}
-    (score,) = (score for score in read_scores(folder) if (score.spec, score.seed) == (key.spec, key.seed))
-    return {name: value for name, value in score.metrics.items() if name.startswith("test")}
+    return {name: value for name, value in read_score(folder).metrics.items() if name.startswith("test")}
 
 
 def _downloaded(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
@@ -120,16 +127,6 @@ def _preprocessed(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tup
 def _probed(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
     networks = len(manifest["variants"]) * len(manifest["seeds"])
     return {"networks": networks}, _copies(paths.untrained(manifest["dataset"]), GRADIENTS, SHATTERING, MANIFEST)
-
-
-def _evaluated(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
-    there = sum(key is not None for key in manifest["runs"].values())
-    return {"trainings": there}, _copies(_scores(manifest), SCORES, MANIFEST)
-
-
-def _scores(manifest: Mapping[str, Any]) -> Path:
-    """Return the folder of the scores that `manifest` speaks of."""
-    return paths.scores(manifest["dataset"], manifest.get("recipe_name", BASE))
 
 
 def _reported(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:

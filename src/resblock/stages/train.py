@@ -13,7 +13,6 @@ from resblock.core.spec import RunKey
 from resblock.core.training.job import Job, Nobody, Workshop
 from resblock.core.training.run import Cost, EpochRow, Run
 from resblock.params import Params, read_params
-from resblock.stages.models import log_training
 from resblock.stages.results import trained
 from resblock.stages.terminal import epoch_line, say, step_bar, warn
 from resblock.stages.tracked import tracked
@@ -75,4 +74,3 @@ class Watcher(Nobody):
     def written(self, run: Run, cost: Cost) -> None:
         """See `resblock.core.training.job.Watcher`."""
         self._tracker.complete(lambda: trained(self._job.key))
-        log_training(self._tracker, self._job.key)

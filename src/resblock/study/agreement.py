@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 from scipy.special import softmax
 
-from resblock.core.files import read_arrays, write_arrays
 from resblock.core.splits import Split
 
 SHOWN = 8  # mistakes per network
@@ -81,25 +79,3 @@ def surest_mistakes(variant: str, logits: Mapping[int, np.ndarray], test: Split,
         )
         for index in order
     ]
-
-
-def write_mistakes(path: Path, mistakes: Sequence[Mistake]) -> None:
-    """Write `mistakes` with their images, one array per field."""
-    columns = {
-        "variant": np.array([mistake.variant for mistake in mistakes], dtype=np.str_),
-        "seed": np.array([mistake.seed for mistake in mistakes], dtype=np.int64),
-        "index": np.array([mistake.index for mistake in mistakes], dtype=np.int64),
-        "true": np.array([mistake.true for mistake in mistakes], dtype=np.int64),
-        "predicted": np.array([mistake.predicted for mistake in mistakes], dtype=np.int64),
-        "confidence": np.array([mistake.confidence for mistake in mistakes], dtype=np.float64),
-        "image": np.array([mistake.image for mistake in mistakes], dtype=np.uint8),
-    }
-    write_arrays(path, columns)
-
-
-def read_mistakes(path: Path) -> list[Mistake]:
-    """Read what `write_mistakes` wrote."""
-    columns = read_arrays(path)
-    names = ("variant", "seed", "index", "true", "predicted", "confidence")
-    rows = zip(*(columns[name].tolist() for name in names), columns["image"], strict=True)
-    return [Mistake(*row) for row in rows]

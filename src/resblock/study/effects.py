@@ -1,57 +1,19 @@
-"""One recipe that differs from a data set's own: its trainings, scored, and how they differ from the study's."""
+"""What recipes that differ from a data set's own change: their trainings against the study's, paired by seed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from resblock.core.files import read_json, write_json
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
-from resblock.core.training.run import EpochRow
-from resblock.evaluation.rows import narrowed, read_rows, write_rows
-from resblock.evaluation.score import Score, read_scores, write_scores
-from resblock.study.efficiency import Curves
 from resblock.study.interval import Interval, t_interval
 from resblock.study.measure import Measure
-from resblock.study.rebound import find_rebounds, rebound_measure
-from resblock.study.summary import Study
+from resblock.study.rebound import rebound_measure
 from resblock.study.verdicts import Trained
 
-CURVES, RECIPE = "curves.csv", "recipe.json"
 REBOUND = "rebound"
-
-
-@dataclass(frozen=True)
-class CurveRow(EpochRow):
-    """An epoch, and the training it belongs to."""
-
-    variant: str = ""
-    seed: int = 0
-
-
-def write_ablation(folder: Path, recipe: Mapping[str, Any], scores: Sequence[Score], curves: Curves) -> None:
-    """Write all that a report needs of the trainings by one recipe."""
-    write_scores(folder, scores)
-    rows = [
-        CurveRow(**asdict(row), variant=spec.name, seed=seed)
-        for spec, seeds in curves.items()
-        for seed, curve in seeds.items()
-        for row in curve
-    ]
-    write_rows(folder / CURVES, CurveRow, rows)
-    write_json(folder / RECIPE, recipe)
-
-
-def read_ablation(folder: Path, dataset: str) -> Trained:
-    """Read what `write_ablation` wrote of trainings on `dataset`."""
-    curves: dict[ModelSpec, dict[int, list[EpochRow]]] = {}
-    for row in read_rows(folder / CURVES, CurveRow):
-        curves.setdefault(ModelSpec.parse(row.variant), {}).setdefault(row.seed, []).append(narrowed(row, EpochRow))
-    study = Study(dataset, tuple(read_scores(folder)))
-    return Trained(read_json(folder / RECIPE), study, find_rebounds(curves))
 
 
 @dataclass(frozen=True)

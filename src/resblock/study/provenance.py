@@ -1,4 +1,4 @@
-"""Whether trainings that are compared were made alike: on the same data, by the same code, recipe and machinery."""
+"""Whether what is compared was made alike: on the same data, by the same code, recipe and machinery."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ ALIKE = {
     "environment": "variables that change bits",
     "versions": "versions",
 }
+EXAMINED_ALIKE = {**ALIKE, "examination": "ways of looking"}
 DIGITS = 8  # of a digest that is shown
 
 
@@ -26,6 +27,13 @@ def mixtures(manifests: Iterable[Mapping[str, Any]]) -> list[str]:
         values = [manifest["recipe"] for manifest in known if manifest["recipe_name"] == recipe]
         found.append(_sentence(f"recipes called {recipe}", [_changing(value, values) for value in values]))
     return [sentence for sentence in found if sentence]
+
+
+def examined_unlike(manifests: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each thing in which the evaluations that left `manifests` were not made alike."""
+    known = list(manifests)
+    found = [_sentence(name, [manifest.get(key) for manifest in known]) for key, name in EXAMINED_ALIKE.items()]
+    return [f"evaluated by {sentence}" for sentence in found if sentence]
 
 
 def _sentence(name: str, values: list[Any]) -> str | None:

@@ -127,11 +127,14 @@ class StageRun:
             add_figures(self._client, self._run_id, lack)
             self._result = result
 
-    def show(self, describe: Callable[[], Result]) -> None:
-        """Add to another stage's run what is known of its result by now; a run that is not there is left to sync."""
+    def show(self, describe: Callable[[], Result]) -> str | None:
+        """Add to another stage's run what is known of its result by now, and return its id.
+
+        A run that is not there, or is being written, is left to sync: None.
+        """
         with self.guard():
             if self._client is None:
-                return
+                return None
             result = describe()
             assert result.key is not None
             from resblock.tracking.reconcile import add_figures, find_lack
@@ -139,10 +142,12 @@ class StageRun:
 
             run = find_run(self._client, self._experiment_id, result.key)
             if run is None or is_being_written(run):
-                return
+                return None
             lack = find_lack(self._client, run, result, artifacts=False)
             if not lack.conflict:
                 add_figures(self._client, str(run.info.run_id), lack)
+            return str(run.info.run_id)
+        return None
 
     def live_runs(self) -> tuple[str, list[tuple[str, str, str]]]:
         """See `resblock.tracking.links.live_runs`; empty where the store fails."""

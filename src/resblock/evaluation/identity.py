@@ -1,0 +1,69 @@
+"""Whether a training that lies here is the one that is asked for: a foreign one is named, and never scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from resblock.core.errors import UserError
+from resblock.core.files import digest_tree
+from resblock.core.recipe import Recipe
+from resblock.core.spec import RunKey
+from resblock.core.training.manifest import code_digest, read_recipe
+
+DIGITS = 8  # of a digest that is shown
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A training as params.yaml asks for it, on the images that are here."""
+
+    key: RunKey
+    recipe: Recipe
+    data: str | None  # digest of the splits; None where they are not here, and nothing is known of them
+
+
+def foreign(manifest: Mapping[str, Any], wanted: Wanted) -> str:
+    """Say in what the training that left `manifest` is not the one that is `wanted`; nothing where it is.
+
+    Backend, device, versions and threads may differ: trainings that are compared across them are told of as a mixture.
+    """
+    try:
+        return "; ".join(_differences(manifest, wanted))
+    except (KeyError, TypeError, AttributeError):
+        return "its run.json is damaged, or another version's"
+
+
+def intact(manifest: Mapping[str, Any]) -> bool:
+    """Return whether the key of `manifest` is that of its content: nobody edited one and not the other."""
+    content = {name: value for name, value in manifest.items() if name not in ("key", "status")}
+    return manifest.get("key") == digest_tree(content)
+
+
+def _differences(manifest: Mapping[str, Any], wanted: Wanted) -> Iterator[str]:
+    key = wanted.key
+    if not intact(manifest):
+        yield "its run.json was edited: its key is not that of its content"
+    there = tuple(manifest[name] for name in ("dataset", "recipe_name", "variant", "seed"))
+    if there != (key.dataset, key.recipe, key.spec.name, key.seed):
+        yield f"it is the training {'-'.join(map(str, there))}"
+    if wanted.data not in (None, manifest["data"]):
+        yield f"trained on other images (data {_short(manifest['data'])}; here are {_short(wanted.data)})"
+    if changed := _changes(manifest, wanted.recipe):
+        yield f"trained by another recipe ({changed})"
+    if manifest["code"] != code_digest():
+        yield f"trained by other code (core {_short(manifest['code'])}; here is {_short(code_digest())})"
+
+
+def _changes(manifest: Mapping[str, Any], wanted: Recipe) -> str:
+    try:
+        recipe = read_recipe(manifest)
+    except UserError as error:
+        return str(error)
+    pairs = [(each.name, getattr(recipe, each.name), getattr(wanted, each.name)) for each in fields(Recipe)]
+    return ", ".join(f"{name} {theirs} instead of {ours}" for name, theirs, ours in pairs if theirs != ours)
+
+
+def _short(digest: Any) -> str:
+    return str(digest)[:DIGITS]
