@@ -109,7 +109,7 @@ def test_a_diverged_training_leaves_the_same_files(tmp_path: Path, assessments: 
     names = [{path.name for path in (tmp_path / name).iterdir()} for name in ("finished", "diverged")]
     assert names[0] == names[1]
     back = read_assessment(tmp_path / "diverged", CLASSES)
-    assert repr(back) == repr(replace(assessments[-2], confusions=[], **dict.fromkeys(ROWS, [])))
+    assert repr(back) == repr(replace(assessments[-2], confusions=[], **{name: [] for name in ROWS}))
 
 
 ROWS = ("calibrations", "reliability", "robustness", "responses", "lesions")
