@@ -22,7 +22,8 @@ from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.run import MANIFEST
 from resblock.running import warm
-from resblock.running.study import Transcript, _in_turn, _shared_out  # pyright: ignore[reportPrivateUsage]
+from resblock.running.dvc import Transcript
+from resblock.running.study import _in_turn, _shared_out  # pyright: ignore[reportPrivateUsage]
 from resblock.running.warm import WORKER, Worker, hand_over
 from tests.conftest import ROOT, write_digits
 
@@ -310,6 +311,19 @@ def test_what_dvc_says_is_told_stage_by_stage() -> None:
         ("evaluate@digits-cnn-4-1", False, ["resblock: no room"]),
         ("probe@digits", False, ["WARNING: missing data 'source': data/splits/digits"]),
     ]
+
+
+def test_a_stage_that_dvc_could_not_conclude_failed_and_one_cut_short_did_too() -> None:
+    first, second, *_ = STAGES
+    said = (f"Running stage '{first}':", "done", "WARNING: output is not there", f"Running stage '{second}':", "half")
+    heard = Transcript(STAGES)
+    assert [ended for line in said for ended in heard.hear(line)] == [(first, True, ["done"])]
+    assert list(heard.hear(f"ERROR: failed to reproduce '{first}'")) == []
+    told = list(heard.close(1))
+    assert told == [(second, True, ["half"]), (first, False, ["WARNING: output is not there"])]
+    heard = Transcript(STAGES)
+    assert [ended for line in said[:2] for ended in heard.hear(line)] == []
+    assert list(heard.close(-9)) == [(first, False, ["done"])]
 
 
 def test_where_dvc_itself_fails_none_of_its_stages_counts_as_run() -> None:
