@@ -173,6 +173,15 @@ def test_networks_are_never_scored_on_images_they_may_have_been_trained_on(
     assert "trained on other images" in CliRunner().invoke(main, ["check"]).stderr
 
 
+@pytest.mark.parametrize(("file", "words"), [("run.json", "damaged"), ("weights.npz", "`dvc pull train@digits-")])
+def test_a_training_that_is_not_whole_is_refused(project: Path, file: str, words: str) -> None:
+    path = paths.run(KEY) / file
+    path.unlink() if file == "weights.npz" else path.write_text("{")
+    ended = CliRunner().invoke(main, EVALUATE)
+    assert ended.exit_code == 1
+    assert words in ended.stderr
+
+
 def test_a_training_by_another_recipe_is_refused(project: Path) -> None:
     text = (project / paths.PARAMS).read_text()
     (project / paths.PARAMS).write_text(text.replace("batch_size: 64 ", "batch_size: 32 "))

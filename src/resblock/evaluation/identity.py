@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from resblock.core.errors import UserError
-from resblock.core.files import digest_tree
+from resblock.core.files import digest_tree, read_json
 from resblock.core.recipe import Recipe
 from resblock.core.spec import RunKey
 from resblock.core.training.manifest import code_digest, read_recipe
+from resblock.core.training.run import MANIFEST
 
 DIGITS = 8  # of a digest that is shown
+DAMAGED = "its run.json is damaged, or another version's"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,15 @@ class Wanted:
     data: str | None  # digest of the splits; None where they are not here, and nothing is known of them
 
 
+def read_training(folder: Path, wanted: Wanted) -> tuple[dict[str, Any], str]:
+    """Return the manifest of the training in `folder`, and in what it is not the one that is `wanted`."""
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except ValueError:
+        return {}, DAMAGED
+    return manifest, foreign(manifest, wanted)
+
+
 def foreign(manifest: Mapping[str, Any], wanted: Wanted) -> str:
     """Say in what the training that left `manifest` is not the one that is `wanted`; nothing where it is.
 
@@ -32,7 +44,7 @@ def foreign(manifest: Mapping[str, Any], wanted: Wanted) -> str:
     try:
         return "; ".join(_differences(manifest, wanted))
     except (KeyError, TypeError, AttributeError):
-        return "its run.json is damaged, or another version's"
+        return DAMAGED
 
 
 def intact(manifest: Mapping[str, Any]) -> bool:

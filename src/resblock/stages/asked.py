@@ -7,11 +7,10 @@ from typing import Any
 
 from resblock import paths
 from resblock.core.errors import UserError
-from resblock.core.files import read_json
 from resblock.core.spec import RunKey
 from resblock.core.splits import DESCRIPTION, read_description
-from resblock.core.training.run import MANIFEST, is_there
-from resblock.evaluation.identity import Wanted, foreign
+from resblock.core.training.run import WEIGHTS, is_there
+from resblock.evaluation.identity import Wanted, read_training
 from resblock.params import Params
 from resblock.study.found import find, left_out
 from resblock.study.provenance import mixtures
@@ -29,12 +28,14 @@ def training_of(wanted: Wanted) -> Mapping[str, Any]:
     folder, stage = paths.run(wanted.key), paths.stage(wanted.key)
     if not is_there(folder):
         raise UserError(f"{folder}: no training there; `dvc repro {stage}` trains it")
-    manifest = read_json(folder / MANIFEST)
-    if reason := foreign(manifest, wanted):
+    manifest, reason = read_training(folder, wanted)
+    if reason:
         raise UserError(
             f"{folder}: not what {paths.PARAMS} asks for, so it is not evaluated: {reason}; "
             f"`dvc repro {stage}` trains it anew"
         )
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"{folder / WEIGHTS}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
     return manifest
 
 

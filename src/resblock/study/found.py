@@ -11,7 +11,7 @@ from resblock.core.files import read_json
 from resblock.core.spec import RunKey
 from resblock.core.training.run import MANIFEST, is_there
 from resblock.evaluation.assessment import read_score
-from resblock.evaluation.identity import Wanted, foreign, intact
+from resblock.evaluation.identity import Wanted, intact, read_training
 from resblock.evaluation.score import Score, Status, empty_score
 
 NAMED = 3  # trainings that a sentence names
@@ -36,11 +36,8 @@ def find(wanted: Wanted, training: Path, scores: Path) -> Found:
 
     if not is_there(training):
         return without("missing", "")
-    try:
-        manifest = read_json(training / MANIFEST)
-    except ValueError:
-        return without("foreign", "its run.json is damaged, or another version's")
-    if reason := foreign(manifest, wanted):
+    manifest, reason = read_training(training, wanted)
+    if reason:
         return without("foreign", reason)
     if manifest["status"] == "diverged":
         return without("diverged", "", manifest)
