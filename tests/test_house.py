@@ -33,7 +33,6 @@ MAY_IMPORT = {
         "catalogue",
         "core",
         "data",
-        "evaluation",
         "params",
         "paths",
         "running",

@@ -54,7 +54,7 @@ def register(tracker: StageRun, dataset: str) -> None:
 def sync_models(dataset: str, results: Sequence[Result], outcome: Outcome, *, check: bool) -> int:
     """Give every training among `results` that MLflow shows its model, and the registry its champion.
 
-    Adds to what `outcome` tells, and returns how many have no model because their weights or splits are not here.
+    Adds to what `outcome` tells, and returns how many have no model because files of theirs are not here.
     """
     finished = [result for result in results if result.tags.get("resblock.status") == "finished"]
     keys = {result.name: _key(result) for result in finished}

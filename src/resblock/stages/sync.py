@@ -50,7 +50,9 @@ def sync_dataset(dataset: str, *, check: bool = False) -> Outcome:
             say(f"{dataset}: {change}")
     say(f"{dataset}: {_summary(outcome, check=check)}")
     if missing:
-        say(f"{dataset}: {missing} trainings without a model in MLflow, since their weights or splits are not here")
+        say(
+            f"{dataset}: {missing} trainings without a model in MLflow, since weights, statistics or splits are not here"
+        )
     return outcome
 
 
