@@ -22,7 +22,7 @@ from resblock.report.style import save_figure
 from resblock.stages.manifests import training_key
 from resblock.stages.openings import opening_of
 from resblock.stages.weights import weights_address
-from resblock.tracking.result import Artifact, Result, flatten
+from resblock.tracking.result import Artifact, Result, epoch_metrics, flatten
 
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)  # raised by files that are not what they were
 PICTURE, COST = "curve.png", "cost.json"
@@ -84,7 +84,7 @@ def trained(key: RunKey) -> Result:
     return replace(
         opening,
         tags=tags,
-        curve={row.epoch: row.metrics for row in curve},
+        curve={row.epoch: epoch_metrics(row) for row in curve},
         metrics=metrics,
         artifacts=artifacts,
         started=started,

@@ -17,6 +17,7 @@ from resblock.stages.results import trained
 from resblock.stages.terminal import epoch_line, say, step_bar, warn
 from resblock.stages.tracked import tracked
 from resblock.startup import start_keras
+from resblock.tracking.result import epoch_metrics
 
 
 def run(key: RunKey, workshop: Workshop | None = None) -> None:
@@ -59,13 +60,13 @@ class Watcher(Nobody):
     def epoch(self, row: EpochRow) -> None:
         """See `resblock.core.training.job.Watcher`."""
         say(epoch_line(row, self._job.recipe.epochs))
-        self._tracker.epoch(row.metrics, row.epoch)
+        self._tracker.epoch(epoch_metrics(row), row.epoch)
 
     def resumed(self, curve: Sequence[EpochRow]) -> None:
         """See `resblock.core.training.job.Watcher`."""
         say(f"{self._job.key}: goes on after epoch {len(curve)}, from its checkpoint")
         for row in curve:
-            self._tracker.epoch(row.metrics, row.epoch)
+            self._tracker.epoch(epoch_metrics(row), row.epoch)
 
     def warn(self, message: str) -> None:
         """See `resblock.core.training.job.Watcher`."""

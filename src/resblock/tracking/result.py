@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resblock.core.files import digest_bytes, digest_file
+from resblock.core.training.run import EpochRow
 
 STAGE_TAG = "resblock.stage"  # without axes, for instance train
 NAME_TAG = "resblock.name"  # DVC's name, for instance train@digits-residual-20-0
@@ -20,6 +21,8 @@ CURVE_TAG = "resblock.curve"  # digest of the curve that the run is known to hol
 ARTIFACTS_TAG = "resblock.artifacts"  # JSON: artifact to the digest of what it was made from
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
+
+RATE = "schedule/learning_rate"  # the parameter is called learning_rate: of one name, MLflow's charts confuse the two
 
 Context = Literal["training", "validation", "test"]
 
@@ -104,6 +107,11 @@ class Result:
         if self.note:
             tags[NOTE_TAG] = self.note
         return tags
+
+
+def epoch_metrics(row: EpochRow) -> dict[str, float]:
+    """Return one epoch's numbers under the names that MLflow shows them by."""
+    return {RATE if name == "learning_rate" else name: value for name, value in row.metrics.items()}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
