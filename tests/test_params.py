@@ -15,8 +15,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from resblock import paths
+from resblock.core.errors import UserError
 from resblock.core.recipe import BASE, Recipe
-from resblock.params import Params, ParamsError, read_params
+from resblock.params import Params, ParamsError, parse_variant, read_params
 from resblock.paths import PARAMS
 
 # Keys of a recipe that need not be written.
@@ -205,8 +206,8 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole comp
         "study.variants",
     ),
     "unknown family": (
-        ("study.variants", "variants: [resnet-20]"),
-        "study.variants: 'resnet-20' is no variant; write <family>-<depth>[-<modifier>…] with a family of cnn, "
+        ("study.variants", "variants: [vgg-16]"),
+        "study.variants: 'vgg-16' is no variant; write <family>-<depth>[-<modifier>…] with a family of cnn, "
         "plain, residual, preact, bottleneck, for instance residual-20",
         "study.variants",
     ),
@@ -257,19 +258,15 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole comp
         "joint-flips, low-lr, cosine, onecycle, l2, fast-averages, slow-averages, he2015",
         "ablation.recipes",
     ),
-    "ablation that changes nothing": (  # digits' own schedule is cosine
-        ("ablation.recipes", "recipes: [low-lr, cosine]"),
-        "ablation.recipes.1: cosine changes nothing of train.digits",
+    "ablation by a recipe that nothing can be trained by": (
+        ("train.digits.gradient_epochs", "gradient_epochs: [0, 9]"),
+        "ablation.recipes.0: recipes.short, on digits: gradient_epochs: the training ends after epoch 5, so nothing is "
+        "measured after 9; last fits any (params.yaml)",
         "ablation.recipes",
     ),
-    "ablation of a network that the study lacks": (
-        ("ablation.variants", "variants: [residual-14]"),
-        "ablation.variants.0: residual-14 is not in study.variants, so nothing is there to compare it with",
-        "ablation.variants",
-    ),
-    "ablation on data that the study lacks": (
+    "ablation on data that nothing is said of": (
         ("ablation.dataset", "dataset: mnist"),
-        "ablation.dataset: mnist is not in study.datasets; take one of digits, cifar10",
+        "ablation.dataset: mnist has no section train.mnist; described are digits, cifar10",
         "ablation.dataset",
     ),
     "ablation twice": (
@@ -300,7 +297,8 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole comp
     ),
     "data set with no section": (
         ("study.datasets", "datasets: [digits, mnist]"),
-        "study.datasets.1: mnist has no section data.mnist; described are digits, cifar10",
+        "study.datasets.1: mnist has no section data.mnist, train.mnist, probes.mnist, evaluation.mnist; "
+        "described are digits, cifar10; CONTRIBUTING.md says how to add one",
         "study.datasets",
     ),
     "no section": (
@@ -317,6 +315,9 @@ def test_a_mistake_is_told_with_key_value_choices_and_line(
 ) -> None:
     (key, line), complaint, place = MISTAKES[mistake]
     draft.replace(key, line)
+    if "recipes.short" in complaint:
+        draft.replace("recipes.l2", "short: {epochs: 5}")
+        draft.replace("ablation.recipes", "recipes: [short]")
     draft = Draft("\n".join(draft.lines))
     assert f"{complaint} (params.yaml, line {draft.line(place)})" in complain(draft)
 
@@ -363,15 +364,78 @@ def test_a_mistyped_key_is_told_as_unknown_and_missing(draft: Draft, complain: C
     ]
 
 
-def test_a_dataset_without_any_section_misses_all(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:
-    draft.replace("study.datasets", "datasets: [mnist]")
-    draft.replace("ablation.recipes", "recipes: []")
-    assert [line.partition(";")[0] for line in complain(draft)] == [
-        "study.datasets.0: mnist has no section data.mnist",
-        "study.datasets.0: mnist has no section train.mnist",
-        "study.datasets.0: mnist has no section probes.mnist",
-        "study.datasets.0: mnist has no section evaluation.mnist",
+def test_a_data_set_that_lacks_a_section_is_told_which(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:
+    draft.replace("evaluation.digits", "digit:")
+    assert complain(draft) == [
+        "study.datasets.0: digits has no section evaluation.digits; described are cifar10 "
+        f"(params.yaml, line {draft.line('study.datasets')})"
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("ResNet20", "residual-20"),
+        ("resnet-20", "residual-20"),
+        ("residual_20", "residual-20"),
+        ("Residual 20", "residual-20"),
+        ("residaul-20", "residual-20"),
+        ("plain20-NoBN", "plain-20-nobn"),
+        ("CNN4", "cnn-4"),
+    ],
+)
+def test_another_way_to_write_a_network_names_the_one_that_is_meant(
+    written: str, meant: str, draft: Draft, complain: Callable[[Draft], list[str]]
+) -> None:
+    draft.replace("study.variants", f"variants: ['{written}']")
+    (complaint,) = complain(draft)
+    assert f"; did you mean {meant}?" in complaint
+    with pytest.raises(UserError, match=f"did you mean {meant}"):
+        parse_variant(written)
+
+
+@pytest.mark.parametrize("name", ["vgg-16", "residual", "", "-", "20", "residual-21", "residual-20-nobm"])
+def test_what_is_near_to_no_network_is_given_no_such_hint(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_variant(name)
+    assert "did you mean residual" not in str(caught.value)
+    assert "did you mean vgg" not in str(caught.value)
+
+
+LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{this}: &{this} [{', '.join([f'*{last}'] * 10)}]\n" for last, this in zip("abcdefghi", "bcdefghij", strict=True)
+)
+ENDLESS: dict[str, tuple[str, str]] = {  # a file that takes minutes to read, or for ever, and what is said instead
+    "aliases of aliases": (LAUGHS, "its aliases stand for more than 20,000 values"),
+    "many bytes": ("#" * (2**16 + 1), "holds 65,537 bytes, and may hold 65,536"),
+    "many values": ("a: [" + "0," * 5_000 + "]", "holds 5,001 values and lines, and may hold 4,000"),
+    "nested lists": ("a: " + "[" * 2_000, "is nested too deeply"),
+    "nested lines": ("- " * 2_000, "is nested too deeply"),
+    "a long number": ("study: " + "9" * 10_000, "Exceeds the limit"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_no_file_takes_long_to_be_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    content, complaint = ENDLESS[kind]
+    path.write_text(content)
+    with pytest.raises(ParamsError) as caught:
+        read_params(path)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{path}: {complaint}")
+
+
+def test_a_long_value_is_shown_in_part_and_many_complaints_are_counted(
+    draft: Draft, complain: Callable[[Draft], list[str]]
+) -> None:
+    draft.replace("train.digits.epochs", f"epochs: {'x' * 1_000}")
+    draft.replace("train.digits.threads", "\n".join(f"key{number}: 0" for number in range(30)))
+    told = complain(Draft("\n".join(draft.lines).replace("\nkey", "\n    key")))
+    assert len(told) == 21
+    assert told[-1] == "and 12 more"
+    assert max(map(len, told)) < 800
+    assert any(f"got '{'x' * 59} …, must be a whole number" in line for line in told)
 
 
 @pytest.mark.parametrize(
@@ -477,6 +541,35 @@ def test_a_recipe_is_the_data_sets_own_but_for_what_it_names(params: Params) -> 
 def test_an_unknown_recipe_is_told_when_asked_for(params: Params) -> None:
     with pytest.raises(ParamsError, match=r"recipes\.warm: missing; described are no-flip, .*he2015 \(params\.yaml\)"):
         params.recipe("digits", "warm")
+
+
+CAUTIONS: dict[str, tuple[Edit, str]] = {  # what is edited, and what an ablation cannot do then
+    "a network that the study lacks": (
+        ("study.variants", "variants: [cnn-4, plain-8]"),
+        "ablation.variants: residual-8 is not in study.variants, so what recipes do to it is compared with nothing",
+    ),
+    "data that the study lacks": (
+        ("study.datasets", "datasets: [cifar10]"),
+        "ablation.dataset: digits is not in study.datasets, so no other recipe is trained",
+    ),
+    "a recipe that changes nothing": (
+        ("train.digits.batch_norm_momentum", "batch_norm_momentum: 0.99"),
+        "ablation.recipes: slow-averages changes nothing of train.digits",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CAUTIONS)
+def test_what_an_ablation_cannot_do_keeps_nobody_from_changing_the_study(
+    what: str, draft: Draft, read: Callable[[Draft], Params]
+) -> None:
+    (key, line), caution = CAUTIONS[what]
+    draft.replace(key, line)
+    assert read(draft).cautions() == [caution]
+
+
+def test_the_repositorys_own_ablation_can_be_had(params: Params) -> None:
+    assert params.cautions() == []
 
 
 def test_without_recipes_there_is_no_ablation_whatever_else_it_says(

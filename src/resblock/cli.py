@@ -99,12 +99,9 @@ def _here_or_warm(stage: Callable[[], None]) -> None:
 
 
 def _parse(variant: str) -> ModelSpec:
-    from resblock.core.spec import ModelSpec
+    from resblock.params import parse_variant
 
-    try:
-        return ModelSpec.parse(variant)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    return parse_variant(variant)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -146,10 +143,12 @@ def check() -> None:
     click.echo(f"  data sets  {', '.join(study.datasets)}")
     click.echo(f"  networks   {', '.join(study.variants)}")
     click.echo(f"  seeds      {', '.join(str(seed) for seed in study.seeds)}")
+    for caution in params.cautions():
+        click.echo(f"warning: {caution} ({paths.PARAMS})", err=True)
     for dataset in study.datasets:
         for sentence in remarks(params, dataset):
             click.echo(f"warning: {sentence}", err=True)
-    if ablation.recipes:
+    if params.ablation.recipes_on(ablation.dataset) and ablation.dataset in study.datasets:
         click.echo(f"  recipes    {', '.join(ablation.recipes)}: on {ablation.dataset}, {', '.join(ablation.variants)}")
 
 
@@ -413,10 +412,10 @@ def sync(datasets: tuple[str, ...], check: bool) -> None:
 @main.command()
 @click.option("--dataset", help="Show this data set's training runs; default: the first of the study that has runs.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; default: the first free one from 5000.")
 @click.option("--allowed-hosts", default="", help="Names by which browsers may ask for it, separated by commas.")
 @click.option("--open/--no-open", "browse", default=False, help="Open the page in a browser.")
-def ui(dataset: str | None, host: str, port: int, allowed_hosts: str, browse: bool) -> None:
+def ui(dataset: str | None, host: str, port: int | None, allowed_hosts: str, browse: bool) -> None:
     """Start the MLflow UI and print the address that shows the training runs with charts.
 
     \b

@@ -8,8 +8,10 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
+from itertools import accumulate, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_type_hints
 
@@ -21,11 +23,20 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from resblock.core.errors import UserError
 from resblock.core.recipe import BASE, LAST, Recipe
-from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.spec import FAMILIES, ModelSpec, RunKey
 from resblock.paths import PARAMS
 
 Fraction = Annotated[float, Bounds(gt=0, lt=1)]
 Seed = Annotated[int, Bounds(ge=0, lt=2**32)]
+
+# Each many times what a study needs. To read YAML takes a second for so much, and minutes for ten times that.
+LARGEST = 2**16  # bytes of the file
+MARKS, MOST_MARKS = ",[{\n", 4_000  # behind which values and lines begin
+DEEPEST = 100  # brackets open at once; comments may leave some open
+MOST = 20_000  # values: an alias stands for all that it names, and ten lines of aliases for billions
+OTHER_WORDS = {"resnet": "residual", "res": "residual"}  # for families
+COMPLAINTS = 20  # that one message holds
+SHOWN = 60  # characters of a wrong value that a complaint shows
 
 
 class ParamsError(UserError):
@@ -39,12 +50,32 @@ class _Section(BaseModel):
 Entry = TypeVar("Entry")
 
 
+def parse_variant(name: str) -> ModelSpec:
+    """Return the network called `name`. Raises UserError, which names the network that seems to be meant."""
+    try:
+        return ModelSpec.parse(name if len(name) <= SHOWN else f"{name[:SHOWN]} …")
+    except ValueError as error:
+        meant = _meant_by(name)
+        raise UserError(f"{name!r} is no variant; did you mean {meant}?" if meant else str(error)) from None
+
+
+def _meant_by(name: str) -> str | None:
+    """Return the network that `name` is another way of writing, for instance residual-20 for ResNet20."""
+    words = re.sub("[^a-z0-9]+", "-", name[:SHOWN].lower()).strip("-")
+    family, depth = re.match("([a-z]*)-?(.*)", words).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    near = difflib.get_close_matches(OTHER_WORDS.get(family, family), FAMILIES, n=1)
+    try:
+        return ModelSpec.parse(f"{near[0]}-{depth}").name if near else None
+    except ValueError:
+        return None
+
+
 def _variants_exist(variants: list[str]) -> list[str]:
     reasons: list[str] = []
     for variant in variants:
         try:
-            ModelSpec.parse(variant)
-        except ValueError as error:
+            parse_variant(variant)
+        except UserError as error:
             reasons.append(str(error))
     if reasons:
         raise PydanticCustomError("variant", "{reasons}", {"reasons": "; ".join(reasons)})
@@ -52,7 +83,7 @@ def _variants_exist(variants: list[str]) -> list[str]:
 
 
 def _without_repeats(values: list[Any]) -> list[Any]:
-    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    repeated = sorted(value for value, times in Counter(map(str, values)).items() if times > 1)
     if repeated:
         raise PydanticCustomError("repeat", "{names} listed twice; each may stand once", {"names": ", ".join(repeated)})
     return values
@@ -237,48 +268,53 @@ class Params(_Section):
         recipes = self.ablation.recipes_on(dataset)
         return self.study.keys(dataset) + [key for name in recipes for key in self.ablation_keys(dataset, name)]
 
-    def _fault(self, dataset: str, name: str, own: Recipe) -> str | None:
-        """Return what keeps the recipe `name` from being compared with a data set's `own`; None where nothing does."""
-        try:
-            same = self.recipe(dataset, name) == own
-        except ParamsError as error:
-            return str(error)
-        return f"{name} changes nothing of train.{dataset}" if same else None
+    def cautions(self) -> list[str]:
+        """Say what the ablation asks for and cannot have beside this study. That is left out, and nothing else is."""
+        ablation, study = self.ablation, self.study
+        if not ablation.recipes:
+            return []
+        if ablation.dataset not in study.datasets:
+            return [f"ablation.dataset: {ablation.dataset} is not in study.datasets, so no other recipe is trained"]
+        alone = [variant for variant in ablation.variants if variant not in study.variants]
+        own = self.recipe(ablation.dataset)
+        idle = [name for name in ablation.recipes if self.recipe(ablation.dataset, name) == own]
+        return [
+            f"ablation.variants: {variant} is not in study.variants, so what recipes do to it is compared with nothing"
+            for variant in alone
+        ] + [f"ablation.recipes: {name} changes nothing of train.{ablation.dataset}" for name in idle]
 
     @model_validator(mode="after")
     def _every_name_is_explained(self) -> Self:
-        errors = [*self._undescribed_datasets(), *self._unfounded_ablations()]
+        errors = [*self._undescribed_datasets(), *self._impossible_ablations()]
         if errors:
             raise ValidationError.from_exception_data("Params", errors)
         return self
 
     def _undescribed_datasets(self) -> Iterator[InitErrorDetails]:
+        sections = ("data", "train", "probes", "evaluation")
+        described = [name for name in self.data if all(name in getattr(self, section) for section in sections)]
         for index, dataset in enumerate(self.study.datasets):
-            for section in ("data", "train", "probes", "evaluation"):
-                if dataset not in getattr(self, section):
-                    known = ", ".join(getattr(self, section)) or "none"
-                    words = f"{dataset} has no section {section}.{dataset}; described are {known}"
-                    yield _problem(words, ("study", "datasets", index), dataset)
+            missing = [f"{section}.{dataset}" for section in sections if dataset not in getattr(self, section)]
+            if missing:
+                words = f"{dataset} has no section {', '.join(missing)}; described are {', '.join(described) or 'none'}"
+                hint = "; CONTRIBUTING.md says how to add one" if len(missing) == len(sections) else ""
+                yield _problem(f"{words}{hint}", ("study", "datasets", index), dataset)
 
-    def _unfounded_ablations(self) -> Iterator[InitErrorDetails]:
-        """Find what an ablation cannot be made from: it needs the study's training beside each of its own."""
-        ablation, study = self.ablation, self.study
-        if not ablation.recipes:
-            return
-        if ablation.dataset not in study.datasets:
-            words = f"{ablation.dataset} is not in study.datasets; take one of {', '.join(study.datasets)}"
+    def _impossible_ablations(self) -> Iterator[InitErrorDetails]:
+        """Find recipes that are not there, or that nothing can be trained by."""
+        ablation = self.ablation
+        if ablation.recipes and ablation.dataset not in self.train:
+            words = f"{ablation.dataset} has no section train.{ablation.dataset}; described are {', '.join(self.train)}"
             yield _problem(words, ("ablation", "dataset"), ablation.dataset)
-        for index, variant in enumerate(ablation.variants):
-            if variant not in study.variants:
-                words = f"{variant} is not in study.variants, so nothing is there to compare it with"
-                yield _problem(words, ("ablation", "variants", index), variant)
-        own = self.train.get(ablation.dataset)
         for index, name in enumerate(ablation.recipes):
             place = ("ablation", "recipes", index)
             if name not in self.recipes:
                 yield _problem(f"{name} is not among recipes: {', '.join(self.recipes) or 'none'}", place, name)
-            elif own and (words := self._fault(ablation.dataset, name, own)):
-                yield _problem(words, place, name)
+            elif ablation.dataset in self.train:
+                try:
+                    self.recipe(ablation.dataset, name)
+                except ParamsError as error:
+                    yield _problem(str(error), place, name)
 
 
 def _problem(words: str, location: tuple[str | int, ...], value: Any) -> InitErrorDetails:
@@ -291,8 +327,31 @@ def read_params(path: Path) -> Params:
 
     Raises ParamsError where it is missing, is no YAML, or holds unknown, missing, ill-typed or impossible values.
     """
+    tree, plain = _load(path)
     try:
-        tree = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        return Params.model_validate(plain)
+    except ValidationError as error:
+        problems = _merge_unions(error.errors(include_url=False))
+        told = problems[:COMPLAINTS]
+        lines = [f"{_describe(problem)} ({_place(tree, problem['loc'], path)})" for problem in told]
+        lines += [f"and {len(problems) - COMPLAINTS} more"] if len(problems) > COMPLAINTS else []
+        raise ParamsError("\n".join(lines)) from None
+
+
+def _load(path: Path) -> tuple[Any, Any]:
+    """Return the file's tree with its lines, and as plain values. Whatever it holds, that takes less than a second."""
+    try:
+        if (size := path.stat().st_size) > LARGEST:
+            raise ParamsError(f"{path}: holds {size:,} bytes, and may hold {LARGEST:,}")
+        text = path.read_text(encoding="utf-8")
+        if (marks := sum(map(text.count, MARKS))) > MOST_MARKS:
+            raise ParamsError(f"{path}: holds {marks:,} values and lines, and may hold {MOST_MARKS:,}")
+        if _depth(text) > DEEPEST:
+            raise RecursionError
+        tree = YAML(typ="rt").load(text)
+        if not isinstance(tree, Mapping):
+            raise ParamsError(f"{path}: expected the sections {', '.join(Params.model_fields)}, found none")
+        return tree, _plain(tree, path)
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror}); run resblock from the project's root") from None
     except UnicodeDecodeError:
@@ -304,15 +363,10 @@ def read_params(path: Path) -> Params:
     except YAMLError as error:  # a character that YAML forbids
         problem = " ".join(str(error).split())
         raise ParamsError(f"{path}: {problem}") from None
-    if not isinstance(tree, Mapping):
-        raise ParamsError(f"{path}: expected the sections {', '.join(Params.model_fields)}, found none")
-    plain = _plain(tree)
-    try:
-        return Params.model_validate(plain)
-    except ValidationError as error:
-        problems = _merge_unions(error.errors(include_url=False))
-        lines = [f"{_describe(problem)} ({_place(tree, problem['loc'], path)})" for problem in problems]
-        raise ParamsError("\n".join(lines)) from None
+    except RecursionError:
+        raise ParamsError(f"{path}: is nested too deeply; sections have three levels") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise ParamsError(f"{path}: {str(error)[:SHOWN]}") from None
 
 
 def _entry(sections: Mapping[str, Entry], section: str, name: str) -> Entry:
@@ -329,18 +383,32 @@ def section_keys(section: type[BaseModel]) -> list[str]:
     return list(section.model_fields)
 
 
-def _plain(node: Any) -> Any:
+def _depth(text: str) -> int:
+    """Return how many brackets are open at once at most, as far as one can tell without reading YAML."""
+    return max(accumulate((1 if mark in "[{" else -1 for mark in re.findall(r"[][{}]", text)), initial=0))
+
+
+def _plain(tree: Any, path: Path) -> Any:
     """Return ruamel's round-trip tree as plain Python values, which strict validation wants."""
-    if isinstance(node, Mapping):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(value) for value in node]
-    if isinstance(node, bool) or node is None:
+    numbers = count(1)
+
+    def plain(node: Any) -> Any:
+        if next(numbers) > MOST:
+            raise ParamsError(
+                f"{path}: its aliases stand for more than {MOST:,} values; write out those that are meant"
+            )
+        if isinstance(node, Mapping):
+            return {str(key): plain(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [plain(value) for value in node]
+        if isinstance(node, bool) or node is None:
+            return node
+        for kind in (int, float, str):
+            if isinstance(node, kind):
+                return kind(node)
         return node
-    for kind in (int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
+
+    return plain(tree)
 
 
 def _merge_unions(problems: Iterable[ErrorDetails]) -> list[ErrorDetails]:
@@ -407,7 +475,8 @@ def _show(value: Any) -> str:
         return str(value)
     if isinstance(value, Mapping):
         return "a section"
-    return repr(value)
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} …"
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
