@@ -214,3 +214,4 @@ def test_the_ui_without_runs_says_how_to_get_some(
     with pytest.raises(SystemExit):
         main(["ui"])
     assert "make demo" in capsys.readouterr().err
+    assert not list(project.glob("mlflow*"))

@@ -66,7 +66,7 @@ def study(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def shown(made: Path, study: Path) -> Path:
     """The files, and a store that shows them."""
     shutil.copy(made / "mlflow.db", study)
-    # Runs name their artifacts' place in full, so those of the copy are the original's; tests here leave them alone.
+    shutil.copytree(made / "mlartifacts", study / "mlartifacts")
     return study
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from mlflow.entities import Run
 
 from resblock import signals
 from resblock.tracking.patience import PatientClient
-from resblock.tracking.result import DataInput, Result, flatten
+from resblock.tracking.relocation import old_places
+from resblock.tracking.result import Artifact, DataInput, Result, flatten
 from resblock.tracking.stage import track
 from resblock.tracking.store import ensure_experiment, open_store
 from tests.conftest import run_at_once
@@ -238,6 +240,57 @@ def test_the_machine_is_watched_while_a_training_runs(store: Path, monkeypatch: 
     (kept,) = runs(store)
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(kept.data.metrics)
     assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
+
+
+def leave_an_artifact(number: int) -> None:
+    """Log a run and a model, each with a file, in the project that is the current folder."""
+    Path("models").mkdir(exist_ok=True)
+    Path("models/MLmodel").write_text(str(number))
+    Path("curve.csv").write_text(f"epoch,loss\n{number}\n")
+    result = replace(TRAINING, key=str(number), artifacts=(Artifact("curve.csv", Path("curve.csv")),))
+    with track(result, about="text", warn=no_warning) as run:
+        run.complete(lambda: result)
+        model = run.client.create_logged_model(run.client.get_run(run.run_id).info.experiment_id, name="network")
+        run.client.log_model_artifacts(model.model_id, "models")
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_project_can_be_copied_and_moved(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its artifacts go with it, and its old folder is neither written into nor made anew."""
+    first, copy, moved = store / "first", store / "a copy", store / "moved"
+    first.mkdir()
+    monkeypatch.chdir(first)
+    leave_an_artifact(1)
+    before = files_below(first / "mlartifacts")
+    shutil.copytree(first, copy)
+    monkeypatch.chdir(copy)
+    leave_an_artifact(2)
+    assert files_below(first / "mlartifacts") == before
+    assert len(list(copy.glob("mlartifacts/resblock-digits/*/artifacts/curve.csv"))) == 2
+    copy.rename(moved)
+    monkeypatch.chdir(moved)
+    leave_an_artifact(3)
+    assert not copy.exists()
+    client = MlflowClient(tracking_uri=f"sqlite:///{moved / 'mlflow.db'}")
+    places = [str(run.info.artifact_uri) for run in runs(moved)]
+    experiment = client.get_experiment_by_name("resblock-digits")
+    assert experiment is not None
+    places += [str(model.artifact_location) for model in client.search_logged_models([experiment.experiment_id])]
+    assert len(places) == 6
+    for place in [*places, str(experiment.artifact_location)]:
+        assert place.startswith((moved / "mlartifacts/resblock-digits").as_uri())
+    for run in runs(moved):
+        assert Path(client.download_artifacts(run.info.run_id, "curve.csv")).is_file()
+
+
+@pytest.mark.parametrize(
+    "place", ["s3://bucket/mlartifacts/resblock-digits", "file:///elsewhere/resblock-digits", "mlflow-artifacts:/1"]
+)
+def test_artifacts_that_a_person_put_elsewhere_stay_there(place: str) -> None:
+    assert not old_places([("resblock-digits", place)], "file:///here/mlartifacts")
 
 
 def test_nested_names_are_dotted() -> None:

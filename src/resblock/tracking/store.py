@@ -11,13 +11,14 @@ from typing import TypeVar
 
 import mlflow
 from filelock import FileLock
-from mlflow.entities import Experiment, Run
+from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities.paged_list import PagedList
 from sqlalchemy.exc import SQLAlchemyError
 
 from resblock.core.errors import UserError, one_line
 from resblock.signals import uninterrupted
+from resblock.tracking.relocation import old_places, relocate
 from resblock.tracking.result import NOTE_TAG
 from resblock.tracking.view import save_view
 
@@ -27,6 +28,7 @@ DATABASE = Path("mlflow.db")
 ARTIFACTS = Path("mlartifacts")
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
+EXPERIMENTS = "resblock-"  # how the names of ours begin
 
 # A server that does not answer must not hold up a training: MLflow's own defaults wait for many minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -36,9 +38,20 @@ LOCK_PATIENCE = 60  # seconds; the lock on making the store is held for two or t
 PAGE = 1000  # runs asked for at once
 
 
+def experiment_of_dvc() -> str | None:
+    """Return the name of the `dvc exp run` that this process works for, or None."""
+    return os.environ.get("DVC_EXP_NAME") or None
+
+
+def project() -> Path:
+    """Return the project's folder: this one, or for an experiment of DVC that it is the temporary copy of."""
+    root = os.environ.get("DVC_ROOT")
+    return Path(root) if root and experiment_of_dvc() else Path.cwd()
+
+
 def tracking_uri() -> str:
     """Return the store's address: the environment's, else the project's own file."""
-    return os.environ.get(URI_VARIABLE) or f"{SQLITE}{DATABASE.resolve()}"
+    return os.environ.get(URI_VARIABLE) or f"{SQLITE}{(project() / DATABASE).resolve()}"
 
 
 def database_file() -> Path | None:
@@ -49,7 +62,7 @@ def database_file() -> Path | None:
 
 def experiment_name(dataset: str) -> str:
     """Return the experiment that holds every run on `dataset`."""
-    return f"resblock-{dataset}"
+    return f"{EXPERIMENTS}{dataset}"
 
 
 def open_store() -> mlflow.MlflowClient:
@@ -65,9 +78,24 @@ def open_store() -> mlflow.MlflowClient:
     uri = tracking_uri()
     with _made_once(), uninterrupted():
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)  # makes the tables
-        if database_file():
-            client.search_experiments(max_results=1)
+        if file := database_file():
+            _follow_the_project(client, file)
     return client
+
+
+def _follow_the_project(client: mlflow.MlflowClient, file: Path) -> None:
+    """Let the project's own store, which may have been moved or copied with it, name its artifacts where they are."""
+    experiments = all_pages(lambda token: client.search_experiments(view_type=ViewType.ALL, page_token=token))
+    if file.resolve() != (project() / DATABASE).resolve():
+        return  # a store of several projects is no part of this one
+    ours = [(each.name, str(each.artifact_location)) for each in experiments if each.name.startswith(EXPERIMENTS)]
+    artifacts = _artifacts().as_uri()
+    if old := old_places(ours, artifacts):
+        relocate(file, old, artifacts)
+
+
+def _artifacts() -> Path:
+    return (project() / ARTIFACTS).resolve()
 
 
 @contextmanager
@@ -131,7 +159,7 @@ def all_pages(search: Callable[[str | None], PagedList[Entity]]) -> list[Entity]
 
 
 def _create_experiment(client: mlflow.MlflowClient, name: str, description: str) -> Experiment:
-    location = (ARTIFACTS / name).resolve().as_uri() if database_file() else None  # a server chooses its own
+    location = (_artifacts() / name).as_uri() if database_file() else None  # a server chooses its own
     tags = {NOTE_TAG: description, "mlflow.experimentKind": "custom_model_development"}
     try:
         client.create_experiment(name, artifact_location=location, tags=dict(tags))

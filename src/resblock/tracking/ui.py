@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
@@ -19,17 +20,20 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from resblock.core.errors import UserError, one_line
-from resblock.tracking.store import experiment_name, open_store, tracking_uri
+from resblock.tracking.links import LOCAL_PORT
+from resblock.tracking.store import database_file, experiment_name, open_store, tracking_uri
 from resblock.tracking.view import view_fragment
 
 STARTING = 120  # seconds that a server may take to answer first
+PORTS = 20  # how many are tried where none was asked for
 
 
-def serve(dataset: str | None, host: str, port: int, *, allowed_hosts: Sequence[str], browse: bool) -> None:
+def serve(dataset: str | None, host: str, port: int | None, *, allowed_hosts: Sequence[str], browse: bool) -> None:
     """Run the UI until it is interrupted; print where to look, once it answers.
 
     Besides this machine's own, it answers to `allowed_hosts`, names by which browsers may ask for it; beyond loopback
-    it must have some. Raises UserError where they are missing, no run has been logged yet, or the port is taken.
+    it must have some. Without a `port` it takes the first free one from 5000. Raises UserError where names are missing,
+    no run has been logged yet, or the port is taken.
     """
     if tracking_uri().startswith(("http:", "https:")):
         print(f"the runs are on a server: {tracking_uri().rstrip('/')}/{_fragment(dataset)}")
@@ -37,12 +41,7 @@ def serve(dataset: str | None, host: str, port: int, *, allowed_hosts: Sequence[
     if not _is_loopback(host):
         _say_what_it_means(host, allowed_hosts)
     fragment = _fragment(dataset)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from None
+    port = free_port(host, port)
     address = f"http://{allowed_hosts[0] if allowed_hosts else host}:{port}/{fragment}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", tracking_uri(), *_answering_to(allowed_hosts, port)]
@@ -59,6 +58,38 @@ def serve(dataset: str | None, host: str, port: int, *, allowed_hosts: Sequence[
         server.wait(timeout=10)
         raise
     raise UserError(f"the MLflow server ended with code {code}")
+
+
+def free_port(host: str, wanted: int | None) -> int:
+    """Return the port to listen on: `wanted`, or the first free one from 5000 where none is asked for.
+
+    Raises UserError where `wanted` is taken, or `host` cannot be listened on at all.
+    """
+    ports = [wanted] if wanted else range(LOCAL_PORT, LOCAL_PORT + PORTS)
+    for port in ports:
+        reason = _obstacle(host, port)
+        if reason is None:
+            if port != ports[0]:
+                print(f"port {ports[0]} is taken by another program, so this takes {port}", flush=True)
+            return port
+        if reason.errno != errno.EADDRINUSE or wanted:
+            raise UserError(f"cannot listen on {host}:{port} ({reason.strerror}); choose another with --port")
+    raise UserError(f"ports {ports[0]} to {ports[-1]} of {host} are taken; choose another with --port")
+
+
+def _obstacle(host: str, port: int) -> OSError | None:
+    """Return what keeps a server from listening there; None where nothing does."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error
+    # On a Mac one can bind what another program (AirPlay, at 5000) has for all addresses; then both would answer.
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        taken = probe.connect_ex((host, port)) == 0
+    return OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) if taken else None
 
 
 def _is_loopback(host: str) -> bool:
@@ -93,19 +124,30 @@ def _answering_to(allowed_hosts: Sequence[str], port: int) -> list[str]:
 
 def _announce(server: subprocess.Popen[bytes], health: str, address: str, browse: bool) -> None:
     deadline = time.monotonic() + STARTING
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(health, timeout=2):  # noqa: S310  (http, ours)
-                break
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
+    while server.poll() is None and time.monotonic() < deadline and not answers(health):
+        time.sleep(0.3)
     print(f"training runs with charts:\n  {address}\nCtrl-C ends it.", flush=True)
     if browse:
         webbrowser.open(address)
 
 
+def answers(address: str) -> bool:
+    """Return whether a server of this machine answers at `address`. A proxy in the environment cannot reach it."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(address, timeout=2):
+            return True
+    except urllib.error.HTTPError:  # it refuses, but it is there
+        return True
+    except OSError:
+        return False
+
+
 def _fragment(dataset: str | None) -> str:
     """Return the address's part that shows the training runs of `dataset`, or of the experiment used last."""
+    file = database_file()
+    if file and not file.exists():  # a look must not make a store
+        raise UserError(_nothing_logged(dataset))
     try:
         return view_fragment(_experiment(open_store(), dataset))
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -116,11 +158,17 @@ def _experiment(client: MlflowClient, dataset: str | None) -> str:
     if dataset is not None:
         experiment = client.get_experiment_by_name(experiment_name(dataset))
         if experiment is None:
-            raise UserError(f"nothing has been logged for {dataset} yet; run `resblock run {dataset}` first")
+            raise UserError(_nothing_logged(dataset))
         return str(experiment.experiment_id)
     experiments = client.search_experiments(
         filter_string="name LIKE 'resblock-%'", order_by=["last_update_time DESC"], max_results=1
     )
     if not experiments:
-        raise UserError("nothing has been logged yet; run `make demo` first")
+        raise UserError(_nothing_logged(dataset))
     return str(experiments[0].experiment_id)
+
+
+def _nothing_logged(dataset: str | None) -> str:
+    if dataset is None:
+        return "nothing has been logged yet; run `make demo` first"
+    return f"nothing has been logged for {dataset} yet; run `resblock run {dataset}` first"
