@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from resblock import paths
 from resblock.cli import main
@@ -115,6 +116,84 @@ def test_a_wrong_key_is_named_with_its_line(project: Path) -> None:
 
 def test_outside_a_project_the_way_in_is_named(tmp_path: Path) -> None:
     refused(resblock("check", cwd=tmp_path), "params.yaml", "project's root")
+
+
+def another_checkout(folder: Path) -> Path:
+    """Return a folder with code of its own, which lists a family that the environment's code does not know."""
+    shutil.copytree(ROOT / "src/resblock", folder / "src/resblock", ignore=shutil.ignore_patterns("__pycache__"))
+    catalogue = folder / "src/resblock/catalogue.py"
+    catalogue.write_text(catalogue.read_text() + "\n\ndef grammar() -> list[str]:\n    return ['of this checkout']\n")
+    return folder
+
+
+def test_a_command_runs_the_code_of_the_checkout_that_it_is_called_in(tmp_path: Path) -> None:
+    """A worktree, or DVC's copy of an experiment, while another checkout's environment is active."""
+    other = another_checkout(tmp_path / "a worktree")
+    assert resblock("variants", cwd=other).stdout == "of this checkout\n"
+    assert "residual" in resblock("variants", cwd=tmp_path).stdout
+
+
+def test_code_from_elsewhere_that_cannot_be_avoided_is_refused(tmp_path: Path) -> None:
+    other = another_checkout(tmp_path)
+    program = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); from resblock.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "variants"],
+        cwd=other,
+        env={**os.environ, "PYTHONPATH": str(other / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    refused(ended, f"runs {ROOT / 'src/resblock'}", str(other / "src"))
+
+
+def test_a_clone_that_turns_line_ends_around_has_the_files_as_they_are(tmp_path: Path) -> None:
+    """Git for Windows does, in WSL too: scripts died, and results were no longer what their digests say."""
+    first, clone = tmp_path / "first", tmp_path / "clone"
+    names = [".gitattributes", "scripts/set-up", "params.yaml", "results/digits/scores/base/scores.csv", "LICENSE"]
+    for name in names:
+        (first / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, first / name)
+    who = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
+    for command in (("init", "-q"), ("add", "-A"), (*who, "commit", "-qm", "Files")):
+        subprocess.run(["git", *command], cwd=first, check=True)
+    subprocess.run(["git", "clone", "-q", "-c", "core.autocrlf=true", first, clone], check=True)
+    for name in names:
+        assert (clone / name).read_bytes() == (ROOT / name).read_bytes(), name
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True)
+    assert status.stdout == ""
+
+
+def test_outside_a_project_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for command in (["download", "digits"], ["ui"], ["sync"], ["run"], ["preprocess", "digits"], ["report", "digits"]):
+        ended = CliRunner().invoke(main, command)
+        assert ended.exit_code == 1, command
+        assert ended.stderr.startswith("resblock: ")
+        assert not list(tmp_path.iterdir()), command
+
+
+def test_a_project_without_git_is_told_how_to_get_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC's own words, after the MLflow run was opened, are no help with an unpacked ZIP."""
+    monkeypatch.chdir(project)
+    ended = CliRunner().invoke(main, ["run"])
+    assert ended.exit_code == 1
+    assert ended.stderr == f"resblock: {project}: is in no git repository, which DVC needs; `git init` makes it one\n"
+    assert not list(project.glob("mlflow*"))
+
+
+def test_what_a_stage_has_not_got_comes_with_what_brings_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, digits: dict[SplitName, Split]
+) -> None:
+    monkeypatch.chdir(project)
+    for command in ("evaluate", "report"):
+        ended = CliRunner().invoke(main, [command, "digits"])
+        assert "`dvc repro preprocess@digits` makes them" in ended.stderr
+    write_digits(project, digits)
+    ended = CliRunner().invoke(main, ["report", "digits"])
+    assert ended.exit_code == 1
+    assert re.match(r"resblock: results/digits/.*: No such file or directory; `dvc repro` ", ended.stderr)
 
 
 def test_an_impossible_depth_names_its_neighbours(project: Path) -> None:

@@ -25,7 +25,19 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
 # They carry or show values and decide none: a better message must not retrain for hours.
-WATCHING = ("params", "paths", "serving", "signals", "startup", "tracking", "stages", "cli", "running", "catalogue")
+WATCHING = (
+    "params",
+    "paths",
+    "serving",
+    "signals",
+    "damage",
+    "startup",
+    "tracking",
+    "stages",
+    "cli",
+    "running",
+    "catalogue",
+)
 # What a stage only shows, besides: the training's curve picture for MLflow.
 SHOWN_BY = {"train": ("report", "evaluation")}
 MODULES = {"ablate": "train", "evaluate_ablation": "evaluate"}  # one module, two stages

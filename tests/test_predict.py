@@ -42,8 +42,8 @@ def pictures(small_study: Path, tmp_path: Path) -> list[str]:
     return names
 
 
-def predict(*arguments: str) -> Result:
-    return CliRunner().invoke(main, ["predict", *arguments])
+def predict(*arguments: str, given: bytes | None = None) -> Result:
+    return CliRunner().invoke(main, ["predict", *arguments], input=given)
 
 
 def answers(*arguments: str) -> dict[str, Any]:
@@ -120,6 +120,15 @@ def test_bad_files_are_told_of_and_the_others_answered(project: Path, pictures: 
     assert predict(str(broken)).stdout == ""
 
 
+def test_a_picture_can_come_from_standard_input(project: Path, pictures: list[str]) -> None:
+    ended = predict("-", pictures[1], given=Path(pictures[0]).read_bytes())
+    assert ended.exit_code == 0, ended.output
+    first, second = ended.stdout.splitlines()
+    assert first == predict(pictures[0]).stdout.rstrip("\n").replace(pictures[0], "-")
+    assert second.startswith(pictures[1])
+    assert "resblock: -: is no PNG or JPEG picture" in predict("-", given=b"").stderr
+
+
 def test_dark_on_light_is_noticed_and_inverted_on_demand(project: Path, pictures: list[str], tmp_path: Path) -> None:
     paper = str(tmp_path / "paper.png")
     Image.fromarray(255 - np.asarray(Image.open(pictures[0]))).save(paper)
@@ -140,6 +149,10 @@ def refused(*arguments: str) -> str:
 
 
 def test_what_is_not_there_is_named_with_what_brings_it(project: Path, pictures: list[str]) -> None:
+    message = refused(pictures[0], "--variant", "residual-8", "--seed", "7")
+    assert "residual-8 with seed 7 is not in the study" in message
+    assert "whose seeds are 0, 1 (params.yaml)" in message
+    assert "residual-8 seed 0" in refused(pictures[0], "--seed", "7")
     message = refused(pictures[0], "--variant", "residual-8", "--seed", "1")
     assert "results/digits/trainings/base/residual-8/seed-1/run.json" in message
     assert "dvc repro train@digits-residual-8-1" in message

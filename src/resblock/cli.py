@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import resblock
 from resblock.core.errors import OtherThreadsError, UserError
 from resblock.signals import SAME_WISH
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # What a person can do about an OSError, where its own words do not say.
 REMEDIES = {
+    errno.ENOENT: "`dvc repro` of the stage first makes what it reads",
     errno.ENOSPC: "free some space and run the same command again",
     errno.EDQUOT: "free some of your quota and run the same command again",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
@@ -41,7 +43,12 @@ class _Interrupted(SystemExit):
 
 
 class _Group(click.Group):
-    """A group that shows a person's mistakes as messages, not as tracebacks."""
+    """A group that runs the code of the project it is called in, and shows a person's mistakes as messages."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        if not arguments and not options:  # as the installed command calls it; others call it in a process of theirs
+            _run_the_code_that_lies_here()
+        return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -60,13 +67,41 @@ class _Group(click.Group):
             remedy = f"; {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
             click.echo(f"resblock: {place}{error.strerror}{remedy}", err=True)
             ctx.exit(1)
-        except (_Interrupted, Exception):
+        except (_Interrupted, Exception) as error:
             if not _arrived:
+                _tell_damage(ctx, error)
                 raise
             # TensorFlow, cut short while it builds a graph, may make an error of its own of the interruption.
             end = _Interrupted(_arrived[0][0])
             click.echo(f"resblock: ended by {end.signal}", err=True)
             raise end from None
+
+
+def _run_the_code_that_lies_here() -> None:
+    """Start anew with ``./src`` where this process has imported resblock from elsewhere.
+
+    An environment belongs to one checkout, and is active in a worktree or in DVC's copy of an experiment too: it would
+    run its own checkout's code there, under the digest of the code that lies there.
+    """
+    here, imported = Path("src/resblock/__init__.py"), Path(resblock.__file__)
+    if not here.is_file() or here.samefile(imported):
+        return
+    source = str(here.parent.parent.resolve())
+    others = os.environ.get("PYTHONPATH", "")
+    if others.split(os.pathsep)[0] == source:
+        click.echo(f"resblock: runs {imported.parent}, though {source} comes first in PYTHONPATH; mend that", err=True)
+        sys.exit(1)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (source, others)))}
+    os.execve(sys.executable, [sys.executable, "-m", "resblock", *sys.argv[1:]], environment)  # noqa: S606
+
+
+def _tell_damage(ctx: click.Context, error: BaseException) -> None:
+    """End with one line where `error` came of a file that is not as it was written."""
+    from resblock.damage import damage
+
+    if isinstance(error, Exception) and (words := damage(error)):
+        click.echo(f"resblock: {words}", err=True)
+        ctx.exit(1)
 
 
 def _end_on_signals() -> None:
@@ -96,6 +131,18 @@ def _here_or_warm(stage: Callable[[], None]) -> None:
         stage()
     elif code:
         raise click.exceptions.Exit(code)
+
+
+def _require_git() -> None:
+    """Raise UserError where a project lies in no git repository, as an unpacked ZIP does, and DVC is to find one."""
+    from resblock import paths
+
+    here = Path.cwd()
+    configs = [path for path in (Path(".dvc/config"), Path(".dvc/config.local")) if path.is_file()]
+    if not paths.PARAMS.is_file() or any("no_scm = true" in path.read_text("utf-8") for path in configs):
+        return
+    if not any((folder / ".git").exists() for folder in (here, *here.parents)):
+        raise UserError(f"{here}: is in no git repository, which DVC needs; `git init` makes it one")
 
 
 def _parse(variant: str) -> ModelSpec:
@@ -182,8 +229,11 @@ def download(dataset: str) -> None:
     \b
     Example: RESBLOCK_MIRROR=/srv/mirror resblock download cifar10
     """
+    from resblock import paths
+    from resblock.params import read_params
     from resblock.stages import download
 
+    read_params(paths.PARAMS)  # where there are none, no project is to get folders and a store
     download.run(dataset)
 
 
@@ -331,13 +381,14 @@ def predict(
     invert: bool,
     as_json: bool,
 ) -> None:
-    """Say what a trained network sees in each IMAGE, a PNG or JPEG file of any size and mode.
+    """Say what a trained network sees in each IMAGE, a PNG or JPEG file of any size and mode; - is standard input.
 
     A picture is turned upright, put onto white where it is transparent, cut to the network's aspect ratio around its
     centre and reduced to its size. Ends with 1 where a file cannot be read; the others are answered all the same.
 
     \b
     Example: resblock predict three.png --dataset digits --invert
+             curl -s https://example.org/three.png | resblock predict -
     """
     from resblock.stages import predict
 
@@ -363,6 +414,7 @@ def run(datasets: tuple[str, ...], jobs: int | None) -> None:
     """
     from resblock.running.study import bring_up_to_date
 
+    _require_git()
     bring_up_to_date(datasets, jobs)
 
 

@@ -91,6 +91,8 @@ def copy_project(root: Path) -> Workspace:
         if Path(name).parts[0] not in RESULTS and (ROOT / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, root / name)
+    # Commands run the code that lies in the project they are called in.
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "src"], cwd=root, check=True)
     params = root / "params.yaml"
     text = params.read_text()
     start, end = text.index("study:"), text.index("data:  #")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,8 +23,8 @@ class PictureError(Exception):
     """A file that is no picture a network can answer for; the text says why."""
 
 
-def read_picture(path: Path, image_shape: tuple[int, int, int], *, invert: bool = False) -> np.ndarray:
-    """Read the file at `path` as uint8 of `image_shape` (height, width, channel), with 1 or 3 channels.
+def read_picture(source: Path | BinaryIO, image_shape: tuple[int, int, int], *, invert: bool = False) -> np.ndarray:
+    """Read the file `source` as uint8 of `image_shape` (height, width, channel), with 1 or 3 channels.
 
     `invert` makes dark strokes on light paper light on dark. Raises PictureError for a file that cannot be read, is
     neither PNG nor JPEG, is broken or animated, or has too many pixels to be safe.
@@ -35,7 +36,7 @@ def read_picture(path: Path, image_shape: tuple[int, int, int], *, invert: bool 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF data: the pixels are what counts
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as file:
+            with Image.open(source, formats=FORMATS) as file:
                 if file.format == "PNG" and getattr(file, "is_animated", False):
                     raise PictureError("is animated; save the one frame that is meant")
                 picture = _flatten(ImageOps.exif_transpose(file)).convert("L" if channels == 1 else "RGB")

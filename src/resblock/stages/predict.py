@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from resblock.study.summary import Study
 if TYPE_CHECKING:
     from resblock.serving.classifier import Prediction
 
+STANDARD_INPUT = Path("-")
 EXAMPLES = 50  # images that show what background a data set's pictures have
 
 
@@ -97,6 +99,7 @@ def _trained(choice: Choice) -> _Trained:
         (splits / DESCRIPTION, f"preprocess@{key.dataset}"),
     ):
         if not path.is_file():
+            _refuse_what_no_study_has(key)
             raise UserError(f"{path}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
     run = _checked(key, read_run(folder))
     if choice.seed is None or choice.spec is None:
@@ -126,6 +129,16 @@ def _checked(key: RunKey, run: Run) -> Run:
     if reason := foreign(manifest, asked(read_params(paths.PARAMS), key)):
         warn(f"{key}: not what {paths.PARAMS} asks for: {reason}")
     return run
+
+
+def _refuse_what_no_study_has(key: RunKey) -> None:
+    """Raise UserError where no stage trains `key`, so that none can be advised."""
+    study = read_params(paths.PARAMS).study
+    if key.spec not in study.specs or key.seed not in study.seeds:
+        raise UserError(
+            f"{key.spec} with seed {key.seed} is not in the study, whose networks are {', '.join(study.variants)} and "
+            f"whose seeds are {', '.join(map(str, study.seeds))} ({paths.PARAMS})"
+        )
 
 
 def _key(choice: Choice) -> RunKey:
@@ -185,7 +198,8 @@ def _read(
     problems: dict[Path, str] = {}
     for picture in pictures:
         try:
-            images[picture] = read_picture(picture, trained.dataset.image_shape, invert=invert)
+            source = BytesIO(sys.stdin.buffer.read()) if picture == STANDARD_INPUT else picture
+            images[picture] = read_picture(source, trained.dataset.image_shape, invert=invert)
         except PictureError as error:
             problems[picture] = str(error)
             continue

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from resblock import paths
 from resblock.core.errors import UserError
+from resblock.damage import damage
 from resblock.report.links import write_links
 from resblock.stages.models import sync_models
 from resblock.stages.results import datasets_with_results, results_of
@@ -39,7 +40,8 @@ def sync_dataset(dataset: str, *, check: bool = False) -> Outcome:
         if isinstance(result, Result):
             results.append(result)
         else:
-            warn(f"{path}: damaged, or another version's ({type(result).__name__}: {result}); left out")
+            reason = damage(result) or f"{path}: damaged, or another version's ({type(result).__name__}: {result})"
+            warn(f"left out: {reason}")
     outcome = synchronize(dataset, ABOUT.format(dataset=dataset), results, check=check)
     missing = sync_models(dataset, results, outcome, check=check)
     report = paths.report(dataset)

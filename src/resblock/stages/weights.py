@@ -33,14 +33,14 @@ def _locked(key: RunKey) -> str | None:
     """Return what dvc.lock says of the weights, provided that it speaks of the very result that is here."""
     if not LOCK.is_file():
         return None
-    stage = _stages(LOCK.resolve(), LOCK.stat().st_mtime_ns).get(paths.stage(key), {})
+    stage = _read_stages(LOCK.resolve(), LOCK.stat().st_mtime_ns).get(paths.stage(key), {})
     outs = {Path(out["path"]).name: out.get("md5") for out in stage.get("outs", ())}
     manifest = paths.run(key) / MANIFEST
     return outs.get(WEIGHTS) if manifest.is_file() and outs.get(MANIFEST) == _md5(manifest) else None
 
 
 @lru_cache(maxsize=1)
-def _stages(lock: Path, _: int) -> dict[str, Any]:
+def _read_stages(lock: Path, _: int) -> dict[str, Any]:
     """Read `lock` once for all trainings, and again when it has changed at the time given."""
     return (YAML(typ="safe").load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
 
