@@ -272,6 +272,23 @@ def test_sync_gives_results_from_files_their_models(without_store: Path, capsys:
     assert {model.name for model in models()} == TRAININGS
 
 
+def test_models_whose_files_are_gone_are_noticed_and_brought_back(
+    without_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sync.run([])
+    before = {model.name: model.model_id for model in models()}
+    shutil.rmtree(without_store / "mlartifacts/resblock-digits/models")
+    capsys.readouterr()
+    assert not sync.run([], check=True)
+    assert f"{paths.stage(CNN)}: its model's files are gone" in capsys.readouterr().out
+    with pytest.raises(UserError, match="`resblock sync` brings back"):
+        download_model("models:/resblock-digits@champion", without_store / "fetched")
+    sync.run([])
+    assert {model.name: model.model_id for model in models()} == before
+    assert sync.run([], check=True)
+    assert download_model("models:/resblock-digits@champion", without_store / "fetched")[0].is_dir()
+
+
 def test_without_weights_there_is_no_model_and_sync_says_so(
     without_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -29,9 +31,11 @@ from resblock.core.spec import ModelSpec, RunKey
 from resblock.params import Params
 from resblock.stages import sync
 from resblock.stages.results import trained
+from resblock.tracking import ui
 from resblock.tracking.process import this_process
 from resblock.tracking.runs import create_run
 from resblock.tracking.store import ensure_experiment, open_store
+from resblock.tracking.view import TRAIN_RUNS
 
 EPOCHS = 3
 KEYS = [RunKey("digits", ModelSpec(family, 8), seed) for family in ("plain", "residual") for seed in (0, 1)]
@@ -328,6 +332,43 @@ def test_a_damaged_file_is_named_and_the_others_are_shown(
     sync.run([])
     assert str(paths.run(ONE) / "run.json") in capsys.readouterr().err
     assert set(live_runs(study)) == RESULTS - {paths.stage(ONE)}
+
+
+def shown_by_the_view(folder: Path) -> set[str]:
+    """Return the names of the runs that the saved view's filter finds."""
+    client = client_of(folder)
+    experiment = client.get_experiment_by_name("resblock-digits")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], TRAIN_RUNS)
+    return {str(run.info.run_name) for run in found}
+
+
+def choose(variants: str, seeds: str) -> None:
+    """Let params.yaml of the current folder name these networks and seeds."""
+    text = (Path(__file__).resolve().parents[1] / "params.yaml").read_text()
+    text = re.sub(r"variants: .*", f"variants: {variants}", text, count=1)
+    Path("params.yaml").write_text(re.sub(r"seeds: .*", f"seeds: {seeds}", text, count=1))
+
+
+def test_the_view_shows_the_study_that_params_describe(shown: Path) -> None:
+    everything = {paths.stage(key) for key in KEYS}
+    assert shown_by_the_view(shown) == everything
+    choose("[plain-8]", "[0]")
+    assert not sync.run([], check=True)
+    sync.run([])
+    assert shown_by_the_view(shown) == {paths.stage(ONE)}
+    assert set(live_runs(shown)) == RESULTS  # the others are told apart, not lost
+    choose("[plain-8, residual-8]", "[0, 1]")
+    sync.run([])
+    assert shown_by_the_view(shown) == everything
+
+
+def test_the_ui_opens_with_the_study_that_params_describe_by_now(shown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose("[residual-8]", "[0, 1]")
+    monkeypatch.setattr(ui, "free_port", Mock(side_effect=UserError("enough")))
+    with pytest.raises(UserError, match="enough"):
+        ui.serve("digits", "127.0.0.1", None, allowed_hosts=[], browse=False, named=sync.names_of_the_study)
+    assert shown_by_the_view(shown) == {paths.stage(key) for key in KEYS if key.spec.family == "residual"}
 
 
 def test_a_diverged_training_is_shown_as_such(study: Path) -> None:

@@ -16,11 +16,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from resblock import signals
-from resblock.tracking.patience import PatientClient
+from resblock.tracking import patience
+from resblock.tracking.patience import PatientClient, TooSlowError
 from resblock.tracking.relocation import old_places
 from resblock.tracking.result import Artifact, DataInput, Result, flatten
 from resblock.tracking.stage import track
 from resblock.tracking.store import ensure_experiment, open_store
+from resblock.tracking.sync import synchronize
 from tests.conftest import run_at_once
 
 TRAINING = Result("train@digits-cnn-4-0", "digits", "abc", {"depth": 4})
@@ -240,6 +242,96 @@ def test_the_machine_is_watched_while_a_training_runs(store: Path, monkeypatch: 
     (kept,) = runs(store)
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(kept.data.metrics)
     assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
+
+
+class Clock:
+    """Time that passes when somebody says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Distant:
+    """A store whose every call takes a while."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self.clock, self.seconds, self.calls = clock, seconds, 0
+
+    def write(self) -> None:
+        self.clock.now += self.seconds
+        self.calls += 1
+
+
+def test_a_healthy_store_at_a_distance_is_waited_for_all_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """350 ms a call and 5 s an epoch were given up after 170 of 200 epochs."""
+    monkeypatch.delenv("RESBLOCK_TRACKING_PATIENCE", raising=False)
+    clock = Clock()
+    monkeypatch.setattr(patience, "time", clock)
+    store = Distant(clock, 0.35)
+    client = PatientClient(store)
+    for _ in range(2_000):
+        clock.now += 5
+        client.write()
+    assert store.calls == 2_000
+
+
+def test_a_store_that_takes_much_of_a_training_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RESBLOCK_TRACKING_PATIENCE", raising=False)
+    clock = Clock()
+    monkeypatch.setattr(patience, "time", clock)
+    client = PatientClient(Distant(clock, 9.0))
+    clock.now += 10_000  # rest is no credit beyond the whole patience
+    with pytest.raises(TooSlowError, match="RESBLOCK_TRACKING_PATIENCE"):
+        for _ in range(9):
+            client.write()
+            clock.now += 5
+
+
+def test_an_error_is_told_whole_or_up_to_a_word() -> None:
+    advice = (
+        "Detected out-of-date database schema (found version 0a1b, but expected 2c3d). Take a backup of your database, "
+        "then run 'mlflow db upgrade <database_uri>' to migrate your database to the latest schema. NOTE: schema "
+        "migration may result in database downtime - please consult your database's documentation for more detail."
+    )
+    assert patience.in_brief(Exception(advice)) == advice.removesuffix(".")
+    words = patience.in_brief(Exception("word " * 200))
+    assert words.endswith("word …")
+    assert len(words) <= patience.LONGEST
+
+
+def test_experiments_of_dvc_log_into_the_projects_store_and_stay_comparable(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dvc exp run --temp` and `--queue` work in a copy that is deleted afterwards."""
+    live = [replace(TRAINING, key="before")]
+    with track(live[0], about="text", warn=no_warning) as run:
+        run.complete(lambda: live[0])
+    monkeypatch.setenv("DVC_ROOT", str(store))
+    for rate in ("low", "high", "high"):
+        copy = store / ".dvc/tmp/exps" / f"tmp-{rate}"
+        copy.mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(copy)
+        monkeypatch.setenv("DVC_EXP_NAME", rate)
+        Path("curve.csv").write_text("epoch,loss\n")
+        result = replace(TRAINING, key=rate, artifacts=(Artifact("curve.csv", Path("curve.csv")),))
+        with track(result, about="text", warn=no_warning) as run:
+            run.complete(lambda result=result: result)
+    shutil.rmtree(store / ".dvc")
+    monkeypatch.chdir(store)
+    for name in ("DVC_EXP_NAME", "DVC_ROOT"):
+        monkeypatch.delenv(name)
+    kept = [run for run in runs(store) if run.data.tags["resblock.superseded"] == "false"]
+    assert sorted(str(run.data.tags.get("resblock.experiment")) for run in kept) == ["None", "high", "low"]
+    assert "train@digits-cnn-4-0 (low)" in {run.info.run_name for run in kept}
+    client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
+    assert all(client.list_artifacts(run.info.run_id) for run in kept if "resblock.experiment" in run.data.tags)
+    synchronize("digits", "text", live)
+    assert {run.info.run_id for run in runs(store) if run.data.tags["resblock.superseded"] == "false"} == {
+        run.info.run_id for run in kept
+    }
 
 
 def leave_an_artifact(number: int) -> None:

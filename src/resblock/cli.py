@@ -473,6 +473,8 @@ def ui(dataset: str | None, host: str, port: int | None, allowed_hosts: str, bro
     \b
     Example: resblock ui --port 5001
     """
+    from resblock.stages.sync import names_of_the_study
     from resblock.tracking.ui import serve
 
-    serve(dataset, host, port, allowed_hosts=[name for name in allowed_hosts.split(",") if name], browse=browse)
+    names = [name for name in allowed_hosts.split(",") if name]
+    serve(dataset, host, port, allowed_hosts=names, browse=browse, named=names_of_the_study)

@@ -9,7 +9,7 @@ from resblock import paths
 from resblock.core.files import read_json
 from resblock.report.style import COLORS
 from resblock.stages.manifests import code_digest, name_of
-from resblock.tracking.result import Context, DataInput, Result
+from resblock.tracking.result import STUDY_TAG, Context, DataInput, Result
 
 NOTES = {
     "download": "The raw files of `{dataset}` as published, verified by SHA-256. They come from: {source}",
@@ -44,6 +44,7 @@ def opening_of(manifest: Mapping[str, Any]) -> Result:
     name = name_of(manifest)
     if stage in ("train", "evaluate"):
         tags["resblock.recipe"] = manifest["recipe_name"]
+        tags[STUDY_TAG] = "true"  # whoever trains it wants to see it; `resblock sync` asks params.yaml
         tags["mlflow.runColor"] = COLORS[manifest["family"]]
     return Result(
         name=name,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from resblock import paths
 from resblock.core.errors import UserError
 from resblock.damage import damage
+from resblock.params import ParamsError, read_params
 from resblock.report.links import write_links
 from resblock.stages.models import sync_models
 from resblock.stages.results import datasets_with_results, results_of
 from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import ABOUT
 from resblock.tracking.links import live_runs
-from resblock.tracking.result import Result
+from resblock.tracking.result import STUDY_TAG, Result
 from resblock.tracking.store import open_store
 from resblock.tracking.sync import Outcome, synchronize
 
@@ -36,9 +38,10 @@ def run(datasets: Sequence[str], *, check: bool = False) -> bool:
 def sync_dataset(dataset: str, *, check: bool = False) -> Outcome:
     """Show the results on one data set, and say what that took."""
     results: list[Result] = []
+    named = names_of_the_study(dataset)
     for path, result in results_of(dataset):
         if isinstance(result, Result):
-            results.append(result)
+            results.append(_told_apart(result, named))
         else:
             reason = damage(result) or f"{path}: damaged, or another version's ({type(result).__name__}: {result})"
             warn(f"left out: {reason}")
@@ -56,6 +59,21 @@ def sync_dataset(dataset: str, *, check: bool = False) -> Outcome:
             f"{dataset}: {missing} trainings have no model in MLflow: weights, statistics or splits are not here"
         )
     return outcome
+
+
+def names_of_the_study(dataset: str) -> Collection[str] | None:
+    """Return the trainings on `dataset` that params.yaml names, as DVC calls them; None where it cannot be read."""
+    try:
+        return {paths.stage(key) for key in read_params(paths.PARAMS).keys(dataset)}
+    except ParamsError:  # whoever runs a stage is told
+        return None
+
+
+def _told_apart(result: Result, named: Collection[str] | None) -> Result:
+    """Return `result` with the word whether the study names it: results of removed networks stay, and are not shown."""
+    if result.stage not in ("train", "ablate") or named is None:
+        return result
+    return replace(result, tags={**result.tags, STUDY_TAG: "true" if result.name in named else "false"})
 
 
 def _summary(outcome: Outcome, *, check: bool) -> str:

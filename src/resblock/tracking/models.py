@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 import mlflow.artifacts
 import numpy as np
+from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
@@ -29,12 +30,14 @@ from resblock.tracking.store import (
 
 ALIAS = "champion"
 LACKING = "its model is not in MLflow"
+EMPTY = "its model's files are gone"
 
 
-def log_model(client: mlflow.MlflowClient, run_id: str, package: ModelPackage) -> str:
+def log_model(client: MlflowClient, run_id: str, package: ModelPackage) -> str:
     """Log `package` as the model of the run `run_id` and return the model's id.
 
-    A model that the run has already stays as it is; one that a killed process left unfinished is completed.
+    A model that the run has already stays as it is; one that a killed process left unfinished, or whose files
+    are gone, is completed.
     """
     run = client.get_run(run_id)
     model = _model_of(client, run.info.experiment_id, package.key, run_id)
@@ -50,7 +53,7 @@ def log_model(client: mlflow.MlflowClient, run_id: str, package: ModelPackage) -
     linked = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
     if model.model_id not in linked:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-    if model.status != LoggedModelStatus.READY:
+    if model.status != LoggedModelStatus.READY or not _has_files(client, model):
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
             write_package(package, folder, model_id=model.model_id, run_id=run_id)
@@ -59,7 +62,7 @@ def log_model(client: mlflow.MlflowClient, run_id: str, package: ModelPackage) -
     return str(model.model_id)
 
 
-def register_champion(client: mlflow.MlflowClient, champion: Registration, *, check: bool = False) -> str | None:
+def register_champion(client: MlflowClient, champion: Registration, *, check: bool = False) -> str | None:
     """Register the model of `champion` and let the alias point to it; return what that took, in words.
 
     The words are empty where all was so already: a result that is registered gets no second version. None where the
@@ -116,13 +119,14 @@ def sync_models(
     with required_store(check=check):
         client = open_store()
         models = _all_models(client, experiment_id)
-        there = {model.source_run_id for model in models if model.status == LoggedModelStatus.READY}
-        for name in (name for name, run_id in runs.items() if run_id not in there):
+        ready = [model for model in models if model.status == LoggedModelStatus.READY]
+        lacks = {str(model.source_run_id): "" if _has_files(client, model) else EMPTY for model in ready}
+        for name in (name for name, run_id in runs.items() if lacks.get(run_id, LACKING)):
             package = make_package(name)
             if package is None:
                 impossible.append(name)
                 continue
-            changes.append(f"{name}: {LACKING}")
+            changes.append(f"{name}: {lacks.get(runs[name], LACKING)}")
             if not check:
                 log_model(client, runs[name], package)
         words = register_champion(client, champion, check=check) if champion else ""
@@ -147,7 +151,8 @@ def download_model(uri: str, folder: Path) -> tuple[Path, np.ndarray]:
         model = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{uri}: cannot be fetched from {tracking_uri()}: {reason}") from None
+        remedy = "`resblock sync` brings back the models of trainings whose weights are here"
+        raise UserError(f"{uri}: cannot be fetched from {tracking_uri()}: {reason}; {remedy}") from None
     if not (model / "data" / DATA).is_dir():
         raise UserError(
             f"{uri}: is no model that resblock logged; there are models:/{experiment_name('<dataset>')}@{ALIAS}"
@@ -155,20 +160,23 @@ def download_model(uri: str, folder: Path) -> tuple[Path, np.ndarray]:
     return model / "data" / DATA, read_example(model)
 
 
-def _model_of(
-    client: mlflow.MlflowClient, experiment_id: str, key: str, run_id: str | None = None
-) -> LoggedModel | None:
+def _model_of(client: MlflowClient, experiment_id: str, key: str, run_id: str | None = None) -> LoggedModel | None:
     """Return the newest model of the result `key`, of any of its runs or of that one; finished ones come first."""
     query = f"tags.`{KEY_TAG}` = '{key}'" + (f" AND source_run_id = '{run_id}'" if run_id else "")
     found = client.search_logged_models([experiment_id], filter_string=query)  # the newest first
     return next((model for model in found if model.status == LoggedModelStatus.READY), next(iter(found), None))
 
 
-def _all_models(client: mlflow.MlflowClient, experiment_id: str) -> list[LoggedModel]:
+def _has_files(client: MlflowClient, model: LoggedModel) -> bool:
+    """Return whether anything lies where the store says that the model lies."""
+    return bool(client.list_logged_model_artifacts(model.model_id))
+
+
+def _all_models(client: MlflowClient, experiment_id: str) -> list[LoggedModel]:
     return all_pages(lambda token: client.search_logged_models([experiment_id], page_token=token))
 
 
-def _ensure_registered(client: mlflow.MlflowClient, name: str, dataset: str) -> None:
+def _ensure_registered(client: MlflowClient, name: str, dataset: str) -> None:
     text = (
         f"Networks trained on {dataset}. The alias {ALIAS} points to the best by mean validation accuracy over seeds."
     )

@@ -12,6 +12,7 @@ from resblock.tracking.git import DIRTY_TAG, git_state
 from resblock.tracking.process import is_gone, this_process
 from resblock.tracking.reconcile import milliseconds
 from resblock.tracking.result import (
+    EXPERIMENT_TAG,
     KEY_TAG,
     NAME_TAG,
     PARENT_TAG,
@@ -20,7 +21,7 @@ from resblock.tracking.result import (
     SUPERSEDED_TAG,
     Result,
 )
-from resblock.tracking.store import all_runs
+from resblock.tracking.store import all_runs, experiment_of_dvc
 
 PARENT_VARIABLE = "RESBLOCK_PARENT_RUN"  # set by `resblock run` for the stages it lets DVC start
 MLFLOW_PARENT_VARIABLE = "MLFLOW_RUN_ID"  # set by `mlflow run`
@@ -35,13 +36,16 @@ def create_run(client: MlflowClient, experiment_id: str, result: Result, *, live
         PROCESS_TAG: this_process(),
         "mlflow.user": _user(),
         **git_state(),
+        **_experiment_tag(),
     }
     if not result.code_is_here and DIRTY_TAG in tags:
         tags[DIRTY_TAG] = "true"
     if live:
         tags |= parent_tag()
     start = milliseconds(None if live else result.started)
-    return client.create_run(experiment_id, start_time=start, tags=tags, run_name=result.name)
+    experiment = experiment_of_dvc()
+    name = f"{result.name} ({experiment})" if experiment else result.name
+    return client.create_run(experiment_id, start_time=start, tags=tags, run_name=name)
 
 
 def reopen_run(client: MlflowClient, experiment_id: str, result: Result) -> Run | None:
@@ -50,7 +54,7 @@ def reopen_run(client: MlflowClient, experiment_id: str, result: Result) -> Run 
         return None
     query = f"tags.`{KEY_TAG}` = '{result.key}' and attributes.status != 'FINISHED'"
     for run in all_runs(client, experiment_id, query):
-        if not is_being_written(run):
+        if is_of_here(run) and not is_being_written(run):
             client.update_run(run.info.run_id, status="RUNNING")
             for name, value in {PROCESS_TAG: this_process(), **parent_tag()}.items():
                 client.set_tag(run.info.run_id, name, value)
@@ -62,15 +66,23 @@ def find_run(client: MlflowClient, experiment_id: str, key: str) -> Run | None:
     """Return the live run of the result `key`, or None."""
     query = f"tags.`{KEY_TAG}` = '{key}' and tags.`{SUPERSEDED_TAG}` = 'false'"
     runs = all_runs(client, experiment_id, query)
-    return min(runs, key=lambda run: run.info.status != "FINISHED", default=None)
+    return min(runs, key=lambda run: (not is_of_here(run), run.info.status != "FINISHED"), default=None)
 
 
 def supersede_others(client: MlflowClient, experiment_id: str, result: Result, run_id: str) -> None:
-    """Leave `run_id` as the one live run of its stage."""
+    """Leave `run_id` as the one live run of its stage, beside those that experiments of DVC's made of theirs."""
     query = f"tags.`{NAME_TAG}` = '{result.name}' and tags.`{SUPERSEDED_TAG}` = 'false'"
     for run in all_runs(client, experiment_id, query):
-        if run.info.run_id != run_id and not is_being_written(run):
+        if run.info.run_id != run_id and is_of_here(run) and not is_being_written(run):
             client.set_tag(run.info.run_id, SUPERSEDED_TAG, "true")
+
+
+def is_of_here(run: Run) -> bool:
+    """Return whether `run` was made by the experiment of DVC's that this is too, or by none where this is none.
+
+    Experiments are made to be compared: each supersedes its own runs alone.
+    """
+    return run.data.tags.get(EXPERIMENT_TAG) == experiment_of_dvc()
 
 
 def is_being_written(run: Run) -> bool:
@@ -82,6 +94,11 @@ def parent_tag() -> dict[str, str]:
     """Return the tag that nests a run under the one whose command started it; nothing under a plain `dvc repro`."""
     parent = os.environ.get(PARENT_VARIABLE) or os.environ.get(MLFLOW_PARENT_VARIABLE)
     return {PARENT_TAG: parent} if parent else {}
+
+
+def _experiment_tag() -> dict[str, str]:
+    experiment = experiment_of_dvc()
+    return {EXPERIMENT_TAG: experiment} if experiment else {}
 
 
 def _user() -> str:

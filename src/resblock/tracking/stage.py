@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from resblock.core.errors import one_line
+from resblock.tracking.patience import in_brief
 from resblock.tracking.result import NOTE_TAG, PROCESS_TAG, STAGE_TAG, Result
 
 
@@ -190,7 +190,7 @@ class StageRun:
             self._client = None
             self._stop_monitor()
             self._warn(
-                f"MLflow cannot be written, this stage goes on without it: {one_line(error, 200)}. "
+                f"MLflow cannot be written, this stage goes on without it: {in_brief(error)}. "
                 "Its results are files as ever; once MLflow answers, `resblock sync` shows them there"
             )
 

@@ -16,8 +16,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.entities.paged_list import PagedList
 from sqlalchemy.exc import SQLAlchemyError
 
-from resblock.core.errors import UserError, one_line
+from resblock.core.errors import UserError
 from resblock.signals import uninterrupted
+from resblock.tracking.patience import in_brief
 from resblock.tracking.relocation import old_places, relocate
 from resblock.tracking.result import NOTE_TAG
 from resblock.tracking.view import save_view
@@ -117,7 +118,7 @@ def required_store(*, check: bool) -> Generator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(
             f"MLflow at {tracking_uri()} cannot be {'read' if check else 'brought up to date'}: "
-            f"{one_line(error)}. Mend that, or name another store in MLFLOW_TRACKING_URI, and call resblock sync again"
+            f"{in_brief(error)}. Mend that, or name another store in MLFLOW_TRACKING_URI, and call resblock sync again"
         ) from None
 
 

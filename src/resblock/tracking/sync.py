@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from resblock.tracking.reconcile import Lack, add_artifacts, add_figures, find_lack, milliseconds
 from resblock.tracking.result import KEY_TAG, NAME_TAG, PARENT_TAG, SUPERSEDED_TAG, Result
-from resblock.tracking.runs import create_run, is_being_written
+from resblock.tracking.runs import create_run, is_being_written, is_of_here
 from resblock.tracking.store import (
     all_runs,
     database_file,
@@ -39,8 +39,8 @@ def synchronize(dataset: str, about: str, results: Sequence[Result], *, check: b
     """Give each of `results` exactly one live run in the experiment of `dataset`, and end runs whose process is gone.
 
     Older and doubled runs of a result's stage are kept and tagged as superseded; deleted ones do not count; those that
-    a living process writes are left alone. With `check` nothing is changed, only said. Raises UserError where the
-    store cannot be read or written.
+    a living process writes, or an experiment of DVC's made, are left alone. With `check` nothing is changed, only said.
+    Raises UserError where the store cannot be read or written.
     """
     outcome = Outcome(len(results))
     file = database_file()
@@ -94,7 +94,9 @@ class _Synchronization:
             if lack.words:
                 self._change(f"{result.name}: its run {lack.words}", lambda: self._complete(chosen, result, lack))
         for run in of_stage:
-            if run is not chosen and not is_being_written(run) and run.data.tags.get(SUPERSEDED_TAG) != "true":
+            if run is chosen or not is_of_here(run) or is_being_written(run):
+                continue
+            if run.data.tags.get(SUPERSEDED_TAG) != "true":
                 what = "a second run of this result" if run in of_result else "a run of an older result"
                 self._change(f"{result.name}: {what} counts as live", lambda run=run: self._supersede(run))
 
@@ -106,9 +108,9 @@ class _Synchronization:
                 self._change(f"{run.info.run_name}: is RUNNING, its process is gone", lambda run=run: self._kill(run))
 
     def _choose(self, result: Result, candidates: Sequence[Run]) -> tuple[Run | None, Lack]:
-        """Return the run that can show `result` and what it lacks, live and finished ones preferred."""
+        """Return the run that can show `result` and what it lacks; the first of `_reluctance` is preferred."""
         conflict = ""
-        for run in sorted(candidates, key=lambda r: (r.data.tags.get(SUPERSEDED_TAG) == "true", _unfinished(r))):
+        for run in sorted(candidates, key=_reluctance):
             lack = find_lack(self.client, run, result)
             if not lack.conflict:
                 return run, lack
@@ -145,5 +147,6 @@ class _Synchronization:
             do()
 
 
-def _unfinished(run: Run) -> bool:
-    return run.info.status != "FINISHED"
+def _reluctance(run: Run) -> tuple[bool, bool, bool]:
+    """Order runs of one result: of no other experiment of DVC's, live, finished."""
+    return not is_of_here(run), run.data.tags.get(SUPERSEDED_TAG) == "true", run.info.status != "FINISHED"

@@ -13,34 +13,42 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from resblock.core.errors import UserError, one_line
+from resblock.core.errors import UserError
 from resblock.tracking.links import LOCAL_PORT
-from resblock.tracking.store import database_file, experiment_name, open_store, tracking_uri
-from resblock.tracking.view import view_fragment
+from resblock.tracking.patience import in_brief
+from resblock.tracking.result import EXPERIMENT_TAG, NAME_TAG, STUDY_TAG
+from resblock.tracking.store import EXPERIMENTS, all_runs, database_file, experiment_name, open_store, tracking_uri
+from resblock.tracking.view import LIVE, save_view, view_fragment
+
+Naming = Callable[[str], Collection[str] | None]  # a data set to the trainings on it that the study names
 
 STARTING = 120  # seconds that a server may take to answer first
 PORTS = 20  # how many are tried where none was asked for
 
 
-def serve(dataset: str | None, host: str, port: int | None, *, allowed_hosts: Sequence[str], browse: bool) -> None:
+def serve(
+    dataset: str | None, host: str, port: int | None, *, allowed_hosts: Sequence[str], browse: bool, named: Naming
+) -> None:
     """Run the UI until it is interrupted; print where to look, once it answers.
 
     Besides this machine's own, it answers to `allowed_hosts`, names by which browsers may ask for it; beyond loopback
     it must have some. Without a `port` it takes the first free one from 5000. Raises UserError where names are missing,
-    no run has been logged yet, or the port is taken.
+    no run has been logged yet, or the port is taken. Of each data set `named` tells the trainings that the study names;
+    the view shows those.
     """
     if tracking_uri().startswith(("http:", "https:")):
         print(f"the runs are on a server: {tracking_uri().rstrip('/')}/{_fragment(dataset)}")
         return
     if not _is_loopback(host):
         _say_what_it_means(host, allowed_hosts)
-    fragment = _fragment(dataset)
+    fragment = _fragment(dataset, named)
     port = free_port(host, port)
     address = f"http://{allowed_hosts[0] if allowed_hosts else host}:{port}/{fragment}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
@@ -143,29 +151,46 @@ def answers(address: str) -> bool:
         return False
 
 
-def _fragment(dataset: str | None) -> str:
-    """Return the address's part that shows the training runs of `dataset`, or of the experiment used last."""
+def _fragment(dataset: str | None, named: Naming | None = None) -> str:
+    """Return the address's part that shows the training runs of `dataset`, or of the experiment used last.
+
+    With `named` the view is brought up to date first, with what it is to show.
+    """
     file = database_file()
     if file and not file.exists():  # a look must not make a store
         raise UserError(_nothing_logged(dataset))
     try:
-        return view_fragment(_experiment(open_store(), dataset))
+        client = open_store()
+        experiment = _experiment(client, dataset)
+        if named:
+            save_view(client, experiment)
+            _tell_apart(client, experiment, named)
+        return view_fragment(str(experiment.experiment_id))
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise UserError(f"MLflow at {tracking_uri()} cannot be read: {one_line(error)}") from None
+        raise UserError(f"MLflow at {tracking_uri()} cannot be read: {in_brief(error)}") from None
 
 
-def _experiment(client: MlflowClient, dataset: str | None) -> str:
+def _tell_apart(client: MlflowClient, experiment: Experiment, named: Naming) -> None:
+    """Say on each training whether the study names it by now, as `resblock sync` does; experiments of DVC's stay."""
+    names = named(str(experiment.name).removeprefix(EXPERIMENTS))
+    for run in all_runs(client, str(experiment.experiment_id), LIVE) if names is not None else []:
+        word = "true" if run.data.tags.get(NAME_TAG) in (names or ()) else "false"
+        if EXPERIMENT_TAG not in run.data.tags and run.data.tags.get(STUDY_TAG) != word:
+            client.set_tag(run.info.run_id, STUDY_TAG, word)
+
+
+def _experiment(client: MlflowClient, dataset: str | None) -> Experiment:
     if dataset is not None:
         experiment = client.get_experiment_by_name(experiment_name(dataset))
         if experiment is None:
             raise UserError(_nothing_logged(dataset))
-        return str(experiment.experiment_id)
+        return experiment
     experiments = client.search_experiments(
-        filter_string="name LIKE 'resblock-%'", order_by=["last_update_time DESC"], max_results=1
+        filter_string=f"name LIKE '{EXPERIMENTS}%'", order_by=["last_update_time DESC"], max_results=1
     )
     if not experiments:
         raise UserError(_nothing_logged(dataset))
-    return str(experiments[0].experiment_id)
+    return experiments[0]
 
 
 def _nothing_logged(dataset: str | None) -> str:
