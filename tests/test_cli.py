@@ -107,6 +107,19 @@ def test_check_says_what_the_study_comprises(project: Path) -> None:
     assert "recipes    slow-averages: on digits, residual-8" in ended.stdout
 
 
+def test_check_says_what_an_ablation_is_left_without(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("datasets: [digits, cifar10]", "datasets: [cifar10]"))
+    monkeypatch.chdir(project)
+    ended = CliRunner().invoke(main, ["check"])
+    assert ended.exit_code == 0
+    assert ended.stderr == (
+        "warning: ablation.dataset: digits is not in study.datasets, so no other recipe is trained (params.yaml)\n"
+    )
+    assert "21 trainings" in ended.stdout
+    assert "recipes" not in ended.stdout
+
+
 def test_a_wrong_key_is_named_with_its_line(project: Path) -> None:
     text = (project / "params.yaml").read_text().replace("batch_size: 128", "batch_size: none")
     (project / "params.yaml").write_text(text)

@@ -21,6 +21,7 @@ from resblock.signals import SAME_WISH
 
 if TYPE_CHECKING:
     from resblock.core.spec import ModelSpec
+    from resblock.params import Params
     from resblock.stages.workplace import Workplace
 
 # What a person can do about an OSError, where its own words do not say.
@@ -190,13 +191,19 @@ def check() -> None:
     click.echo(f"  data sets  {', '.join(study.datasets)}")
     click.echo(f"  networks   {', '.join(study.variants)}")
     click.echo(f"  seeds      {', '.join(str(seed) for seed in study.seeds)}")
-    for caution in params.cautions():
-        click.echo(f"warning: {caution} ({paths.PARAMS})", err=True)
+    _say_cautions(params)
     for dataset in study.datasets:
         for sentence in remarks(params, dataset):
             click.echo(f"warning: {sentence}", err=True)
-    if params.ablation.recipes_on(ablation.dataset) and ablation.dataset in study.datasets:
+    if ablation.recipes and ablation.dataset in study.datasets:
         click.echo(f"  recipes    {', '.join(ablation.recipes)}: on {ablation.dataset}, {', '.join(ablation.variants)}")
+
+
+def _say_cautions(params: Params) -> None:
+    from resblock import paths
+
+    for caution in params.cautions():
+        click.echo(f"warning: {caution} ({paths.PARAMS})", err=True)
 
 
 @main.command()
@@ -412,9 +419,12 @@ def run(datasets: tuple[str, ...], jobs: int | None) -> None:
     \b
     Example: resblock run digits --jobs 2
     """
+    from resblock import paths
+    from resblock.params import read_params
     from resblock.running.study import bring_up_to_date
 
     _require_git()
+    _say_cautions(read_params(paths.PARAMS))
     bring_up_to_date(datasets, jobs)
 
 

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 import webbrowser
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
@@ -163,8 +164,9 @@ def _fragment(dataset: str | None, named: Naming | None = None) -> str:
         client = open_store()
         experiment = _experiment(client, dataset)
         if named:
-            save_view(client, experiment)
-            _tell_apart(client, experiment, named)
+            with suppress(MlflowException, SQLAlchemyError):  # a store that may only be read is shown as it is
+                save_view(client, experiment)
+                _tell_apart(client, experiment, named)
         return view_fragment(str(experiment.experiment_id))
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(f"MLflow at {tracking_uri()} cannot be read: {in_brief(error)}") from None
