@@ -182,17 +182,17 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole comp
     ),
     "all for validation": (
         ("data.digits.validation_fraction", "validation_fraction: 1.0"),
-        "data.digits.validation_fraction: got 1.0, must be less than 1.0",
+        "data.digits.validation_fraction: got 1.0, must be official, auto or a number in (0, 1)",
         "data.digits.validation_fraction",
     ),
     "no fraction": (
         ("data.digits.test_fraction", "test_fraction: 1.2"),
-        "data.digits.test_fraction: got 1.2, must be official or a number in (0, 1)",
+        "data.digits.test_fraction: got 1.2, must be official, auto or a number in (0, 1)",
         "data.digits.test_fraction",
     ),
     "neither fraction nor official": (
         ("data.cifar10.test_fraction", "test_fraction: offical"),
-        "data.cifar10.test_fraction: got 'offical', must be official or a number in (0, 1)",
+        "data.cifar10.test_fraction: got 'offical', must be official, auto or a number in (0, 1)",
         "data.cifar10.test_fraction",
     ),
     "unknown schedule": (

@@ -24,6 +24,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from resblock.core.errors import UserError
 from resblock.core.recipe import BASE, LAST, Recipe
 from resblock.core.spec import FAMILIES, ModelSpec, RunKey
+from resblock.defaults import completed
 from resblock.paths import PARAMS
 
 Fraction = Annotated[float, Bounds(gt=0, lt=1)]
@@ -123,12 +124,22 @@ class Ablation(_Section):
         return self.recipes if dataset == self.dataset else []
 
 
-class Preparation(_Section):
-    """How a data set is split."""
+Share = Literal["official", "auto"] | Fraction
 
-    test_fraction: Literal["official"] | Fraction
-    validation_fraction: Fraction
+
+class Preparation(_Section):
+    """How a data set is read and split. All but the split belongs to a person's own images."""
+
+    test_fraction: Share
+    validation_fraction: Share
     split_seed: Seed
+    format: str | None = None
+    size: Annotated[int, Bounds(ge=8, le=1024)] | None = None
+    channels: Literal[1, 3] | None = None
+    on_error: Literal["refuse", "skip"] = "refuse"
+    image: str | None = None
+    label: str | None = None
+    classes: Annotated[list[str], Bounds(min_length=2), Once] | None = None
 
 
 def _moments(values: list[Any]) -> list[Any]:
@@ -351,7 +362,7 @@ def _load(path: Path) -> tuple[Any, Any]:
         tree = YAML(typ="rt").load(text)
         if not isinstance(tree, Mapping):
             raise ParamsError(f"{path}: expected the sections {', '.join(Params.model_fields)}, found none")
-        return tree, _plain(tree, path)
+        return tree, completed(_plain(tree, path))
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror}); run resblock from the project's root") from None
     except UnicodeDecodeError:
@@ -416,11 +427,10 @@ def _merge_unions(problems: Iterable[ErrorDetails]) -> list[ErrorDetails]:
     merged: dict[tuple[Any, ...], ErrorDetails] = {}
     for problem in problems:
         location = problem["loc"]
-        if len(location) == 4 and location[2] == "test_fraction":
+        if len(location) == 4 and location[2] in ("test_fraction", "validation_fraction"):
             location = location[:3]
-            problem = ErrorDetails(
-                type="fraction_or_official", loc=location, input=problem["input"], msg="official or a number in (0, 1)"
-            )
+            msg = "official, auto or a number in (0, 1)"
+            problem = ErrorDetails(type="fraction_or_official", loc=location, input=problem["input"], msg=msg)
         merged.setdefault((location, problem["type"], problem["msg"]), problem)
     return list(merged.values())
 

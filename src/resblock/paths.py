@@ -63,6 +63,11 @@ def manifest(stage: str, dataset: str) -> Path:
     return folders.get(stage, RESULTS / dataset / "data" / stage) / MANIFEST
 
 
+def review(dataset: str) -> Path:
+    """File of what was found out about a data set while it was cut."""
+    return manifest("preprocess", dataset).with_name("review.json")
+
+
 def datasets() -> list[str]:
     """Return every data set that has results here, by name."""
     return sorted(folder.name for folder in RESULTS.iterdir() if folder.is_dir()) if RESULTS.is_dir() else []

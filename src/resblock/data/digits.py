@@ -8,9 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from resblock.core.splits import Split
+from resblock.data.collection import Collection, Files, Wishes, in_memory, named_classes
 
 FILE = "digits.csv.gz"
+CLASSES = tuple("0123456789")
 LEVELS = 16  # the brightest grey
+
+
+def collect(files: Files, wishes: Wishes) -> Collection:
+    """Read all images as a collection."""
+    return in_memory(*read(files.root), named_classes(CLASSES, wishes))
 
 
 def read(folder: Path) -> tuple[Split, None]:

@@ -1,16 +1,32 @@
-"""The data sets of the study: a further one is one more entry here, never a branch in a stage."""
+"""The data sets that a study may use: those that are published and known here, and a person's own.
+
+A further published one is an entry here, a further format a reader in READERS, and neither is a branch in a stage.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from resblock.core.splits import Split, SplitName
-from resblock.data import cifar10, digits
+from resblock.data import arrays, cifar10, cifar100, digits, folder, parquet
+from resblock.data.collection import Collection, Reader, ReadError, Unreadable, Wishes
+from resblock.data.cutting import divide
 from resblock.data.download import Archive, Packaged, Source
-from resblock.data.splits import stratified
+from resblock.data.listing import SOURCES, Own
 from resblock.params import ParamsError, Preparation
+
+# How a person's own files may be read, by the word that `format` is in params.yaml.
+READERS: dict[str, Reader] = {
+    "folder": folder.read,
+    "arrays": arrays.read,
+    "parquet": parquet.read,
+    "cifar10": cifar10.collect,
+    "cifar100": cifar100.read,
+}
 
 
 @dataclass(frozen=True)
@@ -18,26 +34,42 @@ class Dataset:
     """Where a data set comes from and how its files are read."""
 
     name: str
-    classes: tuple[str, ...]
     source: Source
-    read: Callable[[Path], tuple[Split, Split | None]]  # folder to training set and, if there is one, official test set
+    reader: Reader | None  # None: its entry in params.yaml names the format
+    classes: tuple[str, ...] = ()  # as published; empty where the files say
+
+    def collect(self, raw: Path, preparation: Preparation) -> Collection:
+        """Return the images in the `raw` files as the entry in params.yaml wants them. Raises ReadError, ParamsError."""
+        key = f"data.{self.name}"
+        reader = self.reader or READERS.get(preparation.format or "")
+        if reader is None:
+            given = "missing" if preparation.format is None else f"got {preparation.format!r}"
+            raise ParamsError(f"{key}.format: {given}, must be one of {', '.join(READERS)}")
+        wishes = Wishes(
+            key=key,
+            size=preparation.size,
+            channels=preparation.channels,
+            image=preparation.image,
+            label=preparation.label,
+            classes=preparation.classes,
+        )
+        return reader(self.source.files(raw), wishes)
 
 
-DATASETS = {
+DATASETS: Mapping[str, Dataset] = {
     dataset.name: dataset
     for dataset in (
         Dataset(
             name="digits",
-            classes=tuple("0123456789"),
             source=Packaged(
                 package="sklearn.datasets.data",
                 digests={digits.FILE: "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"},
             ),
-            read=digits.read,
+            reader=digits.collect,
+            classes=digits.CLASSES,
         ),
         Dataset(
             name="cifar10",
-            classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
             source=Archive(
                 url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
                 folder="cifar-10-batches-bin",
@@ -50,40 +82,55 @@ DATASETS = {
                     "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
                 },
             ),
-            read=cifar10.read,
+            reader=cifar10.collect,
+            classes=cifar10.CLASSES,
+        ),
+        Dataset(
+            name="cifar100",
+            source=Archive(
+                url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+                folder="cifar-100-binary",
+                digests=dict.fromkeys(cifar100.MEMBERS),  # nobody publishes them
+                md5="03b5dce01913d631647c71ecec9e9cb8",  # Krizhevsky's page, https://www.cs.toronto.edu/~kriz/cifar.html
+                faults=cifar100.structure_faults,
+            ),
+            reader=cifar100.read,
         ),
     )
 }
 
 
 def find_dataset(name: str) -> Dataset:
-    """Return the entry called `name`. Raises ParamsError naming those there are."""
-    try:
-        return DATASETS[name]
-    except KeyError:
-        raise ParamsError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}") from None
+    """Return the published data set called `name`, or the person's own that lies at ``sources/<name>``.
 
-
-def prepare(dataset: Dataset, folder: Path, preparation: Preparation) -> dict[SplitName, Split]:
-    """Read the raw files in `folder` and cut them: stratified, seeded, an official test set kept as it is.
-
-    Raises ParamsError where test_fraction does not fit what the data set ships, or a class is too small for the cut.
+    Raises ParamsError naming those there are.
     """
-    everything, test = dataset.read(folder)
-    key = f"data.{dataset.name}"
-    fraction, seed = preparation.test_fraction, preparation.split_seed
-    try:
-        if test is not None and fraction != "official":
-            raise ParamsError(f"{key}.test_fraction: got {fraction}, must be official: {dataset.name} ships a test set")
-        if test is None:
-            if fraction == "official":
-                wanted = f"must be a fraction in (0, 1): {dataset.name} ships no test set"
-                raise ParamsError(f"{key}.test_fraction: got 'official', {wanted}")
-            rest, part = stratified(everything.labels, fraction, seed)
-            everything, test = everything.take(rest), everything.take(part)
-        train, validation = stratified(everything.labels, preparation.validation_fraction, seed)
-    except ParamsError:
-        raise
-    except ValueError as error:
-        raise ParamsError(f"{key}: cannot be split as asked: {error}") from None
-    return {"train": everything.take(train), "validation": everything.take(validation), "test": test}
+    if name in DATASETS:
+        return DATASETS[name]
+    place = SOURCES / name
+    if place.exists() or place.is_symlink():
+        return Dataset(name, Own(place), reader=None)
+    raise ParamsError(
+        f"unknown data set {name!r}; there are {', '.join(known_datasets())}; `resblock data add {name} PATH` adds your "
+        "own images"
+    )
+
+
+def known_datasets() -> list[str]:
+    """Return the names of the published data sets and of the person's own."""
+    here = (path.name for path in SOURCES.iterdir()) if SOURCES.is_dir() else ()
+    return [*DATASETS, *sorted(name for name in here if name not in DATASETS and not name.startswith("."))]
+
+
+def prepare(dataset: Dataset, raw: Path, preparation: Preparation) -> dict[SplitName, Split]:
+    """Read the `raw` files of a small data set and return its splits in memory; see `write_collection` for the rest.
+
+    Raises ParamsError where the cut cannot be as asked, and ReadError where a picture cannot be read.
+    """
+    collection = dataset.collect(raw, preparation)
+    pictures = list(collection.pictures())
+    if unreadable := [picture.reason for picture in pictures if isinstance(picture, Unreadable)]:
+        raise ReadError(f"{len(unreadable)} pictures cannot be read: {unreadable[0]}")
+    images = np.stack([picture.pixels for picture in pictures if not isinstance(picture, Unreadable)])
+    indices = divide(collection.labels, collection.parts, preparation, dataset.name)
+    return {name: Split(images[places], collection.labels[places]) for name, places in indices.items()}

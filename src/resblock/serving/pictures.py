@@ -1,56 +1,29 @@
-"""PNG and JPEG files of any size and mode as a network wants them.
-
-A picture is turned upright by its EXIF orientation, put onto white where it is transparent, brought to grey or RGB in
-8 bits, cut to the network's aspect ratio around its centre, and reduced by area averages (as the UCI digits were, from
-32x32 bitmaps to 8x8 counts). A picture that has the network's size and mode already goes in as it is.
-"""
+"""The pictures that `predict` is asked about: PNG and JPEG, and whether their ground is the other way round."""
 
 from __future__ import annotations
 
-import struct
-import warnings
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+
+from resblock.data import pictures
+from resblock.data.pictures import PictureError
+
+__all__ = ["PictureError", "looks_inverted", "read_picture"]
 
 FORMATS = ("PNG", "JPEG")
 DARK, LIGHT = 64, 192  # quarters of 0 … 255: what a background must stay below or above to be called so
 
 
-class PictureError(Exception):
-    """A file that is no picture a network can answer for; the text says why."""
-
-
 def read_picture(source: Path | BinaryIO, image_shape: tuple[int, int, int], *, invert: bool = False) -> np.ndarray:
-    """Read the file `source` as uint8 of `image_shape` (height, width, channel), with 1 or 3 channels.
+    """Read the file `source` as the images of a data set are read; see `resblock.data.pictures`.
 
     `invert` makes dark strokes on light paper light on dark. Raises PictureError for a file that cannot be read, is
     neither PNG nor JPEG, is broken or animated, or has too many pixels to be safe.
     """
-    height, width, channels = image_shape
-    if channels not in (1, 3):
-        raise PictureError(f"the network wants {channels} channels; a picture gives 1 (grey) or 3 (RGB)")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF data: the pixels are what counts
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(source, formats=FORMATS) as file:
-                if file.format == "PNG" and getattr(file, "is_animated", False):
-                    raise PictureError("is animated; save the one frame that is meant")
-                picture = _flatten(ImageOps.exif_transpose(file)).convert("L" if channels == 1 else "RGB")
-    except UnidentifiedImageError:
-        raise PictureError(f"is no {' or '.join(FORMATS)} picture") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PictureError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller first") from None
-    except OSError as error:
-        raise PictureError(error.strerror or f"is broken ({error})") from None
-    except (SyntaxError, ValueError, struct.error) as error:  # Pillow's answers to damaged chunks and headers
-        raise PictureError(f"is broken ({error})") from None
-    if picture.size != (width, height):
-        picture = ImageOps.fit(picture, (width, height), method=Image.Resampling.BOX)
-    pixels = np.asarray(picture, np.uint8).reshape(image_shape)
+    file = source if isinstance(source, Path) else source.read()
+    pixels = pictures.read_picture(file, image_shape, formats=FORMATS, first_frame=False)
     return 255 - pixels if invert else pixels
 
 
@@ -70,13 +43,3 @@ def _background(picture: np.ndarray) -> float:
     """Return the median of the outermost pixels, where strokes are rare."""
     border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
     return float(np.median(border))
-
-
-def _flatten(picture: Image.Image) -> Image.Image:
-    """Bring deep greys to 8 bits, and what is transparent onto white."""
-    if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip instead of scaling
-        picture = Image.fromarray(np.rint(np.asarray(picture, np.float64) / 257).astype(np.uint8))
-    if not picture.has_transparency_data:
-        return picture
-    upper = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", upper.size, "white"), upper)

@@ -32,7 +32,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "evaluation/rows.py",
         "evaluation/untrained.py",
     ),
-    "report": ("core", "evaluation", "report", "study"),
+    "report": ("core", "data/review.py", "evaluation", "report", "study"),
 }
 # What of a recipe networks are made and looked at by before training: what dvc.yaml names among probe's parameters.
 PROBED_BY = ("batch_norm_epsilon", "center", "precision", "rescale", "threads")
@@ -52,16 +52,21 @@ def of_download(dataset: Dataset) -> dict[str, Any]:
     return _sealed("download", dataset.name, {"source": str(dataset.source), "files": dict(dataset.source.digests)})
 
 
-def of_preprocess(dataset: Dataset, preparation: Preparation) -> dict[str, Any]:
-    """Return the manifest of a data set's splits, but for what the splits turn out to be."""
+def of_preprocess(
+    dataset: Dataset, preparation: Preparation, files: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the manifest of a data set's splits, but for what the splits turn out to be.
+
+    `files` are the raw files' digests; by default as published.
+    """
     return _sealed(
         "preprocess",
         dataset.name,
         {
             "source": str(dataset.source),
-            "files": dict(dataset.source.digests),
-            "preparation": preparation.model_dump(),
-            "versions": {name: version(name) for name in ("numpy", "scikit-learn")},
+            "files": dict(dataset.source.digests if files is None else files),
+            "preparation": preparation.model_dump(exclude_none=True),
+            "versions": {name: version(name) for name in ("numpy", "pillow", "scikit-learn")},
         },
     )
 

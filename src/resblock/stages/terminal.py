@@ -33,6 +33,19 @@ def epoch_line(row: EpochRow, epochs: int) -> str:
 
 
 @contextmanager
+def counting_bar(name: str) -> Generator[Callable[[int, int], None]]:
+    """Show a bar over what is done of a whole where the output is a terminal; yields what moves it."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(name)
+        yield lambda done, total: progress.update(task, completed=done, total=total if total > 0 else None)
+
+
+@contextmanager
 def step_bar(name: str) -> Generator[Callable[[int, int, int], None]]:
     """Show a bar over each epoch's steps where the output is a terminal; yields what moves it."""
     console = Console()

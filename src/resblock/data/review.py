@@ -1,0 +1,85 @@
+"""What was found out about a data set while it was read and cut: what an owner must know before believing a number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from resblock.core.files import read_json, write_json
+
+UNEQUAL = 10  # times that the largest class may be the smallest before it is called so
+NAMED = 5  # classes or files in a sentence
+
+
+@dataclass(frozen=True)
+class Review:
+    """Counts of one data set as it was cut."""
+
+    classes: tuple[str, ...]
+    counts: Mapping[str, Sequence[int]]  # images by split and class
+    image_shape: tuple[int, int, int]
+    smallest: tuple[int, int] = (0, 0)  # width and height of the pictures before they were resized
+    largest: tuple[int, int] = (0, 0)
+    enlarged: int = 0  # pictures smaller than what is stored
+    skipped: Mapping[str, str] = field(default_factory=dict[str, str])  # unreadable pictures and why
+    repeated: Mapping[str, int] = field(default_factory=dict[str, int])  # images equal to one in training, by split
+    repeated_within: int = 0  # images equal to another of their split
+    contradictory: int = 0  # images equal to one of another class
+    notes: tuple[str, ...] = ()
+
+    @property
+    def imbalance(self) -> float:
+        """How many times the largest class is the smallest, among training images."""
+        return max(self.counts["train"]) / max(1, min(self.counts["train"]))
+
+    @property
+    def majority(self) -> float:
+        """Accuracy on test images of whoever always names the largest class of the training images."""
+        largest = int(np.argmax(self.counts["train"]))
+        return self.counts["test"][largest] / max(1, sum(self.counts["test"]))
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what an owner must know, in sentences."""
+        for split, number in self.repeated.items():
+            if number:
+                share = 100 * number / max(1, sum(self.counts[split]))
+                yield (
+                    f"{number:,} of the {split} images ({share:.1f} %) equal a training image to the pixel; accuracy on "
+                    "them shows memory"
+                )
+        if self.contradictory:
+            yield f"{self.contradictory:,} images equal one of another class; nobody can be right about both"
+        if self.imbalance > UNEQUAL:
+            yield (
+                f"the largest class has {self.imbalance:,.0f} times the training images of the smallest; whoever always "
+                f"names the largest is right on {100 * self.majority:.1f} % of the test images"
+            )
+        for split in ("validation", "test"):
+            missing = [name for name, count in zip(self.classes, self.counts[split], strict=True) if not count]
+            if missing:
+                yield f"{len(missing)} classes have no {split} image: {_some([repr(name) for name in missing])}"
+        if self.skipped:
+            yield f"{len(self.skipped):,} pictures could not be read and were skipped: {_some(list(self.skipped))}"
+        if self.enlarged:
+            height, width, _ = self.image_shape
+            yield f"{self.enlarged:,} pictures are smaller than {width}x{height} and were enlarged"
+        yield from self.notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
+
+
+def write_review(path: Path, review: Review) -> None:
+    """Write `review` as JSON."""
+    write_json(path, asdict(review))
+
+
+def read_review(path: Path) -> Review:
+    """Read what `write_review` wrote."""
+    tree = read_json(path)
+    pairs = {name: tuple(tree.pop(name)) for name in ("classes", "image_shape", "smallest", "largest", "notes")}
+    return Review(**pairs, **tree)
