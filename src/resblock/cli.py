@@ -17,6 +17,7 @@ import click
 
 import resblock
 from resblock.core.errors import OtherThreadsError, UserError
+from resblock.data_commands import data
 from resblock.signals import SAME_WISH
 
 if TYPE_CHECKING:
@@ -162,12 +163,16 @@ def main() -> None:
     \b
       resblock check                     is params.yaml right?
       resblock variants                  which networks can be compared?
+      resblock data add flowers ~/flowers    your own images
       resblock run digits                the whole study on the bundled digits
       dvc repro report@cifar10           the whole study on CIFAR-10
       resblock sync                      show in MLflow what the files say
       resblock ui                        compare the runs in MLflow
     """
     _end_on_signals()
+
+
+main.add_command(data)
 
 
 @main.command()
@@ -195,8 +200,21 @@ def check() -> None:
     for dataset in study.datasets:
         for sentence in remarks(params, dataset):
             click.echo(f"warning: {sentence}", err=True)
+        _show_defaults(dataset)
     if ablation.recipes and ablation.dataset in study.datasets:
         click.echo(f"  recipes    {', '.join(ablation.recipes)}: on {ablation.dataset}, {', '.join(ablation.variants)}")
+
+
+def _show_defaults(dataset: str) -> None:
+    """Say which keys of a person's own data set hold defaults that params.yaml does not write down."""
+    from resblock import paths
+    from resblock.data.entries import defaults_in_use
+
+    held = defaults_in_use(paths.PARAMS, dataset)
+    for key, value in held.items():
+        click.echo(f"  default    {key}: {value}")
+    if held:
+        click.echo(f"warning: DVC sees no defaults; `resblock data add {dataset}` writes them down", err=True)
 
 
 def _say_cautions(params: Params) -> None:
@@ -367,6 +385,22 @@ def report(dataset: str) -> None:
     from resblock.stages import report
 
     report.run(dataset)
+
+
+@main.command()
+@click.argument("dataset")
+def advise(dataset: str) -> None:
+    """Say which network to use on DATASET, how sure that is, and what to run next if it is not.
+
+    Computed from the scores and costs that are here.
+
+    
+    Example: resblock advise digits
+    """
+    from resblock.stages import advise
+
+    for line in advise.run(dataset):
+        click.echo(line)
 
 
 @main.command()

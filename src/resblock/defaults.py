@@ -92,10 +92,10 @@ def completed(tree: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def left_out(tree: Mapping[str, Any], name: str) -> list[str]:
-    """Return the dotted keys of the data set `name` that `tree`, the content of params.yaml, leaves to the defaults."""
-    keys: list[str] = []
+def left_out(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return by dotted key what `tree`, the content of params.yaml, leaves to the defaults of the data set `name`."""
+    held: dict[str, Any] = {}
     for section, values in sections().items():
         given = (tree.get(section) or {}).get(name) or {}
-        keys += [f"{section}.{name}.{key}" for key in values if key not in given]
-    return keys
+        held |= {f"{section}.{name}.{key}": value for key, value in values.items() if key not in given}
+    return held

@@ -15,6 +15,7 @@ from resblock.core.recipe import BASE
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import DatasetDescription, read_description, read_verified
 from resblock.core.training.run import MANIFEST, Cost, EpochRow, GradientRow, read_cost, read_curve, read_gradients
+from resblock.data.review import Review, read_review
 from resblock.evaluation.assessment import Assessment, read_assessment
 from resblock.evaluation.flow import Gradients, Untrained, read_untrained
 from resblock.evaluation.identity import Wanted
@@ -43,6 +44,7 @@ class Material:
         default_factory=dict[ModelSpec, Mapping[int, Sequence[GradientRow]]]
     )  # of the trainings
     untrained: Untrained | None = None
+    review: Review | None = None  # of the data, where they were cut by code that made one
     mixtures: Sequence[str] = ()  # in what trainings and evaluations, those of ablations too, were not made alike
     left_out: Sequence[str] = ()  # which trainings have no figures though they are here, and why
 
@@ -104,6 +106,7 @@ def read_material(dataset_name: str, asked: Sequence[Wanted]) -> Material:
         },
         gradients=_gradients(base),
         untrained=read_untrained(untrained) if (untrained / MANIFEST).is_file() else None,
+        review=read_review(paths.review(dataset_name)) if paths.review(dataset_name).is_file() else None,
         mixtures=[
             *mixtures(one.training for one in there if one.training),
             *examined_unlike(one.evaluation for one in there if one.evaluation),

@@ -15,11 +15,13 @@ from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.sections import (
     ablation,
     accuracy,
+    advice,
     blocks,
     calibration,
     comparison,
     cost,
     curves,
+    data,
     errors,
     gradients,
     rebound,
@@ -42,6 +44,8 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     errors.section,
     robustness.section,
     cost.section,
+    advice.section,
+    data.section,
 )
 
 

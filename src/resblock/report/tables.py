@@ -51,6 +51,13 @@ def bounds(prefix: str, interval: Interval) -> dict[str, float]:
     return {f"{prefix}_low": interval.low, f"{prefix}_high": interval.high}
 
 
+def shown_name(name: str, most: int = 24) -> str:
+    """Return a class's name as it can stand in a figure: one line, shortened, and no formula for Matplotlib."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
+    short = line if len(line) <= most else f"{line[: most - 1]}…"
+    return short.replace("$", r"\$")
+
+
 def markdown(frame: pd.DataFrame, left: Sequence[str] = ()) -> str:
     """Return a frame of text as a Markdown table; columns but the first and those in `left` are set to the right."""
     columns = [str(column) for column in frame.columns]

@@ -17,6 +17,7 @@ from typing import Self
 from resblock import paths
 from resblock.core.backends.machine import available_cores
 from resblock.core.errors import UserError
+from resblock.data.entries import require_written
 from resblock.data.table import find_dataset
 from resblock.params import Params, ParamsError, read_params
 from resblock.running.dvc import Dvc
@@ -36,6 +37,8 @@ def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
         if dataset not in params.study.datasets:
             raise ParamsError(f"{dataset}: not in study.datasets ({paths.PARAMS}); add it there first")
     chosen = list(datasets or params.study.datasets)
+    for dataset in chosen:
+        require_written(paths.PARAMS, dataset)
     with invocation(chosen, params) as caused, Dvc(caused.environment) as dvc, _Crew() as crew:
         for dataset in chosen:
             dvc.repro(f"preprocess@{dataset}")

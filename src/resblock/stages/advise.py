@@ -1,0 +1,34 @@
+"""The advice on a data set, from the scores and costs that are here: not a stage, but what one asks for in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from resblock import paths
+from resblock.core.errors import UserError
+from resblock.core.spec import ModelSpec
+from resblock.core.splits import read_description
+from resblock.core.training.run import Cost, read_cost
+from resblock.evaluation.score import SCORES, read_scores
+from resblock.params import read_params
+from resblock.study.advice import Circumstances, advise
+from resblock.study.summary import Study
+
+
+def run(dataset: str) -> Iterator[str]:
+    """Yield the advice in sentences. Raises UserError where nothing has been scored."""
+    folder = paths.scores(dataset)
+    if not (folder / SCORES).is_file():
+        raise UserError(f"{folder / SCORES}: is not here; `resblock run {dataset}` makes it")
+    params, described = read_params(paths.PARAMS), read_description(paths.splits(dataset))
+    costs: dict[ModelSpec, dict[int, Cost]] = {}
+    for key in params.study.keys(dataset):
+        if paths.cost(key).is_file():
+            costs.setdefault(key.spec, {})[key.seed] = read_cost(paths.cost(key))
+    circumstances = Circumstances(
+        described.image_shape, described.sizes["validation"], params.recipe(dataset).batch_size
+    )
+    advice = advise(Study(dataset, tuple(read_scores(folder))), costs, circumstances)
+    if advice is None:
+        raise UserError(f"no training on {dataset} has finished; `resblock run {dataset}` trains")
+    yield from advice.sentences()
