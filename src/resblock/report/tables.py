@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import pandas as pd
 
@@ -53,9 +54,19 @@ def bounds(prefix: str, interval: Interval) -> dict[str, float]:
 
 def shown_name(name: str, most: int = 24) -> str:
     """Return a class's name as it can stand in a figure: one line, shortened, and no formula for Matplotlib."""
+    known = _letters()
+    name = "".join(letter if ord(letter) in known or not letter.isprintable() else "\N{WHITE SQUARE}" for letter in name)
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
     short = line if len(line) <= most else f"{line[: most - 1]}…"
     return short.replace("$", r"\$")
+
+
+@cache
+def _letters() -> frozenset[int]:
+    """Return the letters that the figures' font has."""
+    from matplotlib.font_manager import findfont, get_font
+
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
 def markdown(frame: pd.DataFrame, left: Sequence[str] = ()) -> str:

@@ -12,10 +12,14 @@ from matplotlib.figure import Figure
 from resblock.evaluation.rows import rows_frame
 from resblock.evaluation.score import Confusion
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.style import house_style, new_figure
-from resblock.report.tables import NONE
+from resblock.report.style import COLORS, house_style, new_figure
+from resblock.report.tables import NONE, shown_name
 from resblock.study.agreement import SHOWN, Agreement, Mistake
 from resblock.study.interval import t_interval
+
+MOST_CLASSES = 20  # whose matrix a reader can take in
+WORST = 20  # pairs shown of more
+EXTREMES = 5  # classes named at either end
 
 
 def section(material: Material) -> Section | None:
@@ -23,14 +27,7 @@ def section(material: Material) -> Section | None:
     results, classes = material.results, material.dataset.classes
     if not results.confusions:
         return None
-    pictures = [
-        Picture(
-            "confusion",
-            "Per cent of each true class on the test images, all seeds together, statistics as trained.",
-            draw_confusions(results.confusions, classes),
-            _confusion_data(results.confusions, classes),
-        )
-    ]
+    pictures = [_confusion(results.confusions, classes)]
     if results.mistakes:
         caption = (
             f"The {SHOWN} mistakes that each network's seeds were surest of, each image once: what it is, what it was "
@@ -39,7 +36,12 @@ def section(material: Material) -> Section | None:
         data = rows_frame(Mistake, results.mistakes).drop(columns="image")
         pictures.append(Picture("mistakes", caption, draw_mistakes(results.mistakes, classes), data))
     note = "Per cent of each class's test images, mean over seeds, statistics as trained."
-    tables = [Table("classes", note, _classes(results.confusions, classes))]
+    if len(classes) <= MOST_CLASSES:
+        tables = [Table("classes", note, _classes(results.confusions, classes))]
+    else:
+        shown = f"{note} Of {len(classes)} classes, the {EXTREMES} that were recognised worst and best."
+        data = _class_data(results.confusions, classes)
+        tables = [Table("classes", shown, _extremes(results.confusions, classes), data)]
     if results.agreements:
         note = (
             "Two seeds of one network on the test images, mean over pairs. Pairs share seeds, so they carry no "
@@ -48,6 +50,55 @@ def section(material: Material) -> Section | None:
         data = rows_frame(Agreement, results.agreements)
         tables.append(Table("agreement", note, _agreement(results.agreements), data))
     return Section("errors", "Where networks err, and whether seeds agree", "", pictures, tables)
+
+
+def _confusion(confusions: Sequence[Confusion], classes: Sequence[str]) -> Picture:
+    """Return the confusions as matrices or, of many classes, as the pairs that were confused most."""
+    name, end = "confusion", "on the test images, all seeds together, statistics as trained."
+    if len(classes) <= MOST_CLASSES:
+        figure, data = draw_confusions(confusions, classes), _confusion_data(confusions, classes)
+        return Picture(name, f"Per cent of each true class {end}", figure, data)
+    caption = (
+        f"The {WORST} pairs of classes that were confused most often, of {len(classes) * (len(classes) - 1):,}: true "
+        f"class → what it was taken for, in per cent of the true class {end}"
+    )
+    data = _confusion_data(confusions, classes)
+    return Picture(name, caption, draw_pairs(confusions, classes), data[(data.images > 0) & (data.true != data.taken_for)])
+
+
+def draw_pairs(confusions: Sequence[Confusion], classes: Sequence[str]) -> Figure:
+    """Draw for each network a bar per pair of classes, the most confused first."""
+    variants = list(dict.fromkeys(confusion.variant for confusion in confusions))
+    across = min(len(variants), 3)
+    down = -(-len(variants) // across)
+    with house_style():
+        figure = new_figure(3.6 * across, (0.17 * WORST + 0.6) * down)
+        axes = figure.subplots(down, across, squeeze=False)
+        for axis, variant in zip(axes.flat, variants, strict=False):
+            pairs = worst_pairs(np.asarray(sum(c.counts for c in confusions if c.variant == variant)))
+            names = [f"{shown_name(classes[true])} → {shown_name(classes[taken])}" for true, taken, _ in pairs]
+            axis.barh(range(len(pairs)), [100 * share for _, _, share in pairs], color=COLORS[variant.partition("-")[0]])
+            axis.set_yticks(range(len(pairs)), names, fontsize=6)
+            axis.invert_yaxis()
+            axis.grid(visible=False, axis="y")
+            axis.set_title(variant)
+        for axis in list(axes.flat)[len(variants) :]:
+            axis.set_visible(False)
+        for axis in axes[-1]:
+            axis.set_xlabel("per cent of the true class", fontsize=7)
+    return figure
+
+
+def worst_pairs(counts: np.ndarray, most: int = WORST) -> list[tuple[int, int, float]]:
+    """Return true class, predicted class and share of the true class of the `most` confused pairs, the worst first.
+
+    `counts` is int (true class, predicted class). Equally confused pairs stand in the order of classes.
+    """
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    np.fill_diagonal(shares, 0)
+    order = np.argsort(-shares, axis=None, kind="stable")[:most]
+    pairs = [(int(place) // len(shares), int(place) % len(shares)) for place in order]
+    return [(true, taken, float(shares[true, taken])) for true, taken in pairs if shares[true, taken] > 0]
 
 
 def draw_confusions(confusions: Sequence[Confusion], classes: Sequence[str]) -> Figure:
@@ -87,7 +138,8 @@ def draw_mistakes(mistakes: Sequence[Mistake], classes: Sequence[str]) -> Figure
             for axis, mistake in zip(row, mine, strict=False):
                 image = mistake.image
                 axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-                words = f"{classes[mistake.true]} → {classes[mistake.predicted]}\n{100 * mistake.confidence:.1f} %"
+                true, taken = (shown_name(classes[which], 14) for which in (mistake.true, mistake.predicted))
+                words = f"{true} → {taken}\n{100 * mistake.confidence:.1f} %"
                 axis.set_title(words, fontsize=6, pad=2)
     return figure
 
@@ -100,8 +152,9 @@ def _confusion_panel(axis: Axes, counts: np.ndarray, classes: Sequence[str]) -> 
         if shares[i, j] >= 0.5:  # smaller shares would print as 0
             ink = "white" if shares[i, j] > 50 else "black"
             axis.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", fontsize=5, color=ink)
-    axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6)
-    axis.set_yticks(range(len(classes)), classes, fontsize=6)
+    names = [shown_name(name, 14) for name in classes]
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+    axis.set_yticks(range(len(names)), names, fontsize=6)
     axis.set_xlabel("taken for", fontsize=7)
 
 
@@ -124,6 +177,34 @@ def _classes(confusions: Sequence[Confusion], classes: Sequence[str]) -> pd.Data
             {"network": variant} | {name: f"{100 * share:.1f}" for name, share in zip(classes, shares, strict=True)}
         )
     return pd.DataFrame(rows)
+
+
+def _shares(confusions: Sequence[Confusion], variant: str) -> np.ndarray:
+    """Return the mean over seeds of each class's accuracy, float (class,); NaN without test images."""
+    return np.mean([each.per_class_accuracy for each in confusions if each.variant == variant], axis=0)
+
+
+def _extremes(confusions: Sequence[Confusion], classes: Sequence[str]) -> pd.DataFrame:
+    rows: list[dict[str, str]] = []
+    for variant in dict.fromkeys(confusion.variant for confusion in confusions):
+        shares = _shares(confusions, variant)
+        order = [int(place) for place in np.argsort(shares, kind="stable") if not np.isnan(shares[place])]
+        told = [f"{shown_name(classes[place])} {100 * shares[place]:.0f}" for place in order]
+        rows.append(
+            {
+                "network": variant,
+                "median class": f"{100 * np.nanmedian(shares):.1f}",
+                "recognised worst": ", ".join(told[:EXTREMES]),
+                "recognised best": ", ".join(told[: -EXTREMES - 1 : -1]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _class_data(confusions: Sequence[Confusion], classes: Sequence[str]) -> pd.DataFrame:
+    variants = dict.fromkeys(confusion.variant for confusion in confusions)
+    columns = {variant: _shares(confusions, variant) for variant in variants}
+    return pd.DataFrame({"class": classes, **columns})
 
 
 def _agreement(agreements: Sequence[Agreement]) -> pd.DataFrame:
