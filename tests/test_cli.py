@@ -48,7 +48,9 @@ def refused(ended: subprocess.CompletedProcess[str], *words: str) -> None:
 
 
 COMMANDS = (
+    "advise",
     "check",
+    "data",
     "download",
     "preprocess",
     "probe",
@@ -214,8 +216,8 @@ def test_an_impossible_depth_names_its_neighbours(project: Path) -> None:
 
 
 def test_an_unknown_data_set_names_those_there_are(project: Path) -> None:
-    refused(resblock("download", "mnist", cwd=project), "mnist", "digits, cifar10")
-    refused(resblock("run", "mnist", cwd=project), "mnist", "digits, cifar10")
+    refused(resblock("download", "mnist", cwd=project), "mnist", "digits, cifar10, cifar100", "resblock data add mnist")
+    refused(resblock("run", "mnist", cwd=project), "mnist", "digits, cifar10, cifar100", "resblock data add mnist")
 
 
 def test_a_seed_beyond_32_bits_is_refused(project: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import shutil
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from resblock.core.seeds import generator
-from resblock.data import cifar10
+from resblock.data import cifar10, transfer
 from resblock.data.download import MIRROR_VARIABLE, Archive, DownloadError, Packaged, fetch, verified
 from resblock.data.table import DATASETS
 
@@ -67,12 +67,14 @@ class Server:
     files: dict[str, bytes] = field(default_factory=dict[str, bytes])
     asked: list[str] = field(default_factory=list[str])
     breaks: int = 0
+    version: str = '"first"'
+    ranges: list[str] = field(default_factory=list[str])
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(time, "sleep", lambda _: None)  # pooch waits between attempts
+    monkeypatch.setattr(transfer, "PAUSE", 0)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -81,8 +83,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             if content is None:
                 self.send_error(404)
                 return
-            self.send_response(200)
+            start = 0
+            if "Range" in self.headers and self.headers.get("If-Range") == served.version:
+                served.ranges.append(self.headers["Range"])
+                start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            content = content[start:]
+            self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(content)))
+            self.send_header("ETag", served.version)
             self.end_headers()
             if served.breaks:
                 served.breaks -= 1
@@ -211,7 +219,7 @@ def test_one_flipped_byte_is_refused(download: Download, server: Server) -> None
     message = download.refuse()
     assert f"second.bin from {NAME} has SHA-256" in message
     assert f"expected {DIGESTS['second.bin']}; refused" in message
-    assert download.files == {"first.bin": MEMBERS["first.bin"]}
+    assert download.files == {}
 
 
 @pytest.mark.parametrize(
@@ -279,7 +287,7 @@ def test_what_is_no_whole_archive_leaves_no_half_file(content: bytes, download: 
     server.files[f"/official/{NAME}"] = content
     message = download.refuse()
     assert f"{server.address}/official/{NAME}: " in message
-    assert all(content == MEMBERS[name] for name, content in download.files.items())
+    assert download.files == {}
 
 
 @pytest.mark.parametrize("breaks", [1, 2])
@@ -296,7 +304,107 @@ def test_a_connection_that_always_breaks_is_given_up(download: Download, server:
     server.breaks = 1000
     download.refuse()
     assert len(server.asked) == 3
+    assert set(download.files) == {f"{NAME}.part", f"{NAME}.part.json"}  # for the next call to go on from
+
+
+def test_a_cut_download_goes_on_where_it_was_cut(download: Download, server: Server) -> None:
+    server.files[f"/official/{NAME}"] = RIGHT
+    server.breaks = 3
+    download.refuse()
+    come = len(download.files[f"{NAME}.part"])
+    assert 0 < come < len(RIGHT)
+    server.ranges.clear()
+    assert download.fetch()
+    assert server.ranges == [f"bytes={come}-"]
+    assert download.files == MEMBERS
+
+
+def test_a_file_that_is_another_one_by_now_is_fetched_from_its_start(download: Download, server: Server) -> None:
+    server.files[f"/official/{NAME}"] = pack({**MEMBERS, "second.bin": b"older"})
+    server.breaks = 3
+    download.refuse()
+    server.files[f"/official/{NAME}"], server.version = RIGHT, '"second"'
+    server.ranges.clear()
+    assert download.fetch()
+    assert server.ranges == []
+    assert download.files == MEMBERS
+
+
+def test_two_downloads_at_once_both_end_well(download: Download, server: Server) -> None:
+    server.files[f"/official/{NAME}"] = RIGHT
+    ended: list[bool] = []
+    threads = [threading.Thread(target=lambda: ended.append(download.fetch())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ended) == 4
+    assert len(server.asked) == 1
+    assert download.files == MEMBERS
+
+
+def test_a_full_disk_is_called_one(download: Download, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.files[f"/official/{NAME}"] = RIGHT
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("resblock.data.download.write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        download.fetch()
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename
+    monkeypatch.undo()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert download.fetch()
+
+
+@pytest.mark.parametrize("form", ["the archive", "a folder", "extracted", "extracted in its folder"])
+def test_a_mirror_may_name_the_archive_its_folder_or_its_members(
+    form: str, download: Download, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = tmp_path / "mine"
+    members = mirror / "set" if form == "extracted in its folder" else mirror
+    members.mkdir(parents=True)
+    if form.startswith("extracted"):
+        for name, content in MEMBERS.items():
+            (members / name).write_bytes(content)
+    else:
+        (mirror / NAME).write_bytes(RIGHT)
+    monkeypatch.setenv(MIRROR_VARIABLE, str(mirror / NAME if form == "the archive" else mirror))
+    assert download.fetch()
+    assert download.files == MEMBERS
+    assert server.asked == []
+
+
+def test_extracted_files_that_are_wrong_are_refused(
+    download: Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in MEMBERS:
+        (tmp_path / name).write_bytes(b"other")
+    monkeypatch.setenv(MIRROR_VARIABLE, str(tmp_path))
+    assert "first.bin from" in download.refuse()
     assert download.files == {}
+
+
+def test_an_archive_without_published_digests_is_known_by_its_md5_or_its_structure(
+    download: Download, server: Server
+) -> None:
+    faults: list[str] = []
+    md5 = hashlib.md5(RIGHT, usedforsecurity=False).hexdigest()
+    unknown = dict.fromkeys(MEMBERS)
+    download.source = Archive(download.source.url, "set", unknown, md5=md5, faults=lambda _: faults)
+    server.files[f"/official/{NAME}"] = RIGHT
+    assert download.fetch()
+    assert download.source.evidence(download.folder) == "md5 of the archive"
+    assert not download.fetch()
+    (download.folder / "first.bin").write_bytes(b"changed")
+    server.files[f"/official/{NAME}"] = pack(MEMBERS, mode="w")
+    assert download.fetch()
+    assert download.source.evidence(download.folder) == "structure"
+    (download.folder / "first.bin").unlink()
+    faults.append("first.bin is too short")
+    assert "is not what was published: first.bin is too short" in download.refuse()
 
 
 def test_no_source_at_all_names_what_was_tried_and_three_ways_out(

@@ -102,7 +102,7 @@ def _chosen(
     if wished in there and wished is not None:
         return wished
     raise ReadError(
-        f"{wishes.key}.{key}: got {wished or 'nothing'}, must be one of {path}'s columns "
+        f"{wishes.key}.{key}: got {repr(wished) if wished else 'nothing'}, must be one of {path}'s columns "
         f"{', '.join(there) or '(it has none that could be)'}"
     )
 

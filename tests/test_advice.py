@@ -1,0 +1,135 @@
+"""The advice: a known best depth comes out, too few seeds are called so, and costs are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from resblock.core.spec import ModelSpec
+from resblock.core.training.run import Cost
+from resblock.evaluation.score import Score, empty_score
+from resblock.study.advice import Advice, Circumstances, activations, advise, next_deeper
+from resblock.study.efficiency import Costs
+from resblock.study.summary import Study
+
+HERE = Circumstances((32, 32, 3), validation_images=5_000, batch_size=128)
+NOISE = 0.002
+
+
+def score(variant: str, seed: int, accuracy: float) -> Score:
+    spec = ModelSpec.parse(variant)
+    return Score(
+        variant, spec.family, spec.depth, seed, "finished", 0, 1, 0, 1, 0, accuracy, 0, accuracy, 0, 0.5, 0, 0.5
+    )
+
+
+def planted(means: Mapping[str, float], seeds: int, noise: float = NOISE) -> Study:
+    """A study whose networks have these mean validation accuracies."""
+    rng = np.random.default_rng(0)
+    return Study("planted", tuple(score(v, s, m + noise * rng.normal()) for v, m in means.items() for s in range(seeds)))
+
+
+def costs(variants: Sequence[str]) -> Costs:
+    return {
+        ModelSpec.parse(variant): {0: Cost("t", (10.0 * ModelSpec.parse(variant).depth,), 1, 1, 1, "m", 1, {})}
+        for variant in variants
+    }
+
+
+def advised(study: Study, variants: Sequence[str] = ()) -> Advice:
+    advice = advise(study, costs(variants), HERE)
+    assert advice is not None
+    return advice
+
+
+RISING = {
+    "cnn-4": 0.80,
+    "plain-8": 0.84,
+    "residual-8": 0.85,
+    "plain-20": 0.86,
+    "residual-20": 0.92,
+    "plain-32": 0.82,
+    "residual-32": 0.9201,
+}
+
+
+def test_the_planted_depth_comes_out_and_is_sure() -> None:
+    advice = advised(planted(RISING, seeds=6), list(RISING))
+    assert advice.choice.spec.name == "residual-20"
+    assert advice.sure
+    text = " ".join(advice.sentences())
+    assert text.startswith("Use residual-20: 92.")
+    assert "at depth 8" in text
+    gaps = {gap.label: gap.interval.mean for gap in advice.shortcut}
+    assert gaps["20"] == pytest.approx(0.06, abs=0.005)
+    assert gaps["32"] == pytest.approx(0.10, abs=0.005)
+    assert "nothing needs to be run" in advice.next_step
+
+
+def test_the_best_of_all_is_chosen_where_every_shallower_one_is_worse() -> None:
+    advice = advised(planted({**RISING, "residual-32": 0.95}, seeds=6), list(RISING))
+    assert advice.choice is advice.best
+    assert advice.choice.spec.name == "residual-32"
+    assert "the best of 7 networks; every shallower one is worse beyond noise" in " ".join(advice.sentences())
+    assert "add residual-50" in advice.next_step
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_too_few_seeds_are_called_so(seeds: int) -> None:
+    advice = advised(planted(RISING, seeds=seeds))
+    assert not advice.sure
+    text = " ".join(advice.sentences())
+    assert text.startswith(f"Too few seeds to advise: {seeds} seed")
+    assert "Nothing is sure below 3 seeds" in text
+    assert "3 seeds at least" in advice.next_step
+
+
+def test_noise_that_hides_what_matters_asks_for_more_seeds() -> None:
+    advice = advised(planted({"plain-8": 0.90, "residual-8": 0.905, "residual-20": 0.91}, seeds=3, noise=0.02))
+    assert not advice.sure
+    text = " ".join(advice.sentences())
+    assert "This is not sure: the choice may lose up to" in text
+    assert "seeds or so" in advice.next_step or "hardly tell" in advice.next_step
+
+
+def test_a_network_that_diverges_is_not_advised() -> None:
+    study = planted({**RISING, "residual-32": 0.97}, seeds=5)
+    spec = ModelSpec.parse("residual-32")
+    kept = [each for each in study.scores if (each.variant, each.seed) != ("residual-32", 0)]
+    advice = advised(Study("planted", (*kept, empty_score(spec, 0, "diverged"))))
+    assert advice.best.spec.name != "residual-32"
+
+
+def test_without_a_finished_training_there_is_no_advice() -> None:
+    missing = (empty_score(ModelSpec.parse("plain-8"), 0, "missing"),)
+    assert advise(Study("planted", missing), {}, HERE) is None
+
+
+def test_more_depth_is_priced_as_measured_and_beyond_the_study_by_its_work() -> None:
+    prices = advised(planted(RISING, seeds=6), list(RISING)).prices
+    assert prices is not None
+    here, there = prices
+    assert (here.spec.name, there.spec.name, there.measured) == ("residual-20", "residual-32", True)
+    assert (here.seconds, there.seconds) == (200, 320)
+    assert 1.5 < there.memory / here.memory < 1.7
+    prices = advised(planted({**RISING, "residual-32": 0.95}, seeds=6), list(RISING)).prices
+    assert prices is not None
+    assert (prices[1].spec.name, prices[1].measured) == ("residual-50", False)
+    assert prices[1].seconds == 320 * 48 / 30
+    assert advised(planted(RISING, seeds=6)).prices is None
+
+
+def test_activations_are_counted_by_hand() -> None:
+    # residual-8 at 32x32: a stem and two convolutions of 16 filters at 32x32, 32 at 16x16, 64 at 8x8.
+    values = 32 * 32 * 16 * 3 + 16 * 16 * 32 * 2 + 8 * 8 * 64 * 2
+    assert activations(ModelSpec.parse("residual-8"), (32, 32, 3)) == 2 * 4 * values
+
+
+@pytest.mark.parametrize(
+    ("name", "deeper"),
+    [("residual-20", "residual-32"), ("residual-56", "residual-86"), ("plain-20-nobn", "plain-32-nobn")],
+)
+def test_the_next_depth_is_half_as_deep_again(name: str, deeper: str) -> None:
+    assert next_deeper(ModelSpec.parse(name)).name == deeper

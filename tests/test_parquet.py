@@ -1,0 +1,96 @@
+"""Parquet files as the Hub's image data sets are stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from resblock.data import parquet
+from resblock.data.collection import ReadError
+from tests.own import collect, cut, encoded, images_of, pixels, put
+
+
+def write(path: Path, numbers: Sequence[int], names: Sequence[str] = (), **columns: Any) -> Path:
+    """Write pictures with the labels 0, 1, 0, 1, …, as the Hub does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = [{"bytes": encoded(pixels(number)), "path": f"{number}.png"} for number in numbers]
+    table = pa.table({"image": pictures, "label": pa.array([n % 2 for n in numbers], pa.int64()), **columns})
+    if names:
+        features = {"info": {"features": {"label": {"names": list(names), "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+    pq.write_table(table, path, row_group_size=7)
+    return path
+
+
+def test_files_are_read_in_order_with_names_and_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "hub"
+    write(folder / "data/train-00001-of-00002.parquet", range(20, 30), ("cat", "dog"))
+    write(folder / "data/train-00000-of-00002.parquet", range(20), ("cat", "dog"))
+    write(folder / "data/test-00000-of-00001.parquet", range(100, 110), ("cat", "dog"))
+    collection = collect(folder, format="parquet")
+    assert collection.classes == ("cat", "dog")
+    assert collection.ships == {"train", "test"}
+    assert collection.image_shape == (8, 8, 3)
+    expected = [pixels(number) for number in (*range(30), *range(100, 110))]
+    assert np.array_equal(np.stack(list(images_of(collection))), np.stack(expected))
+    assert collection.labels.tolist() == [0, 1] * 20
+    assert collection.names[31] == "data/test-00000-of-00001.parquet, row 1"
+
+
+def test_plain_bytes_and_words_are_read_from_columns_that_are_named(tmp_path: Path) -> None:
+    content = [encoded(pixels(number)) for number in range(20)]
+    table = pa.table({"scan": content, "thumb": content, "kind": ["x", "y"] * 10, "place": ["z"] * 20})
+    pq.write_table(table, tmp_path / "all.parquet")
+    with pytest.raises(ReadError, match=r"data\.all\.parquet\.image: got nothing, must be one of .* scan, thumb"):
+        collect(tmp_path / "all.parquet", format="parquet")
+    with pytest.raises(ReadError, match=r"label: got 'sort', must be one of .* kind, place"):
+        collect(tmp_path / "all.parquet", format="parquet", image="scan", label="sort")
+    described, _, _ = cut(tmp_path / "all.parquet", format="parquet", image="scan", label="kind", size=8)
+    assert described.classes == ("x", "y")
+    assert described.sizes == {"train": 14, "validation": 2, "test": 4}
+
+
+def test_a_row_without_a_picture_is_unreadable(tmp_path: Path) -> None:
+    content = [encoded(pixels(number)) for number in range(20)]
+    content[3] = b"bad"
+    table = pa.table({"image": [None, *content[1:]], "label": [0, 1] * 10})
+    pq.write_table(table, tmp_path / "all.parquet")
+    with pytest.raises(ReadError, match=r"2 pictures cannot be read\n  'all.parquet, row 0' is empty"):
+        cut(tmp_path / "all.parquet", format="parquet")
+    assert len(cut(tmp_path / "all.parquet", format="parquet", on_error="skip")[1].skipped) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all"])
+def test_what_is_no_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ReadError, match=r"all\.parquet: cannot be read"):
+        collect(put(tmp_path / "all.parquet", content), format="parquet")
+
+
+def test_a_cut_file_is_refused(tmp_path: Path) -> None:
+    whole = write(tmp_path / "all.parquet", range(20)).read_bytes()
+    with pytest.raises(ReadError, match=r"all\.parquet: cannot be read"):
+        collect(put(tmp_path / "all.parquet", whole[:-20]), format="parquet")
+
+
+def test_a_column_that_unpacks_to_what_no_pictures_do_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "SAFE", 100_000)
+    table = pa.table({"image": [b"\0" * 1_000_000] * 2, "label": [0, 1]})
+    pq.write_table(table, tmp_path / "all.parquet", compression="zstd", use_dictionary=False)
+    with pytest.raises(ReadError, match=r"column image unpacks from [\d,]+ bytes to [\d,]+; no pictures do that"):
+        collect(tmp_path / "all.parquet", format="parquet")
+
+
+def test_rows_without_a_label_are_refused(tmp_path: Path) -> None:
+    table = pa.table({"image": [encoded(pixels(0))] * 3, "label": pa.array([0, None, 1], pa.int64())})
+    pq.write_table(table, tmp_path / "all.parquet")
+    with pytest.raises(ReadError, match="1 rows have no label; take them out"):
+        collect(tmp_path / "all.parquet", format="parquet")
