@@ -28,7 +28,9 @@ def score(variant: str, seed: int, accuracy: float) -> Score:
 def planted(means: Mapping[str, float], seeds: int, noise: float = NOISE) -> Study:
     """A study whose networks have these mean validation accuracies."""
     rng = np.random.default_rng(0)
-    return Study("planted", tuple(score(v, s, m + noise * rng.normal()) for v, m in means.items() for s in range(seeds)))
+    return Study(
+        "planted", tuple(score(v, s, m + noise * rng.normal()) for v, m in means.items() for s in range(seeds))
+    )
 
 
 def costs(variants: Sequence[str]) -> Costs:

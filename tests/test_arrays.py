@@ -76,7 +76,9 @@ def test_what_does_not_fit_is_refused(read_refused: Any) -> None:
     read_refused("expected x_train and y_train", images=IMAGES, labels=LABELS)
     read_refused("expected x_train and y_train", x_test=IMAGES, y_test=LABELS)
     read_refused(r"expected one array of train images and one of labels", x_train=IMAGES)
-    read_refused(r"x_train.npy is float32 \(40, 6, 6, 3\); expected uint8", x_train=IMAGES / np.float32(1), y_train=LABELS)
+    read_refused(
+        r"x_train.npy is float32 \(40, 6, 6, 3\); expected uint8", x_train=IMAGES / np.float32(1), y_train=LABELS
+    )
     read_refused(r"x_train.npy is uint8 \(40, 6, 6, 2\); expected", x_train=IMAGES[..., :2], y_train=LABELS)
     read_refused(r"expected a whole number or a word for each of 40 images", x_train=IMAGES, y_train=LABELS[:39])
     read_refused(r"expected a whole number or a word", x_train=IMAGES, y_train=np.ones((40, 14), int))

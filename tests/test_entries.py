@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from resblock.core.splits import read_description
 from resblock.data.entries import defaults_in_use, require_written
 from resblock.data.review import read_review
 from resblock.params import ParamsError, read_params
+from resblock.stages import datasets
 from tests.conftest import ROOT
-from tests.own import encoded, fill, pixels, put
+from tests.own import encoded, fill, put
 
 SECTIONS = ("data", "train", "probes", "evaluation")
 
@@ -37,7 +39,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*arguments: str) -> None:
-    main(list(arguments), standalone_mode=False)
+    assert not main(list(arguments), standalone_mode=False)
 
 
 def tree() -> dict[str, Any]:
@@ -49,8 +51,8 @@ def test_one_command_adds_a_folder_and_touches_nothing_else(project: Path, tmp_p
     call("data", "add", "flowers", str(tmp_path / "flowers"))
     after = paths.PARAMS.read_text().splitlines()
     changed = [line for line in before if line not in after]
-    assert changed == ["  datasets: [digits, cifar10]  # digits | cifar10"]
-    assert "  datasets: [digits, cifar10, flowers]  # digits | cifar10" in after
+    assert changed == ["  datasets: [digits, cifar10]  # digits | cifar10 | cifar100 | your own"]
+    assert "  datasets: [digits, cifar10, flowers]  # digits | cifar10 | cifar100 | your own" in after
     assert (project / "sources/flowers").resolve() == tmp_path / "flowers"
     whole = tree()
     assert whole["data"]["flowers"]["format"] == "folder"
@@ -72,7 +74,7 @@ def test_a_second_call_changes_nothing(project: Path, tmp_path: Path, capsys: py
 
 def test_a_list_of_one_name_a_line_is_added_to(project: Path, tmp_path: Path) -> None:
     text = paths.PARAMS.read_text()
-    text = text.replace("  datasets: [digits, cifar10]  # digits | cifar10", "  datasets:\n    - digits\n    - cifar10")
+    text = re.sub(r"  datasets: .*", "  datasets:\n    - digits\n    - cifar10", text)
     paths.PARAMS.write_text(text)
     call("data", "add", "flowers", str(tmp_path / "flowers"))
     assert tree()["study"]["datasets"] == ["digits", "cifar10", "flowers"]
@@ -124,16 +126,12 @@ def test_check_shows_the_defaults_in_use(project: Path, capsys: pytest.CaptureFi
 def test_a_name_that_dvc_cannot_take_is_refused(project: Path, tmp_path: Path, name: str) -> None:
     text = paths.PARAMS.read_text()
     with pytest.raises(UserError, match="is made of lower-case letters"):
-        from resblock.stages import datasets
-
         datasets.add(name, tmp_path / "flowers", datasets.Choices())
     assert paths.PARAMS.read_text() == text
     assert not (project / "sources").exists()
 
 
 def test_what_cannot_be_added_leaves_nothing(project: Path, tmp_path: Path) -> None:
-    from resblock.stages import datasets
-
     text = paths.PARAMS.read_text()
     (tmp_path / "empty").mkdir()
     for place, words in (
@@ -153,12 +151,14 @@ def test_a_file_that_cannot_be_added_to_is_left_as_it_is(project: Path, tmp_path
     text = paths.PARAMS.read_text().replace("study:  #", "study: # what\n #", 1).replace("data:  #", '"data":  #', 1)
     paths.PARAMS.write_text(text)
     with pytest.raises(UserError, match="by hand"):
-        call("data", "add", "flowers", str(tmp_path / "flowers"))
+        datasets.add("flowers", tmp_path / "flowers", datasets.Choices())
     assert paths.PARAMS.read_text() == text
+    assert not (project / "sources").exists()
 
 
 @pytest.mark.parametrize(
-    ("images", "epochs", "batch"), [(None, 20, 128), (100, 60, 12), (1_000, 60, 64), (45_000, 18, 128), (10**6, 10, 128)]
+    ("images", "epochs", "batch"),
+    [(None, 20, 128), (100, 60, 12), (1_000, 60, 64), (45_000, 18, 128), (10**6, 10, 128)],
 )
 def test_epochs_and_batches_follow_from_the_number_of_images(images: int | None, epochs: int, batch: int) -> None:
     recipe = defaults.recipe(images)
@@ -184,9 +184,7 @@ def test_a_folder_goes_through_its_stages_and_is_told_of(
     assert "80 pictures are smaller than 16x16 and were enlarged" in said
 
 
-def test_a_contact_sheet_shows_images_as_they_are_and_augmented(
-    project: Path, tmp_path: Path, backend: int
-) -> None:
+def test_a_contact_sheet_shows_images_as_they_are_and_augmented(project: Path, tmp_path: Path, backend: int) -> None:
     for number in range(40):
         image = np.zeros((8, 8, 1), np.uint8)
         image[:4] = 255 if number % 2 else 60
@@ -209,7 +207,3 @@ def test_a_contact_sheet_shows_images_as_they_are_and_augmented(
     assert left == [255] * 6  # as they are, the upper half is white
     assert 255 in below  # some of the augmented stand on their head
     assert size * 6 < right < sheet.shape[1]
-
-
-def test_pixels_differ() -> None:
-    assert not np.array_equal(pixels(0), pixels(1))

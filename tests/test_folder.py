@@ -214,7 +214,9 @@ def test_one_class_is_refused(root: Path) -> None:
 
 def test_two_hundred_classes_of_one_picture_are_refused(root: Path) -> None:
     fill(root, *(f"class-{number:03d}" for number in range(200)), each=1)
-    with pytest.raises(UserError, match=r"data\.mine: cannot be split as asked: .*200 of 200 classes have fewer than 3"):
+    with pytest.raises(
+        UserError, match=r"data\.mine: cannot be split as asked: .*200 of 200 classes have fewer than 3"
+    ):
         cut(root)
 
 

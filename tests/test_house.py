@@ -57,6 +57,7 @@ MAY_IMPORT = {
         "signals",
         "stages",
         "startup",
+        "study",
         "tracking",
     },
     "__main__": {"cli"},

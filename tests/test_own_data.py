@@ -112,9 +112,7 @@ def test_cifar100_is_known_by_its_published_md5() -> None:
     assert getattr(source, "md5", "") == "03b5dce01913d631647c71ecec9e9cb8"  # Krizhevsky's page
 
 
-def test_a_made_up_format_needs_a_reader_and_no_stage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_made_up_format_needs_a_reader_and_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One file of lines: a word and a grey."""
 
     def read(files: Files, wishes: Wishes) -> Collection:
@@ -138,7 +136,9 @@ def test_a_made_up_format_needs_a_reader_and_no_stage(
 
 def test_an_unknown_format_names_those_there_are(tmp_path: Path) -> None:
     fill(tmp_path / "mine", "a", "b")
-    with pytest.raises(ParamsError, match=r"data\.mine\.format: got 'tfrecord', must be one of folder, arrays, parquet"):
+    with pytest.raises(
+        ParamsError, match=r"data\.mine\.format: got 'tfrecord', must be one of folder, arrays, parquet"
+    ):
         collect(tmp_path / "mine", format="tfrecord")
 
 
@@ -168,7 +168,7 @@ def test_auto_takes_what_is_official_and_cuts_the_rest() -> None:
     assert divide(labels, ships, preparation(), "x")["test"].tolist() == list(range(50, 100))
     ships[40:50] = 1
     assert divide(labels, ships, preparation(), "x")["validation"].tolist() == list(range(40, 50))
-    with pytest.raises(ParamsError, match="validation_fraction: got 0.1, must be official: x ships a validation set"):
+    with pytest.raises(ParamsError, match=r"validation_fraction: got 0\.1, must be official: x ships a validation set"):
         divide(labels, ships, preparation(validation_fraction=0.1), "x")
 
 

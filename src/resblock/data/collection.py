@@ -101,9 +101,7 @@ def in_memory(train: Split, test: Split | None, classes: tuple[str, ...]) -> Col
     def pictures() -> Iterator[Seen]:
         return (Seen(image, (width, height)) for split in splits for image in split.images)
 
-    return Collection(
-        classes, labels, parts, (height, width, channels), pictures, Numbered([(len(labels), "image ")])
-    )
+    return Collection(classes, labels, parts, (height, width, channels), pictures, Numbered([(len(labels), "image ")]))
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,9 @@ def write_entry(path: Path, name: str, values: Mapping[str, Mapping[str, Any]]) 
         missing = {key: value for key, value in wanted.items() if key not in (there or {})}
         if missing:
             block = [f"    {_line(key, value, name)}" for key, value in missing.items()]
-            _insert(lines, [section] if there is None else [section, name], [*([] if there else [f"  {name}:"]), *block])
+            _insert(
+                lines, [section] if there is None else [section, name], [*([] if there else [f"  {name}:"]), *block]
+            )
             added += [f"{section}.{name}.{key}" for key in missing]
     if name not in tree["study"]["datasets"]:
         _join_study(lines, name)

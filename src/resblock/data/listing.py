@@ -65,7 +65,7 @@ class Own:
 
 
 def digested(place: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the SHA-256 of every file at and below `place` by name, and why others cannot be read. Raises ReadError."""
+    """Return the SHA-256 of each file at and below `place` by name, and why others cannot be read. Raises ReadError."""
     found, problems = dict[str, Path](), dict[str, str]()
     for name, path, problem in files_below(place):
         if problem:

@@ -77,9 +77,7 @@ def _columns(path: Path, wishes: Wishes) -> tuple[str, str]:
     with _opened(path) as file:
         schema = file.schema_arrow
     holds_bytes = [field.name for field in schema if _holds_bytes(field.type, pa)]
-    holds_labels = [
-        field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_string(field.type)
-    ]
+    holds_labels = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_string(field.type)]
     return (
         _chosen(path, wishes, "image", wishes.image, holds_bytes, IMAGE_WORDS),
         _chosen(path, wishes, "label", wishes.label, holds_labels, LABEL_WORDS),

@@ -47,15 +47,15 @@ class Review:
             if number:
                 share = 100 * number / max(1, sum(self.counts[split]))
                 yield (
-                    f"{number:,} of the {split} images ({share:.1f} %) equal a training image to the pixel; accuracy on "
-                    "them shows memory"
+                    f"{number:,} of the {split} images ({share:.1f} %) equal a training image to the pixel; accuracy "
+                    "on them shows memory"
                 )
         if self.contradictory:
             yield f"{self.contradictory:,} images equal one of another class; nobody can be right about both"
         if self.imbalance > UNEQUAL:
             yield (
-                f"the largest class has {self.imbalance:,.0f} times the training images of the smallest; whoever always "
-                f"names the largest is right on {100 * self.majority:.1f} % of the test images"
+                f"the largest class has {self.imbalance:,.0f} times the training images of the smallest; whoever "
+                f"always names the largest is right on {100 * self.majority:.1f} % of the test images"
             )
         for split in ("validation", "test"):
             missing = [name for name, count in zip(self.classes, self.counts[split], strict=True) if not count]

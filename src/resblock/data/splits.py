@@ -50,9 +50,7 @@ class SplitWriter:
     `labels` holds int (n,) for each split, `image_shape` height, width and channel.
     """
 
-    def __init__(
-        self, folder: Path, labels: Mapping[SplitName, np.ndarray], image_shape: tuple[int, int, int]
-    ) -> None:
+    def __init__(self, folder: Path, labels: Mapping[SplitName, np.ndarray], image_shape: tuple[int, int, int]) -> None:
         self._folder, self._labels, self._image_shape = folder, labels, image_shape
         self._files: dict[SplitName, tuple[BinaryIO, Path]] = {}
         self._totals = {name: hashlib.sha256() for name in labels}

@@ -39,7 +39,7 @@ class Dataset:
     classes: tuple[str, ...] = ()  # as published; empty where the files say
 
     def collect(self, raw: Path, preparation: Preparation) -> Collection:
-        """Return the images in the `raw` files as the entry in params.yaml wants them. Raises ReadError, ParamsError."""
+        """Return the images in the `raw` files as params.yaml wants them. Raises ReadError, ParamsError."""
         key = f"data.{self.name}"
         reader = self.reader or READERS.get(preparation.format or "")
         if reader is None:
@@ -111,8 +111,8 @@ def find_dataset(name: str) -> Dataset:
     if place.exists() or place.is_symlink():
         return Dataset(name, Own(place), reader=None)
     raise ParamsError(
-        f"unknown data set {name!r}; there are {', '.join(known_datasets())}; `resblock data add {name} PATH` adds your "
-        "own images"
+        f"unknown data set {name!r}; there are {', '.join(known_datasets())}; `resblock data add {name} PATH` adds "
+        "your own images"
     )
 
 

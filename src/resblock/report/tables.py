@@ -55,7 +55,9 @@ def bounds(prefix: str, interval: Interval) -> dict[str, float]:
 def shown_name(name: str, most: int = 24) -> str:
     """Return a class's name as it can stand in a figure: one line, shortened, and no formula for Matplotlib."""
     known = _letters()
-    name = "".join(letter if ord(letter) in known or not letter.isprintable() else "\N{WHITE SQUARE}" for letter in name)
+    name = "".join(
+        letter if ord(letter) in known or not letter.isprintable() else "\N{WHITE SQUARE}" for letter in name
+    )
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
     short = line if len(line) <= most else f"{line[: most - 1]}…"
     return short.replace("$", r"\$")

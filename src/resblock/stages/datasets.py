@@ -38,18 +38,15 @@ def add(name: str, place: Path | None, choices: Choices) -> None:
     """Link a person's images to ``sources/<name>`` and write what params.yaml lacks of their entry."""
     _check_name(name, place)
     read_params(paths.PARAMS)  # a file that is wrong already is not added to
-    values = defaults.sections()
     if name in DATASETS:
-        values["data"] = {"format": name, **values["data"]}
-        found = None
+        values = defaults.sections()
+        added = write_entry(paths.PARAMS, name, {**values, "data": {"format": name, **values["data"]}})
     else:
         here = _own(name, place)
         form = choices.format or guess_format(here)
         found = _look(here, form, name, choices)
-        values = _values(found, form, choices)
+        added = write_entry(paths.PARAMS, name, _values(found, form, choices))
         _link(SOURCES / name, here)
-    added = write_entry(paths.PARAMS, name, values)
-    if found is not None:
         _describe(name, found)
     say(f"{paths.PARAMS}: {len(added)} keys of {name} written" if added else f"{paths.PARAMS}: {name} is there already")
     say(f"next: `resblock data show {name}` once `dvc repro preprocess@{name}` has run, or `resblock run {name}`")
@@ -131,8 +128,9 @@ def _describe(name: str, found: Collection) -> None:
     counts = np.bincount(found.labels, minlength=len(found.classes))
     height, width, channels = found.image_shape
     say(
-        f"{name}: {len(found.labels):,} images of {len(found.classes)} classes ({counts.min():,} to {counts.max():,} each), "
-        f"read as {width}x{height}x{channels}; splits of its own: {', '.join(sorted(found.ships - {'train'})) or 'none'}"
+        f"{name}: {len(found.labels):,} images of {len(found.classes)} classes ({counts.min():,} to {counts.max():,} "
+        f"each), read as {width}x{height}x{channels}; splits of its own: "
+        f"{', '.join(sorted(found.ships - {'train'})) or 'none'}"
     )
     for note in found.notes:
         warn(f"{name}: {note}")
@@ -157,7 +155,7 @@ def overview() -> Iterator[str]:
 
 
 def details(name: str) -> Iterator[str]:
-    """Yield what is known of a data set that was cut: sizes, digests, counts per class, and what its owner must know."""
+    """Yield what is known of a data set that was cut: sizes, digests, images per class, what its owner must know."""
     known = read_description(paths.splits(name))
     height, width, channels = known.image_shape
     yield f"{name}: {width}x{height}, {channels} channels, from {known.source}; digest {known.digest}"

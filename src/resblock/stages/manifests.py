@@ -52,9 +52,7 @@ def of_download(dataset: Dataset) -> dict[str, Any]:
     return _sealed("download", dataset.name, {"source": str(dataset.source), "files": dict(dataset.source.digests)})
 
 
-def of_preprocess(
-    dataset: Dataset, preparation: Preparation, files: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def of_preprocess(dataset: Dataset, preparation: Preparation, files: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the manifest of a data set's splits, but for what the splits turn out to be.
 
     `files` are the raw files' digests; by default as published.

@@ -2,8 +2,8 @@
 
 The rule. Networks are compared by validation accuracy with batch-norm statistics re-estimated; the test split chooses
 nothing. The best is the one of highest mean over seeds. The choice is the shallowest of those that lie within noise of
-it: the 95 % t-interval of the best's lead, paired by seed, holds zero. The choice is sure where that interval ends below
-MARGIN, so that nothing that matters is lost by it. Whoever picks the best of many picks luck with it, so leads are
+it: the 95 % t-interval of the best's lead, paired by seed, holds zero. The choice is sure where that interval ends
+below MARGIN, so that nothing that matters is lost by it. Whoever picks the best of many picks luck with it, so leads are
 overestimated rather than under.
 """
 
@@ -119,9 +119,14 @@ class Advice:
                 f"Too few seeds to advise: {self.seeds} {'seed tells' if self.seeds == 1 else 'seeds tell'} no noise. "
                 f"Best so far on validation images is {self.best.spec} with {_percent(self.best)} %."
             )
-        what = f"Use {name}: {_percent(self.choice)} % of the validation images (statistics re-estimated, {self.seeds} seeds)"
+        what = (
+            f"Use {name}: {_percent(self.choice)} % of the validation images (statistics re-estimated, "
+            f"{len(self.choice.finished)} seeds)"
+        )
         if self.choice is self.best:
-            return f"{what}, the best of {len(self.study.summaries)} networks; every shallower one is worse beyond noise."
+            return (
+                f"{what}, the best of {len(self.study.summaries)} networks; every shallower one is worse beyond noise."
+            )
         return (
             f"{what}. It is the shallowest network within noise of the best, {self.best.spec} with "
             f"{_percent(self.best)} %, whose lead is {_points(self.lead)}."
@@ -137,9 +142,9 @@ class Advice:
             else ""
         )
         if self.choice is self.best:
-            return f"This is sure as far as the study reaches: {100 * CONFIDENCE:.0f} % intervals tell the others apart.{grain}"
+            return f"This is sure as far as the study reaches: {CONFIDENCE:.0%} intervals tell the others apart.{grain}"
         if self.sure:
-            return f"This is sure: with {100 * CONFIDENCE:.0f} % the choice loses less than {100 * MARGIN:.0f} point.{grain}"
+            return f"This is sure: with {CONFIDENCE:.0%} the choice loses less than {100 * MARGIN:.0f} point.{grain}"
         return (
             f"This is not sure: the choice may lose up to {100 * self.lead.high:.1f} points, and {100 * MARGIN:.0f} "
             f"would matter.{grain}"
@@ -155,8 +160,8 @@ class Advice:
             if needed is None:
                 return "more seeds would hardly tell; a larger validation split or other data would"
             return (
-                f"{max(needed, self.seeds + 1)} seeds or so (study.seeds in params.yaml); {self.seeds} seeds tell their "
-                "spread only roughly"
+                f"{max(needed, self.seeds + 1)} seeds or so (study.seeds in params.yaml); {self.seeds} seeds tell "
+                "their spread only roughly"
             )
         if self.at_the_edge:
             return f"add {next_deeper(self.choice.spec)} (study.variants): the study ends where accuracy still rises"
@@ -193,9 +198,7 @@ def advise(study: Study, costs: Costs, circumstances: Circumstances) -> Advice |
 def shared(best: Summary, other: Summary) -> list[float]:
     """Return the lead of `best` over `other` for each seed that both have finished."""
     theirs = {score.seed: score.metrics[METRIC] for score in other.finished}
-    return [
-        score.metrics[METRIC] - theirs[score.seed] for score in best.finished if score.seed in theirs
-    ]
+    return [score.metrics[METRIC] - theirs[score.seed] for score in best.finished if score.seed in theirs]
 
 
 def next_deeper(spec: ModelSpec) -> ModelSpec:

@@ -16,8 +16,8 @@ def section(material: Material) -> Section | None:
     if advice is None:
         return None
     note = (
-        "Validation accuracy with batch-norm statistics re-estimated, mean over seeds ± half of the 95 % t-interval, and "
-        "the best network's lead, paired by seed, in points."
+        "Validation accuracy with batch-norm statistics re-estimated, mean over seeds ± half of the 95 % t-interval, "
+        "and the best network's lead, paired by seed, in points."
     )
     # Costs are of a clock, so the page says them and no file that a repeat must make again.
     return Section(

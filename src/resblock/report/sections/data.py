@@ -57,11 +57,9 @@ def draw(review: Review) -> Figure:
 def _sentences(review: Review) -> list[str]:
     height, width, channels = review.image_shape
     kind = "grey" if channels == 1 else "colour"
-    sizes = (
-        ""
-        if review.smallest == review.largest == (width, height)
-        else f", made from pictures of {'x'.join(map(str, review.smallest))} to {'x'.join(map(str, review.largest))} pixels"
-    )
+    smallest, largest = ("x".join(map(str, size)) for size in (review.smallest, review.largest))
+    same = review.smallest == review.largest == (width, height)
+    sizes = "" if same else f", made from pictures of {smallest} to {largest} pixels"
     start = f"{len(review.classes)} classes, {kind} images of {width}x{height} pixels{sizes}."
     baseline = f"Whoever always names the largest class is right on {100 * review.majority:.1f} % of the test images."
     warnings = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in review.warnings()]

@@ -63,7 +63,9 @@ def _confusion(confusions: Sequence[Confusion], classes: Sequence[str]) -> Pictu
         f"class → what it was taken for, in per cent of the true class {end}"
     )
     data = _confusion_data(confusions, classes)
-    return Picture(name, caption, draw_pairs(confusions, classes), data[(data.images > 0) & (data.true != data.taken_for)])
+    return Picture(
+        name, caption, draw_pairs(confusions, classes), data[(data.images > 0) & (data.true != data.taken_for)]
+    )
 
 
 def draw_pairs(confusions: Sequence[Confusion], classes: Sequence[str]) -> Figure:
@@ -77,7 +79,9 @@ def draw_pairs(confusions: Sequence[Confusion], classes: Sequence[str]) -> Figur
         for axis, variant in zip(axes.flat, variants, strict=False):
             pairs = worst_pairs(np.asarray(sum(c.counts for c in confusions if c.variant == variant)))
             names = [f"{shown_name(classes[true])} → {shown_name(classes[taken])}" for true, taken, _ in pairs]
-            axis.barh(range(len(pairs)), [100 * share for _, _, share in pairs], color=COLORS[variant.partition("-")[0]])
+            axis.barh(
+                range(len(pairs)), [100 * share for _, _, share in pairs], color=COLORS[variant.partition("-")[0]]
+            )
             axis.set_yticks(range(len(pairs)), names, fontsize=6)
             axis.invert_yaxis()
             axis.grid(visible=False, axis="y")
