@@ -15,19 +15,21 @@ import pytest
 from resblock.core.spec import FAMILIES, ModelSpec
 from resblock.core.splits import DatasetDescription, Split, SplitName
 from resblock.core.training.run import Cost, EpochRow, GradientRow
+from resblock.data.review import Review
 from resblock.evaluation import assessment
 from resblock.evaluation.assessment import Assessment
 from resblock.evaluation.blocks import Lesion, Response
 from resblock.evaluation.corruption import CORRUPTIONS, SEVERITIES, Robustness
 from resblock.evaluation.flow import Shattering, Untrained
-from resblock.evaluation.score import METRICS, Score, empty_score
+from resblock.evaluation.score import METRICS, Confusion, Score, empty_score
 from resblock.report.figures import run_curves
 from resblock.report.links import write_links
 from resblock.report.material import Material
 from resblock.report.page import compose, render
 from resblock.report.publish import publish, summarise
+from resblock.report.sections import advice, data, errors
 from resblock.report.style import COLORS, DASHES, MARKERS, look, save_figure, series
-from resblock.report.tables import markdown, number, p_value, percent, points
+from resblock.report.tables import markdown, number, p_value, percent, points, shown_name
 from resblock.report.words import abstract, lead, verdicts_on
 from resblock.study.interval import t_interval
 from resblock.study.results import gather
@@ -264,6 +266,103 @@ def test_the_same_study_gives_the_same_bytes(material: Material, published: Path
     assert len(files) > 30
     for path in files:
         assert path.read_bytes() == (tmp_path / path.relative_to(published)).read_bytes(), path.name
+
+
+MANY = tuple(f"class {number}" for number in range(200))
+
+
+def many(side: int, variants: Sequence[str] = ("plain-8",)) -> list[Confusion]:
+    """Confusions of `side` classes, of which 7 is always taken for 11 and the others are mostly right."""
+    counts = np.eye(side, dtype=np.int64) * 9 + np.roll(np.eye(side, dtype=np.int64), 1, axis=1)
+    counts[7], counts[7, 11] = 0, 10
+    return [Confusion(variant, seed, counts.copy()) for variant in variants for seed in (0, 1)]
+
+
+@pytest.mark.parametrize("side", [2, 10, 100, 200])
+def test_any_number_of_classes_has_a_readable_page(side: int, material: Material) -> None:
+    side = max(side, 12) if side > 2 else side
+    confusions = many(side) if side > 2 else [Confusion("plain-8", 0, np.array([[3, 1], [0, 4]]))]
+    results = replace(material.results, confusions=confusions, mistakes=[])
+    dataset = replace(material.dataset, classes=MANY[:side])
+    section = errors.section(replace(material, results=results, dataset=dataset))
+    assert section is not None
+    (picture,), classes = section.pictures, section.tables[0]
+    words = [text.get_text() for axis in picture.figure.axes for text in axis.get_yticklabels()]
+    assert len(words) <= 20
+    assert len(classes.frame.columns) <= 21
+    if side > 20:
+        assert words[0] == "class 7 → class 11"
+        assert "class 7 0," in classes.frame["recognised worst"][0]
+        assert len(picture.data) == 2 * side
+        assert classes.data is not None
+        assert list(classes.data["class"]) == list(MANY[:side])
+
+
+def test_worst_pairs_are_those_of_the_largest_share() -> None:
+    counts = np.array([[5, 5, 0], [0, 10, 0], [1, 0, 99]])
+    assert errors.worst_pairs(counts) == [(0, 1, 0.5), (2, 0, 0.01)]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("rose", "rose"),
+        ("$x$", r"\$x\$"),
+        ("a\nb\tc", "a b c"),
+        ("שושן", "שושן"),
+        ("日本", "□□"),
+        ("a very long name of a class indeed", "a very long name of a c…"),
+    ],
+)
+def test_a_class_of_any_name_can_stand_in_a_figure(name: str, shown: str) -> None:
+    assert shown_name(name) == shown
+
+
+HOSTILE = ("$x$ \\frac{", "new\nline", "日本 שלום")
+
+
+def test_the_data_are_told_of_before_their_numbers(material: Material, tmp_path: Path) -> None:
+    review = Review(
+        HOSTILE,
+        {"train": [100, 5, 3], "validation": [2, 1, 0], "test": [6, 2, 2]},
+        (8, 8, 3),
+        smallest=(4, 6),
+        largest=(4000, 3000),
+        enlarged=1,
+        skipped={"a/bad.png": "is empty"},
+        repeated={"validation": 0, "test": 2},
+    )
+    told = replace(material, review=review, dataset=replace(material.dataset, classes=HOSTILE))
+    section = data.section(told)
+    assert section is not None
+    for words in (
+        "3 classes, colour images of 8x8 pixels, made from pictures of 4x6 to 4000x3000 pixels.",
+        "right on 60.0 % of the test images.",
+        "2 of the test images (20.0 %) equal a training image to the pixel",
+        "The largest class has 33 times the training images of the smallest",
+        "1 classes have no validation image",
+        "1 pictures could not be read and were skipped: a/bad.png",
+    ):
+        assert words in section.words
+    save_figure(section.pictures[0].figure, tmp_path / "counts.png")  # a glyph that is missing would warn
+    assert data.section(replace(material, review=None)) is None
+    for other in (errors.section(told), section):
+        assert other is not None
+        for picture in other.pictures:
+            save_figure(picture.figure, tmp_path / f"{picture.name}.png")
+
+
+def test_two_hundred_classes_are_drawn_without_their_names(tmp_path: Path) -> None:
+    counts = {split: [number + 1 for number in range(200)] for split in ("train", "validation", "test")}
+    figure = data.draw(Review(MANY, counts, (8, 8, 3)))
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == []
+
+
+def test_the_advice_stands_on_the_page(material: Material) -> None:
+    section = advice.section(material)
+    assert section is not None
+    assert section.words.startswith("Too few seeds to advise: 2 seeds tell no noise.")
+    assert list(section.tables[0].frame["network"]) == sorted(VARIANTS, key=lambda name: ModelSpec.parse(name).depth)
 
 
 def test_an_empty_study_has_a_page_that_says_so() -> None:
