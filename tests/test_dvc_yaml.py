@@ -27,6 +27,7 @@ STAGES: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())[
 # They carry or show values and decide none: a better message must not retrain for hours.
 WATCHING = (
     "params",
+    "defaults",
     "paths",
     "serving",
     "signals",
@@ -35,6 +36,7 @@ WATCHING = (
     "tracking",
     "stages",
     "cli",
+    "data_commands",
     "running",
     "catalogue",
 )

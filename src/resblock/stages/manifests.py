@@ -20,7 +20,7 @@ from resblock.data.table import Dataset
 from resblock.params import Examination, Preparation, Probing, Study
 
 # The code that decides what a stage gives: what dvc.yaml names among its dependencies. `core` says it of trainings.
-SPLITTING = ("core/files.py", "core/splits.py", "data")
+SPLITTING = ("core/backends/machine.py", "core/files.py", "core/splits.py", "data")
 ROOMS: Mapping[str, Sequence[str]] = {
     "download": SPLITTING,
     "preprocess": SPLITTING,

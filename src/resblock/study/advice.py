@@ -1,9 +1,9 @@
 """Which network to use on a data set, how sure that is, and what to run next if it is not. Computed, never typed.
 
 The rule. Networks are compared by validation accuracy with batch-norm statistics re-estimated; the test split chooses
-nothing. The best is the one of highest mean over seeds. The choice is the shallowest of those that lie within noise of
-it: the 95 % t-interval of the best's lead, paired by seed, holds zero. The choice is sure where that interval ends
-below MARGIN, so that nothing that matters is lost by it. Whoever picks the best of many picks luck with it, so leads are
+nothing. The best is the one of highest mean over seeds. The choice is the shallowest of those within noise of it: the
+95 % t-interval of the best's lead, paired by seed, holds zero. The choice is sure where that interval ends below
+MARGIN, so that nothing that matters is lost by it. Whoever picks the best of many picks luck with it, so leads are
 overestimated rather than under.
 """
 
