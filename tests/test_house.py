@@ -42,7 +42,7 @@ MAY_IMPORT = {
         "study",
         "tracking",
     },
-    "running": {"core", "data", "params", "paths", "stages"},
+    "running": {"core", "data", "params", "paths", "signals", "stages"},
     "catalogue": {"core", "startup"},
     "data_commands": {"stages"},
     "cli": {

@@ -434,3 +434,30 @@ def test_a_store_out_of_reach_is_a_message(study: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
         sync.run([])
+
+
+def test_a_run_follows_a_result_whose_new_code_was_accepted(study: Path) -> None:
+    """Its key is another one, its numbers are not: MLflow shows it in the run it has, and the model by its new key."""
+    sync.run([])
+    client, name, count = client_of(study), paths.stage(ONE), len(all_runs(study))
+    (before,) = [run for run in all_runs(study) if run.data.tags["resblock.name"] == name]
+    run_id = before.info.run_id
+    tags = {"resblock.key": before.data.tags["resblock.key"]}
+    model = client.create_logged_model(before.info.experiment_id, name="model", source_run_id=run_id, tags=tags)
+    client.create_registered_model("champions")
+    client.create_model_version("champions", source=f"models:/{model.model_id}", run_id=run_id, tags=tags)
+
+    manifest = read_json(paths.run(ONE) / "run.json")
+    seen = {"key": manifest["key"], "code": manifest["code"], "epochs": 1, "weights": False}
+    accepted = {**manifest, "code": "c" * 64, "key": "d" * 64, "verified": [seen]}
+    write_json(paths.run(ONE) / "run.json", accepted)
+    sync.run([])
+
+    assert len(all_runs(study)) == count
+    after = client.get_run(run_id)
+    assert after.data.tags["resblock.key"] == "d" * 64
+    assert after.data.tags["resblock.superseded"] == "false"
+    assert client.get_logged_model(model.model_id).tags["resblock.key"] == "d" * 64
+    (version,) = client.search_model_versions("name = 'champions'")
+    assert version.tags["resblock.key"] == "d" * 64
+    assert sync.run([], check=True)

@@ -168,6 +168,7 @@ def main() -> None:
       dvc repro report@cifar10           the whole study on CIFAR-10
       resblock sync                      show in MLflow what the files say
       resblock ui                        compare the runs in MLflow
+      resblock verify                    is a published number real?
     """
     _end_on_signals()
 
@@ -522,3 +523,27 @@ def ui(dataset: str | None, host: str, port: int | None, allowed_hosts: str, bro
 
     names = [name for name in allowed_hosts.split(",") if name]
     serve(dataset, host, port, allowed_hosts=names, browse=browse, named=names_of_the_study)
+
+
+@main.command()
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option("--epochs", type=click.IntRange(1), help="Train so many epochs of each; default: all.")
+@click.option(
+    "--accept", is_flag=True, help="Record the code that is here for what came out equal, without retraining."
+)
+def verify(targets: tuple[str, ...], epochs: int | None, accept: bool) -> None:
+    """Train each TARGET again and compare it with what is published, byte for byte.
+
+    A TARGET is what DVC calls a training, and * in it stands for anything; without one it is one seed of each network
+    and recipe on the first data set. Ends with 1 where something differs. --accept is for trainings that only an edit
+    of the code made stale: docs/verify.md.
+
+    \b
+    Example: resblock verify train@digits-residual-8-0 --epochs 3
+    """
+    from resblock.core.training.job import Workshop
+    from resblock.running.verify import verify as verify_all
+    from resblock.startup import start_keras
+
+    if not verify_all(targets, Workshop(start_keras), epochs=epochs, record=accept):
+        raise click.exceptions.Exit(1)

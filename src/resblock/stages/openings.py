@@ -50,6 +50,7 @@ def opening_of(manifest: Mapping[str, Any]) -> Result:
         name=name,
         dataset=manifest["dataset"],
         key=manifest["key"],
+        formerly=tuple(seen["key"] for seen in manifest.get("verified", ())),
         params=_params(stage, manifest),
         tags=tags,
         note=NOTES[stage].format(**{**manifest, "name": name}),

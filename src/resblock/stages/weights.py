@@ -24,9 +24,20 @@ def weights_address(key: RunKey) -> str | None:
 
     A stage's entry in dvc.lock is written after it has ended, so weights that are here are digested here.
     """
-    weights = paths.run(key) / WEIGHTS
-    digest = _md5(weights) if weights.is_file() else _locked(key)
+    digest = weights_digest(key)
     return f"{_storage()}/files/md5/{digest[:2]}/{digest[2:]}" if digest else None
+
+
+def weights_digest(key: RunKey) -> str | None:
+    """Return the MD5 of the weights, by dvc.lock where they are not here; None if unknown."""
+    weights = paths.run(key) / WEIGHTS
+    return md5(weights) if weights.is_file() else _locked(key)
+
+
+def md5(path: Path) -> str:
+    """Return the digest by which DVC knows the file at `path`, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _locked(key: RunKey) -> str | None:
@@ -36,7 +47,7 @@ def _locked(key: RunKey) -> str | None:
     stage = _read_stages(LOCK.resolve(), LOCK.stat().st_mtime_ns).get(paths.stage(key), {})
     outs = {Path(out["path"]).name: out.get("md5") for out in stage.get("outs", ())}
     manifest = paths.run(key) / MANIFEST
-    return outs.get(WEIGHTS) if manifest.is_file() and outs.get(MANIFEST) == _md5(manifest) else None
+    return outs.get(WEIGHTS) if manifest.is_file() and outs.get(MANIFEST) == md5(manifest) else None
 
 
 @lru_cache(maxsize=1)
@@ -51,8 +62,3 @@ def _storage() -> str:
     remote = config.get("core", "remote", fallback=None)
     place = config.get(f"'remote \"{remote}\"'", "url", fallback=None) if remote else None
     return (place or config.get("cache", "dir", fallback=CACHE)).rstrip("/")
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()  # DVC's name for it

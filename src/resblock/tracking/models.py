@@ -101,6 +101,15 @@ def register_champion(client: MlflowClient, champion: Registration, *, check: bo
     return " and ".join(words)
 
 
+def rename_models(client: mlflow.MlflowClient, experiment_id: str, run_id: str, key: str) -> None:
+    """Let the models of a run, and their registered versions, know its result by a new key."""
+    query = f"source_run_id = '{run_id}'"
+    for model in client.search_logged_models([experiment_id], filter_string=query):
+        client.set_logged_model_tags(model.model_id, {KEY_TAG: key})
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        client.set_model_version_tag(version.name, version.version, KEY_TAG, key)
+
+
 def sync_models(
     experiment_id: str,
     runs: Mapping[str, str],

@@ -10,6 +10,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from resblock.tracking.models import rename_models
 from resblock.tracking.reconcile import Lack, add_artifacts, add_figures, find_lack, milliseconds
 from resblock.tracking.result import KEY_TAG, NAME_TAG, PARENT_TAG, SUPERSEDED_TAG, Result
 from resblock.tracking.runs import create_run, is_being_written, is_of_here
@@ -82,7 +83,7 @@ class _Synchronization:
     def show(self, result: Result) -> None:
         """Choose or make the live run of `result`, complete it, and supersede the others of its stage."""
         of_stage = [run for run in self.runs if run.data.tags.get(NAME_TAG) == result.name]
-        of_result = [run for run in of_stage if run.data.tags.get(KEY_TAG) == result.key]
+        of_result = [run for run in of_stage if run.data.tags.get(KEY_TAG) in (result.key, *result.formerly)]
         if any(is_being_written(run) for run in of_result):
             self.outcome.being_written.append(result.name)
             return
@@ -123,6 +124,8 @@ class _Synchronization:
         self._remember(result, run)
 
     def _complete(self, run: Run, result: Result, lack: Lack) -> None:
+        if result.key and run.data.tags.get(KEY_TAG) in result.formerly:
+            rename_models(self.client, self.experiment_id, run.info.run_id, result.key)
         add_figures(self.client, run.info.run_id, lack)
         if lack.unfinished:
             self.client.set_terminated(run.info.run_id, "FINISHED", end_time=milliseconds(result.ended))
