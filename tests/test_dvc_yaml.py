@@ -37,6 +37,7 @@ WATCHING = (
     "stages",
     "cli",
     "data_commands",
+    "diff",
     "running",
     "catalogue",
 )

@@ -1,4 +1,4 @@
-"""A published number is found to be real, or the first place where it is not; new code is recorded for what it gives."""
+"""A published number is real, or the first place where it is not is named; new code is recorded where it gives it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from resblock.core.training import manifest as manifests
 from resblock.core.training.job import Nobody, Workshop
 from resblock.core.training.run import CURVE, GRADIENTS, MANIFEST, METRICS, WEIGHTS
 from resblock.params import read_params
-from resblock.running.accept import CODE, refuse_others
+from resblock.running.accept import refuse_others
 from resblock.running.repeat import Repeat, first_difference
 from resblock.running.verify import verify
 from resblock.stages.train import job_of
@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, few_digits: dict[SplitName, S
     (folder / paths.PARAMS).write_text(re.sub(r"epochs: 20  .*", f"epochs: {EPOCHS}", text))
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / CODE, folder / CODE, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / paths.CORE, folder / paths.CORE, ignore=shutil.ignore_patterns("__pycache__"))
     write_digits(folder, few_digits)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -67,7 +67,7 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     folder = tmp_path / "project"
     shutil.copytree(made, folder)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(manifests, "CORE", folder / CODE)
+    monkeypatch.setattr(manifests, "CORE", folder / paths.CORE)
     manifests.code_digest.cache_clear()
     return folder
 
@@ -88,7 +88,7 @@ def edit(path: Path, old: bytes, new: bytes) -> None:
 
 def edit_code() -> None:
     """Change a comment of the code, and nothing that it does."""
-    path = CODE / "seeds.py"
+    path = paths.CORE / "seeds.py"
     path.write_text(path.read_text() + "# Nothing more.\n")
     manifests.code_digest.cache_clear()
 
@@ -339,7 +339,7 @@ def test_a_commit_that_fails_leaves_the_manifest_as_it_was(
     before = (paths.run(KEY) / MANIFEST).read_bytes()
 
     def failing(*arguments: str) -> subprocess.CompletedProcess[str]:
-        changed = f'{{"{NAME}": [{{"changed deps": {{"{CODE}": "modified"}}}}]}}'
+        changed = f'{{"{NAME}": [{{"changed deps": {{"{paths.CORE}": "modified"}}}}]}}'
         return subprocess.CompletedProcess(arguments, int(arguments[0] == "commit"), changed, "the disk is full")
 
     monkeypatch.setattr("resblock.running.accept._dvc", failing)

@@ -547,3 +547,29 @@ def verify(targets: tuple[str, ...], epochs: int | None, accept: bool) -> None:
 
     if not verify_all(targets, Workshop(start_keras), epochs=epochs, record=accept):
         raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.argument("revisions", nargs=-1, metavar="[BEFORE] [AFTER]")
+@click.option("--dataset", help="Compare the trainings on this data set; default: all that both sides have.")
+@click.option("--markdown", is_flag=True, help="Print Markdown, for a pull request.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, every figure of every network.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with the curves into this file.")
+def diff(revisions: tuple[str, ...], dataset: str | None, markdown: bool, as_json: bool, page: Path | None) -> None:
+    """Compare two revisions of the study: what was changed, and what that moved.
+
+    BEFORE and AFTER are revisions of git or names of DVC's experiments; default: HEAD, and the files as they lie here.
+    Reads what git holds, needs neither DVC's cache nor Keras: docs/diff.md.
+
+    \b
+    Example: resblock diff main --markdown
+    """
+    from resblock.diff import command
+    from resblock.diff.tree import WORKSPACE
+
+    if len(revisions) > 2:
+        raise UserError(f"got {len(revisions)} revisions, expected at most two: BEFORE and AFTER")
+    if markdown and as_json:
+        raise UserError("--markdown and --json exclude each other")
+    before, after = (*revisions, *("HEAD", WORKSPACE)[len(revisions) :])
+    command.run(before, after, dataset, markdown=markdown, as_json=as_json, page=page)

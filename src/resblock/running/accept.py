@@ -9,7 +9,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from resblock import paths
@@ -21,8 +20,7 @@ from resblock.params import Params
 from resblock.running.repeat import OWN, Repeat, unlike
 from resblock.signals import uninterrupted
 
-CODE = Path("src/resblock/core")  # what dvc.yaml calls the code that decides a training
-STALE_BY_CODE = [f"{CODE} modified"]
+STALE_BY_CODE = [f"{paths.CORE} modified"]
 
 
 def changed_for_dvc() -> Mapping[str, Any]:
@@ -50,16 +48,16 @@ def is_stale(key: RunKey, published: Mapping[str, Any], *, changed: Mapping[str,
     if found not in ([], STALE_BY_CODE):
         more = "; `dvc checkout` or `dvc pull` brings what is deleted" if "deleted" in " ".join(found) else ""
         raise UserError(f"by dvc status it is not the code alone that changed ({', '.join(found)}){more}")
-    return bool(found) or published["code"] != digest_sources(CODE)
+    return bool(found) or published["code"] != digest_sources(paths.CORE)
 
 
 def refuse_others(published: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Raise UserError where more than the code would make the training here another one than the published."""
     if reasons := [words for name, words in unlike(published, here) if name != "code"]:
         raise UserError("; ".join(reasons))
-    if here["code"] != digest_sources(CODE):
+    if here["code"] != digest_sources(paths.CORE):
         raise UserError(
-            f"the code that runs is not that in {CODE}; run resblock from the project's root, once it rests"
+            f"the code that runs is not that in {paths.CORE}; run resblock from the project's root, once it rests"
         )
 
 
