@@ -106,7 +106,7 @@ def test_a_training_done_again_is_equal_to_its_last_byte(project: Path, capsys: 
     assert verify([NAME], Workshop(start))
     assert said(capsys) == f"{NAME}: equal: all 3 epochs, gradient norms, metrics and weights\n"
     assert results() == before
-    assert sorted(path.name for path in project.iterdir() if path.name.startswith(".check")) == [".checkpoints"]
+    assert list((project / paths.CHECKPOINTS).iterdir()) == []
 
 
 def test_its_first_epochs_keep_the_schedule_of_the_whole(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,6 +214,12 @@ def test_a_training_under_another_ones_name_is_refused(project: Path) -> None:
     manifest = read_json(paths.run(KEY) / MANIFEST)
     write_json(paths.run(KEY) / MANIFEST, {**manifest, "seed": 1})
     with pytest.raises(UserError, match=r"says that it is train@digits-cnn-4-1, which belongs in .*cnn-4/seed-1"):
+        verify([], Workshop(start))
+
+
+def test_a_damaged_manifest_is_named(project: Path) -> None:
+    (paths.run(KEY) / MANIFEST).write_text("{")
+    with pytest.raises(UserError, match=r"run\.json: damaged, or another version's; `git restore "):
         verify([], Workshop(start))
 
 
@@ -340,7 +346,7 @@ def test_a_commit_that_fails_leaves_the_manifest_as_it_was(
 
     def failing(*arguments: str) -> subprocess.CompletedProcess[str]:
         changed = f'{{"{NAME}": [{{"changed deps": {{"{paths.CORE}": "modified"}}}}]}}'
-        return subprocess.CompletedProcess(arguments, int(arguments[0] == "commit"), changed, "the disk is full")
+        return subprocess.CompletedProcess(arguments, int("commit" in arguments), changed, "the disk is full")
 
     monkeypatch.setattr("resblock.running.accept._dvc", failing)
     assert not verify([NAME], Workshop(start), epochs=1, record=True)

@@ -21,6 +21,21 @@ CORE = SOURCE / "core"  # what dvc.yaml calls the code that decides a training
 DATASET_STAGES = ("download", "preprocess", "probe", "report")  # whose only axis is the data set
 
 
+def kept_by_git() -> tuple[Path, ...]:
+    """Return the places in which git keeps all that tells two revisions of a study apart."""
+    return PARAMS, RESULTS, SOURCE
+
+
+def score_tables(dataset: str) -> list[tuple[str, Path]]:
+    """Return each table of scores that is here and the recipe it is about, of one training or of all by that recipe.
+
+    Revisions of different ages hold one kind or the other.
+    """
+    folder = RESULTS / dataset / "scores"
+    found = sorted((*folder.glob("*/scores.csv"), *folder.glob("*/*/seed-*/score.csv")))
+    return [(path.relative_to(folder).parts[0], path) for path in found]
+
+
 def raw(dataset: str) -> Path:
     """Folder of the verified files as published."""
     return Path("data/raw") / dataset
@@ -96,21 +111,6 @@ def evaluation(key: RunKey) -> str:
 
 def _named(group: tuple[str, str], key: RunKey) -> str:
     return f"{'@'.join(group)}-{key.spec}-{key.seed}"
-
-
-def kept_by_git() -> tuple[Path, ...]:
-    """Return the places in which git keeps all that tells two revisions of a study apart."""
-    return PARAMS, RESULTS, SOURCE
-
-
-def score_tables(dataset: str) -> list[tuple[str, Path]]:
-    """Return each table of scores that is here and the recipe it is about, of one training or of all by that recipe.
-
-    Revisions of different ages hold one kind or the other.
-    """
-    folder = RESULTS / dataset / "scores"
-    found = sorted((*folder.glob("*/scores.csv"), *folder.glob("*/*/seed-*/score.csv")))
-    return [(path.relative_to(folder).parts[0], path) for path in found]
 
 
 def _folder(key: RunKey, kind: str) -> Path:

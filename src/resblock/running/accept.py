@@ -79,7 +79,7 @@ def accept(key: RunKey, published: Mapping[str, Any], repeat: Repeat, *, weights
         raise UserError(f"{file}: has changed meanwhile; start again")
     with uninterrupted():
         write_json(file, tree)
-        recorded = _dvc("commit", "--force", "--quiet", paths.stage(key))
+        recorded = _dvc("--wait-for-lock", "commit", "--force", "--quiet", paths.stage(key))
         if recorded.returncode:
             write_bytes(file, before)
             raise UserError(f"dvc commit failed: {recorded.stderr.strip()}")

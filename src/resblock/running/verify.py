@@ -22,7 +22,7 @@ from resblock.params import read_params
 from resblock.running.accept import accept, changed_for_dvc, is_stale, refuse_others
 from resblock.running.repeat import Repeat, first_difference, repeat, unlike
 from resblock.stages.manifests import training_key
-from resblock.stages.results import datasets_with_results
+from resblock.stages.results import DAMAGED, datasets_with_results
 from resblock.stages.terminal import say
 from resblock.stages.weights import weights_digest
 
@@ -47,10 +47,13 @@ def published_trainings() -> dict[str, RunKey]:
     found: dict[str, RunKey] = {}
     for dataset in datasets_with_results():
         for path in paths.manifests(dataset):
-            manifest = read_json(path)
-            if manifest.get("stage") != "train":
-                continue
-            key = training_key(manifest)
+            try:
+                manifest = read_json(path)
+                if manifest["stage"] != "train":
+                    continue
+                key = training_key(manifest)
+            except DAMAGED:
+                raise UserError(f"{path}: damaged, or another version's; `git restore {path}` brings it back") from None
             if path.parent != paths.run(key):
                 raise UserError(f"{path}: says that it is {paths.stage(key)}, which belongs in {paths.run(key)}")
             found[paths.stage(key)] = key
