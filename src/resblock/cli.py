@@ -573,3 +573,24 @@ def diff(revisions: tuple[str, ...], dataset: str | None, markdown: bool, as_jso
         raise UserError("--markdown and --json exclude each other")
     before, after = (*revisions, *("HEAD", WORKSPACE)[len(revisions) :])
     command.run(before, after, dataset, markdown=markdown, as_json=as_json, page=page)
+
+
+@main.command()
+@click.argument("targets", nargs=-1)
+@click.option("--jobs", "-j", type=click.IntRange(1), help="Trainings side by side; default: as `resblock run` does.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every cause.")
+def plan(targets: tuple[str, ...], jobs: int | None, as_json: bool) -> None:
+    """Say what is stale and why, what DVC has in its cache, and how long the rest will take; run nothing.
+
+    TARGETS are data sets or DVC's stages (default: the whole study). Where nothing was trained on this machine before,
+    its speed is measured for some seconds.
+
+    \b
+    Example: resblock plan digits
+    """
+    import json
+
+    from resblock.running.plan import make_plan
+
+    made = make_plan(targets, jobs)
+    click.echo(json.dumps(made.tree(), indent=2) if as_json else "\n".join(made.lines()))

@@ -51,6 +51,11 @@ def run(key: RunKey) -> Path:
     return _folder(key, "trainings")
 
 
+def costs(dataset: str) -> Path:
+    """Folder of what every training on a data set took."""
+    return RESULTS / dataset / "costs"
+
+
 def cost(key: RunKey) -> Path:
     """File of what one training took: times and machine, all that differs between repeats."""
     return _folder(key, "costs").with_suffix(".json")
@@ -95,6 +100,14 @@ def manifests(dataset: str) -> list[Path]:
     stages = [manifest(stage, dataset) for stage in DATASET_STAGES]
     each = [sorted((RESULTS / dataset / kind).glob(f"*/*/seed-*/{MANIFEST}")) for kind in ("trainings", "scores")]
     return [path for path in (*stages, *each[0], *each[1]) if path.is_file()]
+
+
+def timed(dataset: str) -> list[RunKey]:
+    """Return every training on `dataset`, by any recipe, of which it is known here what it took."""
+    return [
+        RunKey(dataset, ModelSpec.parse(file.parent.name), int(file.stem.partition("-")[2]), file.parent.parent.name)
+        for file in sorted(costs(dataset).glob("*/*/seed-*.json"))
+    ]
 
 
 def stage(key: RunKey) -> str:

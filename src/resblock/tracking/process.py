@@ -37,6 +37,11 @@ def is_gone(process: str | None, run_started: float) -> bool:
     return not alive
 
 
+def on_this_machine(process: str | None) -> bool:
+    """Return whether `process`, dead or alive, is one of this machine's."""
+    return _parse(process)[0] == _machine()
+
+
 def _parse(process: str | None) -> tuple[str, int, float]:
     machine, _, rest = (process or "").partition("/")
     pid, _, started = rest.partition("/")
