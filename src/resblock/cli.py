@@ -594,3 +594,21 @@ def plan(targets: tuple[str, ...], jobs: int | None, as_json: bool) -> None:
 
     made = make_plan(targets, jobs)
     click.echo(json.dumps(made.tree(), indent=2) if as_json else "\n".join(made.lines()))
+
+
+@main.command()
+@click.option("--mend", is_flag=True, help="Mend what can be mended without losing anything.")
+def doctor(mend: bool) -> None:
+    """Say what is wrong with this project on this machine, and what to do; ends with 1 if anything is.
+
+    \b
+    Example: resblock doctor --mend
+    """
+    from resblock.running.doctor import examine, report
+
+    ill = False
+    for line, wrong in report(examine(), mend=mend):
+        click.echo(line)
+        ill = ill or wrong
+    if ill:
+        raise click.exceptions.Exit(1)

@@ -9,8 +9,11 @@ from typing import Any
 from resblock import paths
 from resblock.core.backends import backend
 from resblock.core.backends.machine import emulates_bfloat16
+from resblock.core.errors import UserError
+from resblock.core.files import digest_sources
 from resblock.core.spec import RunKey
 from resblock.core.training.job import Job, Nobody, Workshop
+from resblock.core.training.manifest import CORE
 from resblock.core.training.run import Cost, EpochRow, Run
 from resblock.params import Params, read_params
 from resblock.stages.results import trained
@@ -74,4 +77,21 @@ class Watcher(Nobody):
 
     def written(self, run: Run, cost: Cost) -> None:
         """See `resblock.core.training.job.Watcher`."""
+        self._hold_steady(run)
         self._tracker.complete(lambda: trained(self._job.key))
+
+    def _hold_steady(self, run: Run) -> None:
+        """Refuse to end well where what was asked for has changed meanwhile.
+
+        DVC reads parameters and code when a stage has ended, and would record this training under what it reads then.
+        """
+        key, changed = self._job.key, []
+        if job_of(key, read_params(paths.PARAMS)).recipe != self._job.recipe:
+            changed.append(f"{paths.PARAMS} has another recipe for it")
+        if digest_sources(CORE) != run.manifest["code"]:
+            changed.append(f"the code in {CORE.name} is another")
+        if changed:
+            raise UserError(
+                f"{key}: {' and '.join(changed)} than when it began, so it is not recorded; run the same command again "
+                "(undo the edit first to keep what was trained)"
+            )

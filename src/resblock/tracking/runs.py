@@ -85,6 +85,13 @@ def is_of_here(run: Run) -> bool:
     return run.data.tags.get(EXPERIMENT_TAG) == experiment_of_dvc()
 
 
+def end_killed(client: MlflowClient, run: Run) -> None:
+    """Mark a run as killed, whose process is gone, at the time of its last news."""
+    news = client.get_metric_history(run.info.run_id, "loss")
+    last = max((metric.timestamp for metric in news), default=run.info.start_time)
+    client.set_terminated(run.info.run_id, "KILLED", end_time=last)
+
+
 def is_being_written(run: Run) -> bool:
     """Return whether a process is at work on `run`, as far as can be known."""
     return run.info.status == "RUNNING" and not is_gone(run.data.tags.get(PROCESS_TAG), run.info.start_time / 1000)

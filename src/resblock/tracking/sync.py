@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from resblock.tracking.models import rename_models
 from resblock.tracking.reconcile import Lack, add_artifacts, add_figures, find_lack, milliseconds
 from resblock.tracking.result import KEY_TAG, NAME_TAG, PARENT_TAG, SUPERSEDED_TAG, Result
-from resblock.tracking.runs import create_run, is_being_written, is_of_here
+from resblock.tracking.runs import create_run, end_killed, is_being_written, is_of_here
 from resblock.tracking.store import (
     all_runs,
     database_file,
@@ -106,7 +106,10 @@ class _Synchronization:
         shown = set(self.outcome.runs.values())
         for run in self.runs:
             if run.info.status == "RUNNING" and run.info.run_id not in shown and not is_being_written(run):
-                self._change(f"{run.info.run_name}: is RUNNING, its process is gone", lambda run=run: self._kill(run))
+                self._change(
+                    f"{run.info.run_name}: is RUNNING, its process is gone",
+                    lambda run=run: end_killed(self.client, run),
+                )
 
     def _choose(self, result: Result, candidates: Sequence[Run]) -> tuple[Run | None, Lack]:
         """Return the run that can show `result` and what it lacks; the first of `_reluctance` is preferred."""
@@ -133,11 +136,6 @@ class _Synchronization:
 
     def _supersede(self, run: Run) -> None:
         self.client.set_tag(run.info.run_id, SUPERSEDED_TAG, "true")
-
-    def _kill(self, run: Run) -> None:
-        news = self.client.get_metric_history(run.info.run_id, "loss")
-        last = max((metric.timestamp for metric in news), default=run.info.start_time)
-        self.client.set_terminated(run.info.run_id, "KILLED", end_time=last)
 
     def _remember(self, result: Result, run: Run) -> None:
         self.outcome.runs[result.name] = str(run.info.run_id)

@@ -1,0 +1,172 @@
+"""What may be wrong with a machine: its tools, packages, locks, disk and card."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from packaging.requirements import Requirement
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from resblock.core.files import write_json
+from resblock.running.finding import Finding
+
+DVC = Path(".dvc")
+RWLOCK, GUARD = DVC / "tmp/rwlock", DVC / "tmp/rwlock.lock"
+LOCK_FILE, REQUIREMENTS = Path("dvc.lock"), Path("requirements.lock")
+LITTLE = 1_000_000_000  # bytes; below that a study's results, checkpoints and store soon have no room
+SHOWN = 5
+CARDS = Path("/proc/driver/nvidia/gpus")
+ASK_JAX = "import jax; print(jax.default_backend())"
+JAX_PATIENCE = 120  # seconds for JAX to start
+
+
+def git() -> Iterator[Finding]:
+    """Look for git and its repository: runs are tagged with the commit, DVC ignores what git ignores."""
+    if shutil.which("git") is None:
+        yield Finding("git is not installed", "install git (Debian, Ubuntu: apt-get install git)")
+        return
+    asked = ["git", "rev-parse", "--is-inside-work-tree"]
+    if subprocess.run(asked, capture_output=True, check=False).returncode:  # noqa: S603
+        yield Finding("this folder is no git repository", "clone the project with git, or `git init` here")
+
+
+def dvc() -> Iterator[Finding]:
+    """Look for DVC and its project."""
+    if importlib.util.find_spec("dvc") is None:
+        yield Finding("DVC is not installed", "`make setup`, then `. .venv/bin/activate`")
+    if not (DVC / "config").is_file():
+        yield Finding(f"{DVC}/config is not here", "run from the project's root, or `git checkout .dvc`")
+
+
+def dvc_locks() -> Iterator[Finding]:
+    """Look for locks of DVC that nobody holds: of processes that were killed, or half written by one."""
+    try:
+        tree = json.loads(RWLOCK.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except ValueError:
+        yield Finding(f"{RWLOCK} is damaged, and DVC refuses to work", f"rm {RWLOCK}", _remove_rwlock)
+        return
+    dead = sorted({int(info["pid"]) for info in _holders(tree) if not _is_dvc(info)})
+    if dead:
+        names = ", ".join(map(str, dead))
+        yield Finding(
+            f"{RWLOCK} names processes that are gone ({names})", f"take them out of {RWLOCK}", _release_the_dead
+        )
+
+
+def _holders(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from tree.get("write", {}).values()
+    for several in tree.get("read", {}).values():
+        yield from several
+
+
+def _is_dvc(info: dict[str, Any]) -> bool:
+    """Return whether the process that holds a lock lives, and is not another one with the number of a dead one."""
+    with suppress(psutil.Error):
+        return any("dvc" in word for word in psutil.Process(int(info["pid"])).cmdline())
+    return False
+
+
+def _release_the_dead() -> str:
+    with GUARD.open("a+b") as guard:
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DVC does while it edits
+        except BlockingIOError:
+            return "a DVC process is at work; it removes them itself"
+        tree: dict[str, Any] = json.loads(RWLOCK.read_text(encoding="utf-8"))
+        write = {path: info for path, info in tree.get("write", {}).items() if _is_dvc(info)}
+        read = {path: [each for each in infos if _is_dvc(each)] for path, infos in tree.get("read", {}).items()}
+        write_json(RWLOCK, {"write": write, "read": {path: infos for path, infos in read.items() if infos}})
+    return "removed them"
+
+
+def _remove_rwlock() -> str:
+    RWLOCK.unlink(missing_ok=True)
+    return "removed it; DVC writes a new one"
+
+
+def lock_file() -> Iterator[Finding]:
+    """See whether dvc.lock can be read: DVC writes it in place, so a kill may leave half of it."""
+    if not LOCK_FILE.is_file():
+        yield Finding(f"{LOCK_FILE} is not here", "`git checkout dvc.lock`, or run everything again", harmful=False)
+        return
+    try:
+        tree = YAML(typ="safe").load(LOCK_FILE.read_text(encoding="utf-8"))
+        well = isinstance(tree, dict) and "stages" in tree
+    except (YAMLError, UnicodeDecodeError):
+        well = False
+    if not well:
+        yield Finding(
+            f"{LOCK_FILE} is damaged",
+            f"`git checkout {LOCK_FILE}`; results that are in DVC's cache are then restored, not made again",
+        )
+
+
+def packages() -> Iterator[Finding]:
+    """Compare installed packages with the lock file."""
+    if not REQUIREMENTS.is_file():
+        return
+    needed = {Requirement(line).name.lower() for line in requires("resblock") or () if "extra ==" not in line}
+    other: list[str] = []
+    for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
+        if not re.match(r"[A-Za-z0-9]", line):
+            continue
+        requirement = Requirement(line.rstrip("\\ "))
+        if requirement.marker and not requirement.marker.evaluate():
+            continue
+        try:
+            if not requirement.specifier.contains(installed := version(requirement.name), prereleases=True):
+                other.append(f"{requirement.name} {installed} instead of {str(requirement.specifier)[2:]}")
+        except PackageNotFoundError:
+            if requirement.name.lower() in needed:
+                other.append(f"no {requirement.name}")
+    if other:
+        more = f" and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
+        yield Finding(f"not what {REQUIREMENTS} says: {', '.join(other[:SHOWN])}{more}", "`make setup`")
+
+
+def disk() -> Iterator[Finding]:
+    """See whether there is room."""
+    free = shutil.disk_usage(Path()).free
+    if free < LITTLE:
+        yield Finding(
+            f"{free / 1e9:.1f} GB are free here", "free some space: `dvc gc --workspace` removes what nothing here uses"
+        )
+
+
+def card() -> Iterator[Finding]:
+    """See whether JAX uses the graphics card, where there is one and JAX is what trains."""
+    if not CARDS.is_dir() or not any(CARDS.iterdir()):
+        return
+    if importlib.util.find_spec("jax") is None:
+        yield Finding("a graphics card is here, and no JAX", "see docs/gpu.md", harmful=False)
+        return
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    asked = [sys.executable, "-c", ASK_JAX]
+    try:
+        said = subprocess.run(  # noqa: S603
+            asked, capture_output=True, text=True, check=True, env=environment, timeout=JAX_PATIENCE
+        ).stdout.strip()
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        said = "nothing"
+    if said != "gpu":
+        yield Finding(
+            f"a graphics card is here, and JAX computes on {said}",
+            'install jax[cuda12] of the same version, and look for JAX_PLATFORMS in the environment; see "docs/gpu.md"',
+            harmful=os.environ.get("KERAS_BACKEND") == "jax",
+        )
