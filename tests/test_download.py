@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import io
 import shutil
@@ -18,6 +19,7 @@ import pytest
 
 from resblock.core.seeds import generator
 from resblock.data import cifar10, transfer
+from resblock.data import download as module
 from resblock.data.download import MIRROR_VARIABLE, Archive, DownloadError, Packaged, fetch, verified
 from resblock.data.table import DATASETS
 
@@ -253,6 +255,36 @@ def test_a_member_that_is_no_file_is_not_taken_for_one(
     assert download.fetch()
     assert download.files == MEMBERS
     assert not (download.folder / "first.bin").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("MEMBERS_AT_MOST", 3), ("MEMBER_AT_MOST", 19_999), ("ALL_AT_MOST", 40_000)]
+)
+def test_an_archive_that_would_fill_memory_or_disk_is_refused(
+    limit: str,
+    value: int,
+    download: Download,
+    mirror: Callable[[bytes | None], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mirror(RIGHT)  # four members, of 0, 3, 20,000 and 20,000 bytes
+    monkeypatch.setattr(module, limit, value)
+    assert f"more than {value:,} " in download.refuse()
+    assert "archive refused" in download.refuse()
+
+
+def test_a_member_that_claims_more_than_fits_is_refused_before_it_is_read(
+    download: Download, mirror: Callable[[bytes | None], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = tarfile.TarInfo("set/first.bin")
+    entry.size = 2**40  # and nothing follows
+    mirror(gzip.compress(entry.tobuf()))
+
+    def read(*_: object) -> None:
+        pytest.fail("read")
+
+    monkeypatch.setattr(tarfile.TarFile, "extractfile", read)
+    assert "archive refused" in download.refuse()
 
 
 def test_an_archive_made_from_a_dotted_folder_serves(

@@ -5,6 +5,7 @@ All is relative to the project's root. Nothing else knows the inside of ``result
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from resblock.core.recipe import BASE
@@ -104,10 +105,12 @@ def manifests(dataset: str) -> list[Path]:
 
 def timed(dataset: str) -> list[RunKey]:
     """Return every training on `dataset`, by any recipe, of which it is known here what it took."""
-    return [
-        RunKey(dataset, ModelSpec.parse(file.parent.name), int(file.stem.partition("-")[2]), file.parent.parent.name)
-        for file in sorted(costs(dataset).glob("*/*/seed-*.json"))
-    ]
+    found: list[RunKey] = []
+    for file in sorted(costs(dataset).glob("*/*/seed-*.json")):
+        with suppress(ValueError):  # of a network that this code does not know
+            spec, seed = ModelSpec.parse(file.parent.name), int(file.stem.partition("-")[2])
+            found.append(RunKey(dataset, spec, seed, file.parent.parent.name))
+    return found
 
 
 def stage(key: RunKey) -> str:

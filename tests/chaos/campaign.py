@@ -120,9 +120,8 @@ class Campaign:
         if not found:
             state = end_state(self.scene.root)
             found = differences(state, self.expected) + misrecorded(self.scene.root) + left_behind(self.scene.root)
-        self._write(
-            round=self._round, second=round(time.monotonic() - self._begin, 1), ended="well" if not found else found
-        )
+        second = round(time.monotonic() - self._begin, 1)
+        self._write(round=self._round, second=second, ended=found or "well")
         self.wrong += [f"round {self._round}: {words}" for words in found]
 
     def _to_the_end(self) -> Iterator[str]:

@@ -80,7 +80,7 @@ def _short(value: Any) -> str:
 
 
 def misrecorded(root: Path) -> list[str]:
-    """Say which trainings DVC has under parameters that they were not trained with: in dvc.lock and in its run cache."""
+    """Say which trainings dvc.lock or the run cache have under parameters that they were not trained with."""
     entries = [(f"dvc.lock, {name}", entry) for name, entry in Workspace(root).lock().items()]
     for file in sorted((root / ".dvc/cache/runs").glob("*/*/*")):
         tree: dict[str, Any] = YAML(typ="safe").load(file.read_text())

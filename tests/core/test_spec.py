@@ -193,6 +193,21 @@ def test_what_is_no_variant_is_refused_with_an_example(name: str) -> None:
         ModelSpec.parse(name)
 
 
+PARTS = st.sampled_from(
+    [*FAMILIES, *ORDER, "w2", "w0", "8", "20", "020", "-", "--", " ", "/", "..", "\n", "'", ";", "²"]
+)
+
+
+@given(st.text() | st.lists(PARTS | st.text(max_size=3)).map("-".join) | st.lists(PARTS).map("".join))
+def test_whatever_is_parsed_is_its_own_name_and_safe_as_a_path_and_a_word(text: str) -> None:
+    try:
+        spec = ModelSpec.parse(text)
+    except ValueError:
+        return
+    assert spec.name == text
+    assert re.fullmatch("[a-z]+-[0-9]+(-[a-z0-9]+)*", text, re.ASCII)
+
+
 def test_twins_are_each_others() -> None:
     assert ModelSpec("plain", 20).twin == ModelSpec("residual", 20)
     assert ModelSpec("residual", 20).twin == ModelSpec("plain", 20)

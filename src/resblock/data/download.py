@@ -30,6 +30,9 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 RECORD = "verified.json"  # how files were verified whose digests nobody publishes
 PATIENCE = 0.5  # seconds between looks at a lock
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no other source would help
+# What an archive may hold, so that a small file cannot fill memory or take hours: far above the largest data sets here.
+MEMBERS_AT_MOST = 100_000
+MEMBER_AT_MOST, ALL_AT_MOST = 2**30, 2**34  # bytes, unpacked
 
 Say = Callable[[str], None]
 Evidence = Literal["digests", "md5 of the archive", "structure"]
@@ -188,9 +191,15 @@ class Archive:
 
     def _unpack(self, archive: Path, scratch: Path) -> Evidence:
         """Write the members of `archive` into `scratch`; read in one pass, nothing else is extracted."""
-        missing = dict(self.digests)
+        missing, size = dict(self.digests), 0
         with tarfile.open(archive, "r:*") as tar:
-            for member in tar:
+            for count, member in enumerate(tar, 1):
+                size += member.size
+                if count > MEMBERS_AT_MOST or member.size > MEMBER_AT_MOST or size > ALL_AT_MOST:
+                    raise DownloadError(
+                        f"holds more than {MEMBERS_AT_MOST:,} members, more than {MEMBER_AT_MOST:,} bytes in one, or "
+                        f"more than {ALL_AT_MOST:,} bytes in all; archive refused"
+                    )
                 path = PurePosixPath(member.name)
                 if not path.parts:  # "./", the root of an archive made with tar -czf … .
                     continue
