@@ -61,7 +61,7 @@ def dvc_locks() -> Iterator[Finding]:
     except ValueError:
         yield Finding(f"{RWLOCK} is damaged, and DVC refuses to work", f"rm {RWLOCK}", _remove_rwlock)
         return
-    dead = sorted({int(info["pid"]) for info in _holders(tree) if not _is_dvc(info)})
+    dead = sorted({int(info["pid"]) for info in _holders(tree) if not is_dvc(info)})
     if dead:
         names = ", ".join(map(str, dead))
         yield Finding(
@@ -75,7 +75,7 @@ def _holders(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from several
 
 
-def _is_dvc(info: dict[str, Any]) -> bool:
+def is_dvc(info: dict[str, Any]) -> bool:
     """Return whether the process that holds a lock lives, and is not another one with the number of a dead one."""
     with suppress(psutil.Error):
         return any("dvc" in word for word in psutil.Process(int(info["pid"])).cmdline())
@@ -89,8 +89,8 @@ def _release_the_dead() -> str:
         except BlockingIOError:
             return "a DVC process is at work; it removes them itself"
         tree: dict[str, Any] = json.loads(RWLOCK.read_text(encoding="utf-8"))
-        write = {path: info for path, info in tree.get("write", {}).items() if _is_dvc(info)}
-        read = {path: [each for each in infos if _is_dvc(each)] for path, infos in tree.get("read", {}).items()}
+        write = {path: info for path, info in tree.get("write", {}).items() if is_dvc(info)}
+        read = {path: [each for each in infos if is_dvc(each)] for path, infos in tree.get("read", {}).items()}
         write_json(RWLOCK, {"write": write, "read": {path: infos for path, infos in read.items() if infos}})
     return "removed them"
 

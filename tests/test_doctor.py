@@ -1,0 +1,334 @@
+"""`resblock doctor`: what is wrong is found, what is well is not, and mending loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from resblock import paths
+from resblock.cli import main
+from resblock.core.files import exclusive, write_json, write_text
+from resblock.core.spec import ModelSpec, RunKey
+from resblock.core.splits import Split, SplitName, array_path
+from resblock.core.training.run import MANIFEST
+from resblock.data.download import fetch
+from resblock.data.table import find_dataset
+from resblock.params import Params
+from resblock.running import ailments, checkup
+from resblock.running.doctor import Result, examine, report
+from resblock.running.finding import Finding
+from resblock.tracking import health
+from resblock.tracking.process import this_process
+from resblock.tracking.result import PROCESS_TAG
+from resblock.tracking.store import ensure_experiment, open_store
+from tests.conftest import write_digits
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY = RunKey("digits", ModelSpec.parse("plain-8"), 0)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project without any results."""
+    root = tmp_path / "project"
+    (root / ".dvc/tmp").mkdir(parents=True)
+    shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
+    shutil.copy(ROOT / "params.yaml", root)
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    write_text(root / "dvc.lock", "schema: '2.0'\nstages: {}\n")
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return root
+
+
+def one(findings: Iterable[Finding]) -> Finding:
+    (finding,) = findings
+    return finding
+
+
+def mend(finding: Finding) -> str:
+    assert finding.mend is not None
+    return finding.mend()
+
+
+# The command.
+
+
+@pytest.mark.usefixtures("project")
+def test_a_well_project_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ailments, "CARDS", Path("none"))
+    monkeypatch.setattr(ailments, "LITTLE", 0)
+    ended = CliRunner().invoke(main, ["doctor"])
+    assert ended.exit_code == 0, ended.output
+    assert {line.split()[0] for line in ended.output.splitlines()} == {"well"}
+
+
+@pytest.mark.usefixtures("project")
+def test_what_is_ill_makes_the_command_fail_until_it_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ailments, "CARDS", Path("none"))
+    ailments.RWLOCK.write_text("{")
+    ended = CliRunner().invoke(main, ["doctor"])
+    assert ended.exit_code == 1
+    assert "ILL     DVC's locks: .dvc/tmp/rwlock is damaged" in ended.output
+    assert "`resblock doctor --mend` does that" in ended.output
+    mended = CliRunner().invoke(main, ["doctor", "--mend"])
+    assert mended.exit_code == 0
+    assert "mended  DVC's locks" in mended.output
+    assert CliRunner().invoke(main, ["doctor"]).exit_code == 0
+
+
+def test_a_check_that_fails_is_a_finding_and_the_others_go_on() -> None:
+    def fails() -> Iterator[Finding]:
+        raise ZeroDivisionError("by nothing")
+        yield
+
+    first, second = examine([("one", fails), ("two", lambda: [])])
+    assert "could not be looked at: ZeroDivisionError: by nothing" in one(first.findings).what
+    assert second.findings == []
+
+
+def test_a_note_is_nothing_that_is_wrong() -> None:
+    note = Result("disk", [Finding("so", "do so", harmful=False)])
+    assert list(report([note], mend=True)) == [("note    disk: so; do so", False)]
+
+
+# The machine.
+
+
+def test_a_machine_without_git_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert "git is not installed" in one(ailments.git()).what
+
+
+@pytest.mark.usefixtures("project")
+def test_a_folder_that_git_and_dvc_do_not_know_is_found() -> None:
+    assert list(ailments.git()) == list(ailments.dvc()) == []
+    shutil.rmtree(".git")
+    shutil.rmtree(".dvc")
+    assert "no git repository" in one(ailments.git()).what
+    assert ".dvc/config is not here" in one(ailments.dvc()).what
+
+
+@pytest.mark.usefixtures("project")
+def test_a_machine_without_dvc_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ailments.importlib.util, "find_spec", lambda _: None)
+    assert "DVC is not installed" in one(ailments.dvc()).what
+
+
+@pytest.fixture
+def living() -> Iterator[int]:
+    """The number of a process that could be DVC's."""
+    with subprocess.Popen([sys.executable, "-c", "input()", "dvc"], stdin=subprocess.PIPE) as process:
+        yield process.pid
+        process.communicate(b"\n")
+
+
+@pytest.fixture
+def dead() -> int:
+    """The number of a process that is gone."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+        return process.pid
+
+
+@pytest.mark.usefixtures("project")
+def test_locks_of_the_dead_go_and_those_of_the_living_stay(living: int, dead: int) -> None:
+    held, left = {"pid": living, "cmd": "dvc repro"}, {"pid": dead, "cmd": "dvc repro"}
+    tree = {"write": {"/a": held, "/b": left}, "read": {"/c": [held, left], "/d": [left]}}
+    ailments.RWLOCK.write_text(json.dumps(tree))
+    finding = one(ailments.dvc_locks())
+    assert str(dead) in finding.what
+    assert str(living) not in finding.what
+    mend(finding)
+    assert json.loads(ailments.RWLOCK.read_text()) == {"write": {"/a": held}, "read": {"/c": [held]}}
+    assert list(ailments.dvc_locks()) == []
+
+
+@pytest.mark.usefixtures("project")
+def test_a_lock_of_a_dead_process_whose_number_another_program_has_is_found() -> None:
+    """DVC only asks whether there is such a process, and would wait for it for ever."""
+    ailments.RWLOCK.write_text(json.dumps({"write": {"/a": {"pid": os.getppid(), "cmd": "dvc repro"}}}))
+    if ailments.is_dvc({"pid": os.getppid()}):
+        pytest.skip("these tests were started by something that is called dvc")
+    assert one(ailments.dvc_locks()).mend
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("text", ["", "stages: [", "schema: '2.0'\n", "\x00"])
+def test_a_lock_file_of_which_a_part_is_missing_is_found(text: str) -> None:
+    assert list(ailments.lock_file()) == []
+    Path("dvc.lock").write_text(text)
+    assert "dvc.lock is damaged" in one(ailments.lock_file()).what
+
+
+@pytest.mark.usefixtures("project")
+def test_packages_that_differ_from_the_lock_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ailments, "REQUIREMENTS", Path("lock"))
+    here = ailments.version("numpy")
+    Path("lock").write_text(
+        f"numpy=={here} \\\n    --hash=sha256:0\nclick==0.1\nno-such-package==1\n"
+        'pandas==0.1 ; sys_platform == "elsewhere"\n'
+    )
+    finding = one(ailments.packages())
+    assert f"click {ailments.version('click')} instead of 0.1" in finding.what
+    for well in ("numpy", "no-such-package", "pandas"):
+        assert well not in finding.what
+
+
+def test_too_little_disk_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ailments.shutil, "disk_usage", lambda _: SimpleNamespace(free=3e8))
+    assert "0.3 GB are free here" in one(ailments.disk()).what
+
+
+@pytest.mark.parametrize(("said", "found"), [("gpu\n", False), ("cpu\n", True)])
+def test_a_card_that_jax_does_not_see_is_found(
+    said: str, found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ailments, "CARDS", tmp_path)
+    assert list(ailments.card()) == []  # no card
+    (tmp_path / "0000:01:00.0").mkdir()
+    monkeypatch.setattr(ailments.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=said))
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert [finding.harmful for finding in ailments.card()] == [True] * found
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert [finding.harmful for finding in ailments.card()] == [False] * found
+
+
+# The study's files.
+
+
+@pytest.mark.usefixtures("project")
+def test_data_that_are_not_what_their_digests_say_are_found(digits: dict[SplitName, Split]) -> None:
+    fetch(find_dataset("digits").source, paths.raw("digits"), say=lambda _: None)
+    write_digits(Path(), digits)
+    assert list(checkup.data_files()) == []
+    file = array_path(paths.splits("digits"), "validation", "images")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    (raw,) = paths.raw("digits").iterdir()
+    raw.write_bytes(b"other")
+    first, second = checkup.data_files()
+    assert "data/raw/digits is not what was published" in first.what
+    assert "its validation images are not those of dataset.json" in second.what
+    assert "dvc repro preprocess@digits" in second.remedy
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(("recorded", "found"), [(0.001, False), (0.002, True)])
+def test_a_training_recorded_with_other_parameters_is_found(recorded: float, found: bool, params: Params) -> None:
+    own = params.recipe("digits").tree()
+    manifest = paths.run(KEY) / MANIFEST
+    write_json(manifest, {"stage": "train", "dataset": "digits", "recipe_name": "base", "recipe": own, "key": "k"})
+    entry = {
+        "outs": [{"path": str(manifest)}],
+        "params": {"params.yaml": {"train.digits": {**own, "learning_rate": recorded}}},
+    }
+    write_json(Path("dvc.lock"), {"schema": "2.0", "stages": {"train@digits-plain-8-0": entry}})
+    assert [finding.what.split()[0] for finding in checkup.recorded_parameters()] == ["train@digits-plain-8-0"] * found
+
+
+@pytest.mark.usefixtures("project")
+def test_a_recipe_that_differs_is_compared_with_its_difference(params: Params) -> None:
+    own, other = params.recipe("digits").tree(), params.recipe("digits", "slow-averages").tree()
+    manifest = {"dataset": "digits", "recipe_name": "slow-averages", "recipe": other}
+    recorded = {"train.digits": own, "recipes.slow-averages": {"batch_norm_momentum": 0.99}}
+    assert checkup.recorded_as_made(recorded, manifest)
+    assert not checkup.recorded_as_made({**recorded, "recipes.slow-averages": {}}, manifest)
+
+
+def leave(*names: str) -> None:
+    paths.CHECKPOINTS.mkdir(exist_ok=True)
+    for name in names:
+        (paths.CHECKPOINTS / name).write_bytes(b"0" * 1000)
+
+
+def left() -> set[str]:
+    return {path.name for path in paths.CHECKPOINTS.iterdir()}
+
+
+@pytest.mark.usefixtures("project")
+def test_what_finished_trainings_left_is_removed_and_what_could_go_on_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup, "_wanted_keys", lambda _: {"wanted"})
+    write_json(paths.run(KEY) / MANIFEST, {"stage": "train", "key": "done"})
+    leave("done.npz", ".done.npz.x.partial", "wanted.npz", "orphan.npz", "dead.lock", "alive.npz")
+    with exclusive(paths.CHECKPOINTS / "alive.lock"):
+        scraps, done, orphans = checkup.checkpoints()
+        assert "1 checkpoints (1.0 kB) of trainings that have ended well" in done.what
+        assert "1 checkpoints (1.0 kB) that no training of the present study goes on from" in orphans.what
+        assert ".checkpoints/orphan.npz" in orphans.remedy
+        assert orphans.mend is None  # an edit may be undone
+        assert not orphans.harmful
+        mend(scraps)
+        mend(done)
+        assert left() == {"wanted.npz", "orphan.npz", "alive.npz", "alive.lock"}
+
+
+@pytest.mark.usefixtures("project", "backend")
+def test_the_keys_that_trainings_of_the_study_have_are_theirs(params: Params, digits: dict[SplitName, Split]) -> None:
+    assert checkup._wanted_keys(params) == set()  # pyright: ignore[reportPrivateUsage]
+    write_digits(Path(), digits)
+    wanted = checkup._wanted_keys(params)  # pyright: ignore[reportPrivateUsage]
+    assert len(wanted) == len(params.keys("digits"))
+
+
+@pytest.mark.usefixtures("project")
+def test_a_store_that_was_half_made_is_put_aside() -> None:
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute("CREATE TABLE experiments (id INTEGER)")
+    finding = one(checkup.store())
+    assert "lacks the tables alembic_version" in finding.what
+    assert "mlflow.db.broken-1" in mend(finding)
+    assert Path("mlflow.db.broken-1").exists()
+    assert not Path("mlflow.db").exists()
+    open_store()
+    assert list(checkup.store()) == []
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute("DELETE FROM alembic_version")
+        database.commit()
+    assert "does not say which version" in one(checkup.store()).what
+    Path("mlflow.db").write_bytes(b"no database" * 1000)
+    finding = one(checkup.store())
+    assert "is damaged" in finding.what
+    assert "mlflow.db.broken-2" in mend(finding)
+
+
+def test_a_store_in_a_temporary_folder_is_found(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = project / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(health, "TEMPORARY", ())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{temporary / 'mlflow.db'}")
+    open_store()
+    assert "lies in a temporary folder" in one(checkup.store()).what
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project / 'mlflow.db'}")
+    open_store()
+    assert list(checkup.store()) == []
+
+
+@pytest.mark.usefixtures("project")
+def test_runs_of_dead_processes_are_marked_and_those_of_the_living_left(dead: int) -> None:
+    assert list(checkup.runs()) == []  # and no store is made by looking
+    assert not Path("mlflow.db").exists()
+    client = open_store()
+    experiment = ensure_experiment(client, "digits", "about").experiment_id
+    machine = this_process().split("/")[0]
+    client.create_run(experiment, run_name="gone", tags={PROCESS_TAG: f"{machine}/{dead}/1.00"})
+    client.create_run(experiment, run_name="here", tags={PROCESS_TAG: this_process()})
+    finding = one(checkup.runs())
+    assert "1 say RUNNING, and their processes are gone: gone" in finding.what
+    mend(finding)
+    status = {run.info.run_name: run.info.status for run in client.search_runs([experiment])}
+    assert status == {"gone": "KILLED", "here": "RUNNING"}
