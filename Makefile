@@ -2,7 +2,7 @@
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro ui check format test slow server-test bench readme lock clean
+.PHONY: help setup demo repro ui check format test slow server-test chaos chaos-short bench readme lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -37,6 +37,12 @@ slow: setup ## Run the slow tests too: many kills, full disks (half an hour)
 
 server-test: setup ## Test a team's server: MLflow, PostgreSQL and S3 as real processes
 	pytest -m server
+
+chaos: setup ## Break things while a small study runs, a hundred times (half an hour)
+	python -m tests.chaos --write
+
+chaos-short: setup ## Eight such faults (minutes)
+	python -m tests.chaos --short
 
 readme: setup ## Write the tables and pictures of README.md from the results
 	python scripts/readme.py

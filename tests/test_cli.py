@@ -63,6 +63,8 @@ COMMANDS = (
     "sync",
     "ui",
     "variants",
+    "plan",
+    "doctor",
 )
 
 

@@ -164,7 +164,9 @@ def main() -> None:
       resblock check                     is params.yaml right?
       resblock variants                  which networks can be compared?
       resblock data add flowers ~/flowers    your own images
+      resblock plan digits               what is stale, why, and what will it take?
       resblock run digits                the whole study on the bundled digits
+      resblock doctor                    what is wrong with this project here?
       dvc repro report@cifar10           the whole study on CIFAR-10
       resblock sync                      show in MLflow what the files say
       resblock ui                        compare the runs in MLflow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from ruamel.yaml import YAML
 
 from resblock import paths
 from resblock.core.errors import UserError
-from resblock.core.files import PARTIAL, exclusive, read_json
+from resblock.core.files import PARTIAL, read_json
 from resblock.core.recipe import Recipe
 from resblock.core.splits import DESCRIPTION, SPLIT_NAMES, read_description, read_verified
 from resblock.data.download import verified
@@ -106,14 +107,14 @@ def checkpoints() -> Iterator[Finding]:
 def _is_idle(path: Path) -> bool:
     """Return whether no living process holds the training that `path` belongs to."""
     key = path.name.removeprefix(".").partition(".")[0]
-    lock = path.parent / f"{key}.lock"
-    if not lock.exists():
-        return True
     try:
-        with exclusive(lock):  # and is gone afterwards, if nobody held it
-            return True
+        with (path.parent / f"{key}.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
     except OSError:
         return False
+    return True
 
 
 def _finished_keys() -> set[str]:

@@ -165,7 +165,8 @@ def _causes(stage: Any, entries: Sequence[Any]) -> list[Cause]:
     if "changed command" in merged:
         causes.append(Cause("command", str(stage.cmd)))
     for place, change in outs.items():
-        causes.append(Cause("changed" if change == "modified" else "missing", str(place)))
+        where = " in DVC's cache" if change == "not in cache" and Path(place).exists() else ""
+        causes.append(Cause("changed" if change == "modified" else "missing", f"{place}{where}"))
     return causes
 
 
