@@ -87,7 +87,7 @@ def _dvc(scene: Scene) -> list[psutil.Process]:
 
 
 def _runner(scene: Scene) -> list[psutil.Process]:
-    return [scene.runner] if scene.runner is not None and scene.runner.is_running() else []
+    return scene.workers("run")
 
 
 def second_runner(scene: Scene) -> str | None:

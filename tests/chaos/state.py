@@ -54,7 +54,10 @@ def _shown(root: Path) -> Iterator[tuple[str, Any]]:
             for name in run.data.metrics
             if not name.startswith(TIMED)
         }
-        final = {name: sorted(set(points)) for name, points in metrics.items()}
+        # A figure of the end may be written again with the same value; an epoch may not.
+        final = {
+            name: sorted(points if any(step for step, _ in points) else set(points)) for name, points in metrics.items()
+        }
         yield (
             f"{tags[NAME_TAG]} {tags[KEY_TAG]}",
             {"status": run.info.status, "params": dict(run.data.params), "metrics": final},
