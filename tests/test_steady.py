@@ -13,6 +13,7 @@ from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.run import EpochRow
 from resblock.stages import train
+from tests.conftest import write_digits
 from tests.test_faults import prepare
 
 KEY = RunKey("digits", ModelSpec("cnn", 4), 0)
@@ -64,4 +65,18 @@ def test_an_edit_that_does_not_concern_a_training_does_not_disturb_it(
 def test_a_training_whose_code_was_edited_meanwhile_ends_badly(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "digest_sources", lambda _: "another")
     with pytest.raises(UserError, match="the code in core is another than when it began"):
+        train.run(KEY)
+
+
+def test_a_training_whose_images_were_cut_anew_meanwhile_ends_badly(
+    project: Path, digits: dict[SplitName, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = train.Watcher.epoch
+
+    def epoch(self: train.Watcher, row: EpochRow) -> None:
+        original(self, row)
+        write_digits(Path(), {**digits, "test": digits["validation"]})
+
+    monkeypatch.setattr(train.Watcher, "epoch", epoch)
+    with pytest.raises(UserError, match="the images in data/splits/digits are others than when it began"):
         train.run(KEY)

@@ -12,18 +12,19 @@ from pathlib import Path
 import click
 
 from resblock.core.files import write_text
-from tests.chaos.campaign import Campaign, shuffled_deck, table
+from tests.chaos.campaign import IN_A_ROUND, Campaign, shuffled_deck, table
 from tests.chaos.kinds import KINDS, SHORT
 from tests.chaos.scene import RUN, Scene, make_project
 from tests.chaos.state import end_state
 from tests.test_faults import serving
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reliability.md"
+ENOUGH = 0.9  # of the faults asked for: some need a moment that does not always come
 BEGIN, END = "<!-- campaign -->\n", "<!-- /campaign -->"
 
 
 @click.command()
-@click.option("--faults", default=108, show_default=True, help="How many faults.")
+@click.option("--faults", default=120, show_default=True, help="How many faults.")
 @click.option("--seed", default=0, show_default=True, help="Decides which faults come when.")
 @click.option("--short", is_flag=True, help="Eight faults of eight kinds in one study.")
 @click.option("--only", multiple=True, type=click.Choice(list(KINDS)), help="These kinds alone; repeatable.")
@@ -48,7 +49,7 @@ def main(faults: int, seed: int, short: bool, only: tuple[str, ...], folder: Pat
         deck = shuffled_deck(kinds, faults, dice)
         campaign = Campaign(scene, place / "pristine", end_state(undisturbed.root), deck, log)
         try:
-            campaign.run(rounds=max(2, faults // 4))
+            campaign.run(rounds=faults // IN_A_ROUND + 3)
         finally:
             scene.end_all()
     lines = list(table(campaign.events, campaign.wrong))
@@ -58,7 +59,7 @@ def main(faults: int, seed: int, short: bool, only: tuple[str, ...], folder: Pat
         text = PAGE.read_text()
         head, _, rest = text.partition(BEGIN)
         write_text(PAGE, head + BEGIN + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
-    if campaign.wrong or len(campaign.events) < faults:
+    if campaign.wrong or len(campaign.events) < ENOUGH * faults:
         sys.exit(f"{len(campaign.wrong)} wrong, {len(campaign.events)} of {faults} faults; see {place}")
     if folder is None:
         shutil.rmtree(place)

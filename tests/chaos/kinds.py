@@ -220,7 +220,8 @@ def clock_set_back(scene: Scene) -> tuple[str, Launch] | None:
     for path in (*(scene.root / "results").rglob("*"), *(scene.root / "data").rglob("*")):
         with suppress(OSError):
             os.utime(path, (future, future))
-    variables = {"PYTHONPATH": str(HERE / "clock"), "RESBLOCK_TEST_CLOCK": str(-DAYS)}
+    folders = filter(None, (str(HERE / "clock"), os.environ.get("PYTHONPATH")))
+    variables = {"PYTHONPATH": os.pathsep.join(folders), "RESBLOCK_TEST_CLOCK": str(-DAYS)}
     return "the clock three days back, files three days in the future", Launch(variables=variables)
 
 

@@ -73,7 +73,10 @@ def recorded_as_made(recorded: dict[str, Any], manifest: dict[str, Any]) -> bool
     if own is None:
         return True  # an older layout of the pipeline, which says nothing of it
     difference = recorded.get(f"recipes.{manifest['recipe_name']}") or {}
-    return Recipe.from_tree({**own, **difference}).tree() == manifest["recipe"]
+    try:
+        return Recipe.from_tree({**own, **difference}).tree() == manifest["recipe"]
+    except UserError:
+        return True  # of an older code's keys, and stale for that
 
 
 def checkpoints() -> Iterator[Finding]:

@@ -83,6 +83,7 @@ def stale_steps(targets: Sequence[str]) -> list[Step]:
             made = {str(out) for each in graph.successors(stage) if each.addressing in steps for out in each.outs}
             own = [cause for cause in _causes(stage, status.get(stage.addressing, [])) if not _within(cause.what, made)]
             unsettled = [name for name in before if name not in settled]
+            size = sum(out.meta.size or 0 for out in stage.outs)
             if not own and not unsettled:
                 continue
             if any(steps[name].action == "run" for name in unsettled):
@@ -94,7 +95,6 @@ def stale_steps(targets: Sequence[str]) -> list[Step]:
                 if action == "restore" and all(cause.kind in ("missing", "changed") for cause in own):
                     settled.add(stage.addressing)
             follows = [Cause("follows", _listed(unsettled))] if unsettled else []
-            size = sum(out.meta.size or 0 for out in stage.outs)
             steps[stage.addressing] = Step(
                 stage.addressing, tuple(str(stage.cmd).split()), (*own, *follows), action, int(size)
             )

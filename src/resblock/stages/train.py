@@ -12,6 +12,7 @@ from resblock.core.backends.machine import emulates_bfloat16
 from resblock.core.errors import UserError
 from resblock.core.files import digest_sources
 from resblock.core.spec import RunKey
+from resblock.core.splits import read_description
 from resblock.core.training.job import Job, Nobody, Workshop
 from resblock.core.training.manifest import CORE
 from resblock.core.training.run import Cost, EpochRow, Run
@@ -83,13 +84,15 @@ class Watcher(Nobody):
     def _hold_steady(self, run: Run) -> None:
         """Refuse to end well where what was asked for has changed meanwhile.
 
-        DVC reads parameters and code when a stage has ended, and would record this training under what it reads then.
+        DVC reads parameters, code and data when a stage has ended, and would record this training under what it reads then.
         """
         key, changed = self._job.key, []
         if job_of(key, read_params(paths.PARAMS)).recipe != self._job.recipe:
             changed.append(f"{paths.PARAMS} has another recipe for it")
         if digest_sources(CORE) != run.manifest["code"]:
             changed.append(f"the code in {CORE.name} is another")
+        if read_description(self._job.splits).digest != run.manifest["data"]:
+            changed.append(f"the images in {self._job.splits} are others")
         if changed:
             raise UserError(
                 f"{key}: {' and '.join(changed)} than when it began, so it is not recorded; run the same command again "

@@ -1,0 +1,165 @@
+"""The campaign's judge: what ended otherwise, was recorded wrongly or left behind is found."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resblock.core.files import write_json
+from resblock.params import Params
+from tests.chaos.campaign import Event, shuffled_deck, table
+from tests.chaos.kinds import KINDS, SHORT
+from tests.chaos.scene import Scene
+from tests.chaos.state import EndState, differences, misrecorded
+from tests.test_faults import serving
+
+EXPECTED = EndState({"train a": "1", "train b": "2"}, {"train k": {"status": "FINISHED"}})
+
+
+def test_a_study_that_ended_alike_differs_in_nothing() -> None:
+    assert differences(EXPECTED, EXPECTED) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (EndState({"train a": "1"}, EXPECTED.shown), "outs: train b is missing"),
+        (EndState({**EXPECTED.outs, "train c": "3"}, EXPECTED.shown), "outs: train c is too many"),
+        (EndState({**EXPECTED.outs, "train b": "3"}, EXPECTED.shown), 'outs: train b is "3", undisturbed "2"'),
+        (EndState(EXPECTED.outs, {}), "MLflow: train k is missing"),
+        (EndState(EXPECTED.outs, {"train k": {"status": "KILLED"}}), "MLflow: train k is {"),
+    ],
+)
+def test_what_ended_otherwise_is_told(found: EndState, words: str) -> None:
+    (said,) = differences(found, EXPECTED)
+    assert said.startswith(words)
+
+
+@pytest.mark.parametrize("place", ["dvc.lock", "run cache"])
+@pytest.mark.parametrize("rate", [0.001, 0.002])
+def test_a_training_recorded_under_other_parameters_is_told(
+    place: str, rate: float, tmp_path: Path, params: Params
+) -> None:
+    own = params.recipe("digits").tree()
+    write_json(tmp_path / "run.json", {"dataset": "digits", "recipe_name": "base", "recipe": own})
+    entry = {
+        "cmd": "resblock train digits plain-8 0",
+        "outs": [{"path": "run.json", "md5": "0" * 32}, {"path": "weights.npz", "md5": "1" * 32}],
+        "params": {"params.yaml": {"train.digits": {**own, "learning_rate": rate}}},
+    }
+    write_json(tmp_path / "dvc.lock", {"stages": {"train@digits-plain-8-0": entry} if place == "dvc.lock" else {}})
+    if place == "run cache":
+        write_json(tmp_path / "results.json", {})
+        (tmp_path / ".dvc/cache/runs/ab/key").mkdir(parents=True)
+        (tmp_path / ".dvc/cache/runs/ab/key/value").write_text(json.dumps(entry))
+    assert [said.split(",")[0] for said in misrecorded(tmp_path)] == ([place] if rate == 0.002 else [])
+
+
+def test_a_deck_holds_each_kind_equally_often_and_follows_from_its_seed() -> None:
+    deck = shuffled_deck(list(KINDS), 2 * len(KINDS), random.Random(1))
+    assert {deck.count(kind) for kind in KINDS} == {2}
+    assert deck == shuffled_deck(list(KINDS), 2 * len(KINDS), random.Random(1))
+    assert deck != shuffled_deck(list(KINDS), 2 * len(KINDS), random.Random(2))
+
+
+def test_the_full_campaign_has_more_than_twelve_kinds_and_the_short_one_eight() -> None:
+    assert len(KINDS) >= 12
+    assert len(set(SHORT) & KINDS.keys()) == 8
+    assert all(bool(kind.act) != bool(kind.start) for kind in KINDS.values())
+
+
+def test_the_table_counts_what_happened() -> None:
+    events = [Event(1, 0.0, "DVC killed", "x"), Event(2, 1.0, "DVC killed", "y")]
+    lines = list(table(events, []))
+    assert "| DVC killed | SIGKILL to a process of DVC | 2 |" in lines
+    assert "| **1 kinds** | in 2 studies | **2** |" in lines
+    assert "Wrong at the end: nothing." in lines
+    assert "- it was lost" in list(table(events, ["it was lost"]))
+
+
+# Faults, against processes that look like those of a study.
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    (tmp_path / "project").mkdir()
+    with serving(200, 0.0) as server:
+        scene = Scene(tmp_path / "project", random.Random(0), server, io.StringIO())
+        yield scene
+        scene.end_all()
+
+
+def pretend(scene: Scene, *words: str) -> subprocess.Popen[bytes]:
+    """Start a process of the project whose command line ends with `words`."""
+    script = scene.root / "resblock"
+    script.write_text("input()\n")
+    return subprocess.Popen([sys.executable, script, *words], cwd=scene.root, stdin=subprocess.PIPE)
+
+
+def seen(scene: Scene, stage: str) -> bool:
+    """Wait until the process is where it is to be: a new one has its parent's command line for a moment."""
+    for _ in range(200):
+        if scene.workers(stage):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_fault_hits_its_stage_and_no_other(scene: Scene) -> None:
+    training, report = pretend(scene, "train", "digits"), pretend(scene, "report", "digits")
+    assert seen(scene, "train")
+    assert seen(scene, "report")
+    act = KINDS["training killed"].act
+    assert act is not None
+    assert "SIGKILL" in (act(scene) or "")
+    assert training.wait() == -signal.SIGKILL
+    assert report.poll() is None
+    assert act(scene) is None  # nobody trains any more
+    report.kill()
+    report.wait()
+
+
+def test_a_stopped_process_goes_on_when_all_is_settled(scene: Scene) -> None:
+    training = pretend(scene, "train", "digits")
+    assert seen(scene, "train")
+    act = KINDS["training stopped"].act
+    assert act is not None
+    assert "SIGCONT after" in (act(scene) or "")
+    (process,) = scene.workers("train")
+    assert process.status() == "stopped"
+    scene.tick(settle=True)
+    training.communicate(b"\n")
+    assert training.returncode == 0
+
+
+def test_an_edit_is_undone_to_the_byte(scene: Scene, root: Path) -> None:
+    file = scene.root / "params.yaml"
+    file.write_bytes((root / "params.yaml").read_bytes())
+    act = KINDS["parameters edited"].act
+    assert act is not None
+    assert act(scene)
+    assert file.read_bytes() != (root / "params.yaml").read_bytes()
+    assert act(scene) is None  # one at a time
+    scene.tick(settle=True)
+    assert file.read_bytes() == (root / "params.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["split truncated", "byte flipped"])
+def test_splits_are_damaged_where_there_are_any(name: str, scene: Scene) -> None:
+    act = KINDS[name].act
+    assert act is not None
+    assert act(scene) is None
+    file = scene.root / "data/splits/digits/train_images.npy"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"0" * 1000)
+    assert act(scene)
+    assert file.read_bytes() != b"0" * 1000
