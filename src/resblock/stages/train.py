@@ -84,7 +84,7 @@ class Watcher(Nobody):
     def _hold_steady(self, run: Run) -> None:
         """Refuse to end well where what was asked for has changed meanwhile.
 
-        DVC reads parameters, code and data when a stage has ended, and would record this training under what it reads then.
+        DVC reads parameters, code and data when a stage has ended, and would record this training under those.
         """
         key, changed = self._job.key, []
         if job_of(key, read_params(paths.PARAMS)).recipe != self._job.recipe:
