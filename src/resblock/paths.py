@@ -52,11 +52,6 @@ def run(key: RunKey) -> Path:
     return _folder(key, "trainings")
 
 
-def costs(dataset: str) -> Path:
-    """Folder of what every training on a data set took."""
-    return RESULTS / dataset / "costs"
-
-
 def cost(key: RunKey) -> Path:
     """File of what one training took: times and machine, all that differs between repeats."""
     return _folder(key, "costs").with_suffix(".json")
@@ -106,7 +101,7 @@ def manifests(dataset: str) -> list[Path]:
 def timed(dataset: str) -> list[RunKey]:
     """Return every training on `dataset`, by any recipe, of which it is known here what it took."""
     found: list[RunKey] = []
-    for file in sorted(costs(dataset).glob("*/*/seed-*.json")):
+    for file in sorted((RESULTS / dataset / "costs").glob("*/*/seed-*.json")):
         with suppress(ValueError):  # of a network that this code does not know
             spec, seed = ModelSpec.parse(file.parent.name), int(file.stem.partition("-")[2])
             found.append(RunKey(dataset, spec, seed, file.parent.parent.name))
