@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -26,14 +26,14 @@ from resblock.study.verdicts import Trained
 
 STATEMENTS = {claim.name: claim.statement for claim in CLAIMS}
 TEST = 10_000  # images
-Accuracies = Mapping[str, Sequence[float | Status]]  # per cent or what befell it, by network, in the order of the seeds
+Accuracies = Mapping[str, Sequence[float | str]]  # per cent or what befell it, by network, in the order of the seeds
 
 
-def score(variant: str, seed: int, value: float | Status) -> Score:
+def score(variant: str, seed: int, value: float | str) -> Score:
     """A training with this accuracy, as trained half of it, or what befell it."""
     spec = ModelSpec.parse(variant)
     if isinstance(value, str):
-        return empty_score(spec, seed, value)
+        return empty_score(spec, seed, cast(Status, value))
     own = {name: value / 100 * (1 if name.endswith("reestimated") else 0.5) for name in METRICS}
     return Score(spec.name, spec.family, spec.depth, seed, "finished", **own)
 
