@@ -34,7 +34,7 @@ def assessed(variant: str, seed: int, splits: dict[SplitName, Split]) -> Assessm
     figures = dict.fromkeys(METRICS, 0.5)
     score = Score(spec.name, spec.family, spec.depth, seed, "finished", **figures)
     robustness = [Robustness(variant, seed, "none", 0, 30, 0.75)]
-    statistics = {"norm/moving_mean": np.float32([seed, 0.1])}
+    statistics = {"norm/moving_mean": np.array([seed, 0.1], np.float32)}
     return assess(score, logits, splits, len(CLASSES), robustness=robustness, statistics=statistics)
 
 

@@ -18,13 +18,13 @@ from playwright.sync_api import expect
 
 from tests.browser import needs_browser, open_browser, open_page
 from tests.pipeline.conftest import EPOCHS, Workspace, copy_project
-from tests.pipeline.test_pipeline import AFTERWARDS, TRAININGS
+from tests.pipeline.test_pipeline import EVALUATIONS, REPORT, TRAININGS
 from tests.server.services import HOST, MEMBERS, S3, Account, MlflowServer, Postgres, environment
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 ADA, KURT = MEMBERS
-STAGES = TRAININGS | AFTERWARDS | {"download@digits", "preprocess@digits", "probe@digits"}
+STAGES = TRAININGS | EVALUATIONS | REPORT | {"download@digits", "preprocess@digits", "probe@digits"}
 
 
 @pytest.fixture(scope="module")
