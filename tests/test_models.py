@@ -296,10 +296,7 @@ def test_without_weights_there_is_no_model_and_sync_says_so(
         weights.unlink()
     assert not list(without_store.rglob("weights.npz"))
     assert not sync.run([])
-    assert (
-        "3 trainings without a model in MLflow, since weights, statistics or splits are not here"
-        in capsys.readouterr().out
-    )
+    assert "3 trainings without a model in MLflow, since files of theirs are not here" in capsys.readouterr().out
     assert models() == []
     assert sync.run([], check=True)
 

@@ -55,7 +55,7 @@ def sync_dataset(dataset: str, *, check: bool = False) -> Outcome:
             say(f"{dataset}: {change}")
     say(f"{dataset}: {_summary(outcome, check=check)}")
     if missing:
-        say(f"{dataset}: {missing} trainings have no model in MLflow: weights, statistics or splits are not here")
+        say(f"{dataset}: {missing} trainings without a model in MLflow, since files of theirs are not here")
     return outcome
 
 
