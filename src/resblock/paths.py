@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from resblock.core.recipe import BASE
-from resblock.core.spec import RunKey
+from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.training.run import MANIFEST
 
 PARAMS = Path("params.yaml")
