@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from resblock import paths
+from resblock.cli import main
 from resblock.core.spec import ModelSpec
+from resblock.core.splits import Split, SplitName
 from resblock.core.training.run import Cost
-from resblock.evaluation.score import Score, empty_score
+from resblock.data.splits import write_splits
+from resblock.evaluation.score import Score, empty_score, write_scores
+from resblock.paths import PARAMS
 from resblock.study.advice import Advice, Circumstances, activations, advise, next_deeper
 from resblock.study.efficiency import Costs
 from resblock.study.summary import Study
+from tests.conftest import ROOT
 
 HERE = Circumstances((32, 32, 3), validation_images=5_000, batch_size=128)
 NOISE = 0.002
@@ -135,3 +143,30 @@ def test_activations_are_counted_by_hand() -> None:
 )
 def test_the_next_depth_is_half_as_deep_again(name: str, deeper: str) -> None:
     assert next_deeper(ModelSpec.parse(name)).name == deeper
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of params.yaml and splits."""
+    shutil.copy(ROOT / PARAMS, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    one = Split(np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 0, 1]))
+    splits: dict[SplitName, Split] = {"train": one, "validation": one, "test": one}
+    write_splits(paths.splits("digits"), splits, name="digits", classes=("0", "1"), source="x")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("project")
+def test_the_command_prints_the_advice_of_the_scores_that_are_here(capsys: pytest.CaptureFixture[str]) -> None:
+    write_scores(paths.scores("digits"), planted(RISING, seeds=6).scores)
+    main(["advise", "digits"], standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Use residual-20: 92.")
+    assert lines[-1].startswith("Next: ")
+    assert "One of the 4 validation images is 25.0 points." in lines[-2]
+
+
+@pytest.mark.usefixtures("project")
+def test_without_scores_the_command_says_how_to_get_some(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["advise", "digits"], standalone_mode=False) == 1
+    assert "scores.csv: is not here; `resblock run digits` makes it" in capsys.readouterr().err

@@ -86,6 +86,13 @@ def test_a_published_set_is_added_by_its_name(project: Path) -> None:
     assert read_params(paths.PARAMS).preparation("cifar100").test_fraction == "auto"
 
 
+def test_a_published_set_that_is_described_only_joins_the_study(project: Path) -> None:
+    paths.PARAMS.write_text(re.sub("datasets: .*", "datasets: [digits]", paths.PARAMS.read_text()))
+    text = paths.PARAMS.read_text()
+    call("data", "add", "cifar10")
+    assert paths.PARAMS.read_text() == text.replace("datasets: [digits]", "datasets: [digits, cifar10]")
+
+
 def test_an_entry_of_its_format_alone_is_enough(project: Path, tmp_path: Path) -> None:
     text = paths.PARAMS.read_text().replace("\ntrain:  #", "  flowers:\n    format: folder\n\ntrain:  #", 1)
     paths.PARAMS.write_text(text.replace("[digits, cifar10]", "[digits, cifar10, flowers]"))

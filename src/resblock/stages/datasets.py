@@ -37,10 +37,12 @@ class Choices:
 def add(name: str, place: Path | None, choices: Choices) -> None:
     """Link a person's images to ``sources/<name>`` and write what params.yaml lacks of their entry."""
     _check_name(name, place)
-    read_params(paths.PARAMS)  # a file that is wrong already is not added to
+    params = read_params(paths.PARAMS)  # a file that is wrong already is not added to
     if name in DATASETS:
+        described = name in params.data and params.preparation(name).format is None  # in full, since without defaults
         values = defaults.sections()
-        added = write_entry(paths.PARAMS, name, {**values, "data": {"format": name, **values["data"]}})
+        values["data"] = {"format": name, **values["data"]}
+        added = write_entry(paths.PARAMS, name, {} if described else values)
     else:
         here = _own(name, place)
         form = choices.format or guess_format(here)
