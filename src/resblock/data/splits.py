@@ -104,12 +104,8 @@ def _partial(path: Path) -> Generator[tuple[BinaryIO, Path]]:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     os.fchmod(handle, 0o644)
     try:
-        with os.fdopen(handle, "wb", buffering=BUFFER) as file:
-            try:
-                yield file, Path(name)
-            finally:
-                with _naming(path):
-                    file.flush()
+        with _naming(path), os.fdopen(handle, "wb", buffering=BUFFER) as file:  # closing it writes, too
+            yield file, Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
 
@@ -120,7 +116,7 @@ def _naming(path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
+        error.filename = error.filename or str(path)
         raise
 
 
