@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from resblock.core.splits import SPLIT_NAMES, DatasetDescription, Split, SplitName, read_split
-from resblock.data.collection import Collection
+from resblock.data.collection import Collection, Seen
 from resblock.data.listing import Own
 from resblock.data.preparing import write_collection
 from resblock.data.review import Review
@@ -69,5 +69,5 @@ def cut(place: Path, **choices: Any) -> tuple[DatasetDescription, Review, dict[S
 def images_of(collection: Collection) -> Iterator[np.ndarray]:
     """Yield the pixels of every picture; a picture that cannot be read fails the test."""
     for picture in collection.pictures():
-        assert not isinstance(picture.reason if hasattr(picture, "reason") else None, str), picture
-        yield picture.pixels  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(picture, Seen), picture.reason
+        yield picture.pixels

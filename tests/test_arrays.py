@@ -48,7 +48,7 @@ def test_keras_arrays_are_read_with_their_test_set(tmp_path: Path) -> None:
 
 def test_medmnist_arrays_are_read_with_all_three_splits(tmp_path: Path) -> None:
     labels = (LABELS + 5).reshape(-1, 1).astype(np.uint8)  # a column, not from 0
-    content = {}
+    content: dict[str, np.ndarray] = {}
     for split, part in (("train", slice(0, 20)), ("val", slice(20, 30)), ("test", slice(30, 40))):
         content |= {f"{split}_images": IMAGES[part, :, :, 0], f"{split}_labels": labels[part]}
     path = save(tmp_path, **content)

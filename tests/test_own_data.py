@@ -39,7 +39,7 @@ def few_cifar(tmp_path: Path) -> Path:
 def test_one_content_gives_the_same_splits_in_every_format(few_cifar: Path, tmp_path: Path) -> None:
     expected = cut(few_cifar, format="cifar10", test_fraction="official")[0]
     train, test = cifar10.read(few_cifar)
-    content = {}
+    content: dict[str, np.ndarray] = {}
     for name, split in (("train", train), ("test", test)):
         content |= {f"x_{name}": split.images, f"y_{name}": split.labels}
         rows: list[dict[str, object]] = []
@@ -206,6 +206,11 @@ def test_progress_reaches_the_end(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     collection = collect(tmp_path / "mine")
     write_collection(
-        tmp_path / "splits", collection, preparation(), name="m", source="x", progress=lambda *now: seen.append(now)
+        tmp_path / "splits",
+        collection,
+        preparation(),
+        name="m",
+        source="x",
+        progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(0, 20), (20, 20)]
