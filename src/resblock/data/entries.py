@@ -131,9 +131,9 @@ def _join_study(lines: list[str], name: str) -> None:
             return
         if re.match(r"\s+datasets:\s*(#.*)?$", lines[index]):
             last = index
-            while last + 1 < len(lines) and (item := re.match(r"(\s+)- ", lines[last + 1])):
-                last, indent = last + 1, item[1]
-                lines_after = (last + 1, f"{indent}- {name}")
-            lines.insert(*lines_after)  # pyright: ignore[reportPossiblyUnboundVariable]  (a study has a data set)
+            while last + 1 < len(lines) and re.match(r"\s+- ", lines[last + 1]):
+                last += 1
+            indent = lines[last].partition("-")[0]
+            lines.insert(last + 1, f"{indent}- {name}")
             return
     raise UserError("params.yaml: found no list study.datasets; add the name there by hand")

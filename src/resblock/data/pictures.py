@@ -90,7 +90,7 @@ def _opened(file: Path | bytes, formats: Sequence[str]) -> Generator[Image.Image
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF data: the pixels are what counts
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=formats) as picture:
+            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=tuple(formats)) as picture:
                 yield picture
     except UnidentifiedImageError:
         named = f"{', '.join(formats[:-1])} or {formats[-1]}"

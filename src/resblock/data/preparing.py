@@ -41,7 +41,7 @@ def write_collection(
     skipped: dict[str, str] = {}
     while True:
         splits = _cut(collection, kept, preparation, name)
-        labels = {split: collection.labels[indices] for split, indices in splits.items()}
+        labels: dict[SplitName, np.ndarray] = {split: collection.labels[indices] for split, indices in splits.items()}
         with SplitWriter(folder, labels, collection.image_shape) as writer:
             finding = _pass(collection, kept, splits, writer, progress)
             if finding.unreadable:
@@ -96,7 +96,7 @@ class _Finding:
         self.smallest = min(self.smallest, size, key=lambda each: each[0] * each[1])
         self.largest = max(self.largest, size, key=lambda each: each[0] * each[1])
         self.enlarged += size[0] < pixels.shape[1] or size[1] < pixels.shape[0]
-        self.digests[split].append(hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).digest())
+        self.digests[split].append(hashlib.blake2b(pixels.tobytes(), digest_size=16).digest())
 
     def review(
         self, collection: Collection, labels: Mapping[SplitName, np.ndarray], skipped: Mapping[str, str]

@@ -36,7 +36,7 @@ def write_splits(
 ) -> DatasetDescription:
     """Write each split as two .npy files and, last, their description."""
     height, width, channels = splits["train"].images.shape[1:]
-    labels = {split_name: split.labels for split_name, split in splits.items()}
+    labels: dict[SplitName, np.ndarray] = {split_name: split.labels for split_name, split in splits.items()}
     with SplitWriter(folder, labels, (height, width, channels)) as writer:
         for split_name, split in splits.items():
             for image in split.images:
@@ -77,7 +77,9 @@ class SplitWriter:
     def finish(self, *, name: str, classes: tuple[str, ...], source: str) -> DatasetDescription:
         """Put every file under its name, the description last, and return that."""
         digests: dict[SplitName, str] = {}
-        for split_name in (each for each in SPLIT_NAMES if each in self._labels):
+        for split_name in SPLIT_NAMES:
+            if split_name not in self._labels:
+                continue
             labels = _npy(self._labels[split_name].astype(np.int32))
             self._totals[split_name].update(labels)
             digests[split_name] = self._totals[split_name].hexdigest()

@@ -104,7 +104,8 @@ def _look(place: Path, form: str, name: str, choices: Choices) -> Collection:
     )
     collection = reader(files, Wishes(f"data.{name}", size=choices.size, channels=choices.channels))
     if len(collection.classes) < 2:
-        raise ReadError(f"{place}: there is one class only ({collection.classes[0]!r}); two are needed at least")
+        only = ", ".join(map(repr, collection.classes))
+        raise ReadError(f"{place}: there is one class only ({only}); two are needed at least")
     return collection
 
 
