@@ -33,13 +33,10 @@ SOURCES = sorted((ROOT / "src/resblock").rglob("*.py"))
 HOSTILE = (
     "../planted",
     "/tmp/planted",
-    "digits/../../planted",
     "digits; touch planted",
     "$(touch planted)",
-    "`touch planted`",
     "x' OR 'a' = 'a",
     '"><script>alert(1)</script>',
-    "-rf",
     "a\nb",
     "",
 )
