@@ -11,6 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from resblock import paths
+from resblock.core.backends.machine import available_cores
 from resblock.core.errors import UserError
 from resblock.core.files import PARTIAL, read_json
 from resblock.core.recipe import Recipe
@@ -89,7 +90,8 @@ def checkpoints() -> Iterator[Finding]:
     if scraps:
         yield Finding(f"{_counted(scraps, 'scraps of killed trainings')} in {folder}", "remove them", _removal(scraps))
     files = [path for path in idle if path.suffix == ".npz"]
-    done = [path for path in files if path.stem in _finished_keys()]
+    finished = _finished_keys() if files else set[str]()
+    done = [path for path in files if path.stem in finished]
     if done:
         words = f"{_counted(done, 'checkpoints')} of trainings that have ended well in {folder}"
         yield Finding(words, "remove them", _removal(done))
@@ -131,6 +133,9 @@ def _finished_keys() -> set[str]:
 
 def _wanted_keys(params: Params) -> set[str]:
     """Return the keys of all trainings of the study as it stands, on data sets whose splits are here."""
+    start_keras(params.recipe(params.study.datasets[0]).threads)
+    from resblock.core.training.manifest import make_manifest  # Keras, now quiet
+
     wanted: set[str] = set()
     for dataset in params.study.datasets:
         if not (paths.splits(dataset) / DESCRIPTION).is_file():
@@ -138,10 +143,6 @@ def _wanted_keys(params: Params) -> set[str]:
         digest = read_description(paths.splits(dataset)).digest
         for key in params.keys(dataset):
             recipe = params.recipe(dataset, key.recipe)
-            start_keras(params.recipe(params.study.datasets[0]).threads)
-            from resblock.core.backends.machine import available_cores
-            from resblock.core.training.manifest import make_manifest  # Keras, now quiet
-
             threads = recipe.threads or available_cores()
             wanted.add(make_manifest(key, recipe, data_digest=digest, threads=threads)["key"])
     return wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -102,7 +102,7 @@ def stale_steps(targets: Sequence[str]) -> list[Step]:
 
 
 @contextmanager
-def _repository() -> Iterator[Any]:
+def _repository() -> Generator[Any]:
     """Open DVC's project here; what keeps DVC from looking is told as a message."""
     from dvc.exceptions import DvcException  # a second to import, and only this needs it
     from dvc.repo import Repo
