@@ -206,7 +206,7 @@ def reseal(file: Path, **changes: Any) -> None:
 def test_a_network_that_was_trained_anew_is_not_asked_before_it_is_evaluated(copy: Path, pictures: list[str]) -> None:
     assert predict(pictures[0]).stderr == ""
     for manifest in copy.glob("results/digits/trainings/base/cnn-4/*/run.json"):
-        reseal(manifest, threads=2)
+        reseal(manifest, environment={"XLA_FLAGS": "--fast"})
     assert "was trained anew after it was evaluated; `dvc repro evaluate@digits-cnn-4-" in refused(pictures[0])
     for manifest in copy.glob("results/digits/scores/base/cnn-4/*/run.json"):
         training = copy / str(manifest.relative_to(copy)).replace("scores", "trainings")
