@@ -158,7 +158,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("project")
 def test_the_command_prints_the_advice_of_the_scores_that_are_here(capsys: pytest.CaptureFixture[str]) -> None:
-    write_scores(paths.scores("digits"), planted(RISING, seeds=6).scores)
+    write_scores(paths.report("digits"), planted(RISING, seeds=6).scores)
     main(["advise", "digits"], standalone_mode=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Use residual-20: 92.")

@@ -102,8 +102,8 @@ def test_a_name_from_the_command_line_is_no_path_and_no_command(
     ("former", "hostile"),
     [
         ("variants: [cnn-4, plain-8, residual-8,", "variants: [{}, plain-8, residual-8,"),
-        ("recipes: [slow-averages]", "recipes: [{}]"),
-        ("  slow-averages: {batch", "  {}: {batch"),
+        ("recipes: [low-lr]", "recipes: [{}]"),
+        ("  low-lr: {learning_rate: 0.0001}", "  {}: {learning_rate: 0.0001}"),
         ("datasets: [digits, cifar10]", "datasets: [{}, digits, cifar10]"),
     ],
     ids=["a variant", "a recipe", "a recipe's key", "a data set"],

@@ -108,7 +108,7 @@ def test_check_says_what_the_study_comprises(project: Path) -> None:
     ended = resblock("check", cwd=project)
     assert ended.returncode == 0
     assert "45 trainings" in ended.stdout  # 2 data sets, 7 networks, 3 seeds; on digits 1 recipe, 3 seeds
-    assert "recipes    slow-averages: on digits, residual-8" in ended.stdout
+    assert "recipes    low-lr: on digits, residual-8" in ended.stdout
 
 
 def test_check_says_what_an_ablation_is_left_without(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What git holds of the published digits study."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     shutil.copy(ROOT / "dvc.lock", tmp_path)
-    for folder in (paths.run(KEY).parent, paths.cost(KEY).parent, paths.scores("digits")):
+    for folder in (paths.run(KEY).parent, paths.cost(KEY).parent, paths.report("digits")):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.npz", "predictions"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -73,7 +73,7 @@ def test_a_conflict_is_named_with_its_line(kind: str, after: int) -> None:
 
 @pytest.mark.usefixtures("project")
 def test_conflicts_in_costs_scores_and_dvcs_lock_file_are_named() -> None:
-    cost, scores, lock = paths.cost(KEY), paths.scores("digits") / "scores.csv", Path("dvc.lock")
+    cost, scores, lock = paths.cost(KEY), paths.report("digits") / "scores.csv", Path("dvc.lock")
     for path in (cost, scores, lock):
         path.write_text(in_conflict(path.read_text(), after=1))
     reads: dict[Path, Callable[[], object]] = {
@@ -108,7 +108,7 @@ def test_a_fault_of_ours_stays_one() -> None:
     ("command", "file"),
     [
         (("check",), paths.run(KEY) / "run.json"),
-        (("predict", "picture.png", "--dataset", "digits"), paths.scores("digits") / "scores.csv"),
+        (("predict", "picture.png", "--dataset", "digits"), paths.report("digits") / "scores.csv"),
         (("sync", "digits"), Path("dvc.lock")),
     ],
 )

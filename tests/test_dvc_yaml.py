@@ -46,7 +46,7 @@ SHOWN_BY = {"train": ("report", "evaluation")}
 MODULES = {"ablate": "train", "evaluate_ablation": "evaluate"}  # one module, two stages
 MESSAGES = {"resblock.core.errors"}  # of a core that is otherwise one dependency
 
-RECIPE = "slow-averages"  # one that the study's ablation names
+RECIPE = "low-lr"  # one that the study's ablation names
 BODIES: dict[str, Callable[[], None]] = {
     "download": lambda: download.run("digits"),
     "preprocess": lambda: preprocess.run("digits"),

@@ -49,7 +49,7 @@ def test_one_content_gives_the_same_splits_in_every_format(few_cifar: Path, tmp_
             rows.append({"image": {"bytes": png, "path": None}, "label": int(label)})
         (tmp_path / "hub").mkdir(exist_ok=True)
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "hub" / f"{name}-0.parquet")
-    np.savez(tmp_path / "keras.npz", **content)
+    np.savez(tmp_path / "keras.npz", allow_pickle=False, **content)
     assert expected.sizes == {"train": 180, "validation": 20, "test": 20}
     assert cut(tmp_path / "png", format="folder")[0].digests == expected.digests
     assert cut(tmp_path / "keras.npz", format="arrays")[0].digests == expected.digests

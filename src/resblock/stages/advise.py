@@ -17,7 +17,7 @@ from resblock.study.summary import Study
 
 def run(dataset: str) -> Iterator[str]:
     """Yield the advice in sentences. Raises UserError where nothing has been scored."""
-    folder = paths.scores(dataset)
+    folder = paths.report(dataset)
     if not (folder / SCORES).is_file():
         raise UserError(f"{folder / SCORES}: is not here; `resblock run {dataset}` makes it")
     params, described = read_params(paths.PARAMS), read_description(paths.splits(dataset))
@@ -28,7 +28,9 @@ def run(dataset: str) -> Iterator[str]:
     circumstances = Circumstances(
         described.image_shape, described.sizes["validation"], params.recipe(dataset).batch_size
     )
-    advice = advise(Study(dataset, tuple(read_scores(folder))), costs, circumstances)
+    scores = tuple(read_scores(folder))
+    study = Study(dataset, scores, classes=len(described.classes), sizes=described.sizes)
+    advice = advise(study, costs, circumstances)
     if advice is None:
         raise UserError(f"no training on {dataset} has finished; `resblock run {dataset}` trains")
     yield from advice.sentences()

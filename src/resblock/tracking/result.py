@@ -61,7 +61,6 @@ class Result:
     name: str  # of the DVC stage, for instance train@digits-residual-20-0
     dataset: str
     key: str | None  # the result's identity; None for what leaves no files
-    formerly: tuple[str, ...] = ()  # keys that it had by earlier code, which has been verified to give the same
     params: Mapping[str, Any] = field(default_factory=dict[str, Any])  # nested ones become dotted
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     note: str = ""  # Markdown
@@ -72,6 +71,7 @@ class Result:
     artifacts: tuple[Artifact, ...] = ()
     started: float | None = None  # seconds since 1970
     step_ends: Mapping[int, float] = field(default_factory=dict[int, float])  # likewise, by step
+    formerly: tuple[str, ...] = ()  # keys that it had by earlier code, which has been verified to give the same
 
     @property
     def stage(self) -> str:
