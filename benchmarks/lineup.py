@@ -11,6 +11,7 @@ import click
 from benchmarks.peers.protocol import Epoch, Task
 from benchmarks.workers import ROOT, Peer
 from resblock import paths
+from resblock.core.backends import PINNED
 from resblock.params import read_params
 
 DATASET = "cifar10"
@@ -83,6 +84,8 @@ def make_task(network: str, precision: str, *, batch_size: int = 0, **options: o
 
 def make_peer(implementation: str, task: Task, torch_python: Path) -> Peer:
     """Return a peer on its interpreter. Raises ClickException where PyTorch's is missing."""
+    if implementation == "resblock":
+        return Peer(implementation, task, environment=PINNED["tensorflow"])  # as its commands do before they import it
     if implementation != "pytorch":
         return Peer(implementation, task)
     if not torch_python.exists():

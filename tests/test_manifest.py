@@ -15,7 +15,8 @@ from benchmarks.sync import write_training
 
 import resblock
 from resblock import paths
-from resblock.core.backends import load, variables_that_change_bits
+from resblock.core import backends
+from resblock.core.backends import variables_that_change_bits
 from resblock.core.files import digest_tree, read_json, write_json
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
@@ -111,16 +112,17 @@ def test_a_variable_that_changes_bits_is_in_the_key(
 
 
 def test_tensorflow_takes_the_same_kernels_on_every_processor_unless_a_person_decides(
-    monkeypatch: pytest.MonkeyPatch, backend: int
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name = "TF_ENABLE_ONEDNN_OPTS"
-    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    monkeypatch.delenv(name, raising=False)
-    load()
+    monkeypatch.delenv(name)
+    monkeypatch.setattr(backends, "_pinned", {})
     assert variables_that_change_bits()[name] == "1"
     monkeypatch.setenv(name, "0")
-    load()
     assert variables_that_change_bits()[name] == "0"
+    monkeypatch.delenv(name)
+    monkeypatch.setattr(backends, "_pinned", {"tensorflow": {}})  # imported before it could be pinned
+    assert name not in variables_that_change_bits()
 
 
 def test_every_choice_of_a_recipe_changes_the_key(base: dict[str, Any], make_recipe: Callable[..., Recipe]) -> None:

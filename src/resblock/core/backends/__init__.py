@@ -154,16 +154,18 @@ class Backend(Protocol):
 
 
 _started: dict[str, int] = {}  # the number of threads, by backend; a runtime starts once in a process
+_pinned: dict[str, dict[str, str]] = {}  # by backend, what was pinned before it was imported
 
 
 def variables_that_change_bits() -> dict[str, str]:
-    """Return those of CHANGE_BITS that are set here."""
+    """Return those of CHANGE_BITS that are set here, and what is pinned, or would be as the backend is imported."""
 
     def among(name: str, patterns: Sequence[str]) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in patterns)
 
-    found = (name for name in sorted(os.environ) if among(name, CHANGE_BITS) and not among(name, CHANGE_NONE))
-    return {name: os.environ[name] for name in found}
+    found = {name: os.environ[name] for name in os.environ if among(name, CHANGE_BITS) and not among(name, CHANGE_NONE)}
+    chosen = _name()
+    return dict(sorted({**_pinned.get(chosen, PINNED.get(chosen, {})), **found}.items()))
 
 
 def start(threads: int) -> int:
@@ -187,14 +189,21 @@ def load() -> Backend:
     """Import Keras and its backend without their start-up noise; start no runtime."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", NAMES[0])
-    if "tensorflow" not in sys.modules:  # which reads them as it is imported
-        for name, value in PINNED.get(_name(), {}).items():
-            os.environ.setdefault(name, value)
+    _pin_variables()
     with _quiet_stderr():
         try:
             return backend()
         except ModuleNotFoundError as error:
             raise UserError(f"{error.name} is not installed, and KERAS_BACKEND={_name()} needs it") from None
+
+
+def _pin_variables() -> None:
+    """Set what is pinned, once: a backend reads its variables as it is imported, and one that is here has read them."""
+    chosen = _name()
+    if chosen not in _pinned:
+        pins = {} if chosen in sys.modules else PINNED.get(chosen, {})
+        _pinned[chosen] = {name: value for name, value in pins.items() if name not in os.environ}
+        os.environ.update(_pinned[chosen])
 
 
 def _pin_keras() -> None:
