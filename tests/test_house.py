@@ -43,7 +43,7 @@ MAY_IMPORT = {
         "tracking",
     },
     "diff": {"core", "evaluation", "paths", "report", "stages", "study", "tracking"},
-    "running": {"core", "data", "params", "paths", "signals", "stages", "startup", "tracking"},
+    "running": {"core", "data", "evaluation", "params", "paths", "signals", "stages", "startup", "tracking"},
     "catalogue": {"core", "startup"},
     "data_commands": {"stages"},
     "cli": {

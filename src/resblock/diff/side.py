@@ -21,6 +21,7 @@ from resblock.core.splits import DatasetDescription
 from resblock.core.training.run import MANIFEST, Cost, EpochRow, GradientRow, read_cost, read_curve, read_gradients
 from resblock.diff.tree import Tree
 from resblock.evaluation.flow import read_untrained
+from resblock.evaluation.identity import keys_of
 from resblock.evaluation.score import METRICS, Score, empty_score
 from resblock.report.material import Material
 from resblock.report.words import verdicts_on
@@ -127,7 +128,7 @@ class _Reader:
                 of = looked_at.get("runs", {}).get(f"{key.spec.name}/seed-{key.seed}", looked_at.get("training"))
                 if key not in manifests:
                     continue
-                if of in _keys(manifests[key]):
+                if of in keys_of(manifests[key]):
                     found[key] = _score(row)
                 elif of is not None:
                     self._left_out.append(f"{paths.stage(key)}: its scores are those of another training")
@@ -198,11 +199,6 @@ def by_network(curves: Mapping[RunKey, Sequence[EpochRow]], recipe: str) -> Curv
         if key.recipe == recipe:
             found.setdefault(key.spec, {})[key.seed] = curve
     return found
-
-
-def _keys(manifest: Mapping[str, Any]) -> list[str]:
-    """Return the keys by which a training is known: its own, and those it had by code that gave the same."""
-    return [manifest["key"], *(seen["key"] for seen in manifest.get("verified", ()))]
 
 
 def _score(row: Mapping[str, str]) -> Score:
