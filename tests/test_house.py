@@ -59,7 +59,6 @@ MAY_IMPORT = {
         "signals",
         "stages",
         "startup",
-        "study",
         "tracking",
     },
     "__main__": {"cli"},
