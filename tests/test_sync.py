@@ -35,7 +35,6 @@ from resblock.tracking import ui
 from resblock.tracking.process import this_process
 from resblock.tracking.runs import create_run
 from resblock.tracking.store import ensure_experiment, open_store
-from resblock.tracking.view import TRAIN_RUNS
 
 EPOCHS = 3
 KEYS = [RunKey("digits", ModelSpec(family, 8), seed) for family in ("plain", "residual") for seed in (0, 1)]

@@ -23,7 +23,7 @@ from resblock.diff.tree import Tree
 from resblock.evaluation.flow import read_untrained
 from resblock.evaluation.identity import keys_of
 from resblock.evaluation.score import METRICS, Score, empty_score
-from resblock.report.material import Material
+from resblock.report.material import Material, recorded
 from resblock.report.words import verdicts_on
 from resblock.stages.manifests import training_key
 from resblock.stages.results import DAMAGED
@@ -173,15 +173,7 @@ class _Reader:
     def _description(self) -> DatasetDescription:
         """Return what the splits were, by the manifest that git holds: the arrays themselves are not there."""
         path = paths.manifest("preprocess", self._dataset)
-        tree = (self._try(path, read_json) if path.is_file() else None) or {}
-        return DatasetDescription(
-            name=self._dataset,
-            classes=tuple(tree.get("classes", ())),
-            image_shape=tuple(tree.get("image_shape", (0, 0, 0))),
-            sizes=tree.get("sizes", {}),
-            digests=tree.get("digests", {}),
-            source=tree.get("source", ""),
-        )
+        return recorded(self._dataset, (self._try(path, read_json) if path.is_file() else None) or {})
 
     def _try(self, place: Path, read: Any) -> Any:
         """Return what `read` makes of `place`; None, and a sentence, where it is not what this version writes."""
