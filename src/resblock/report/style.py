@@ -132,7 +132,7 @@ def svg(figure: Figure) -> str:
 
 
 def save_figure(figure: Figure, path: Path, dots: float | None = None) -> None:
-    """Write the figure as PNG or SVG, by the path's suffix, without dates; `dots` per inch, by default as it was made."""
+    """Write the figure as PNG or SVG, by the path's suffix, without dates; `dots` per inch, else as it was made."""
     with house_style():
         _settle(figure)
         buffer = io.BytesIO()

@@ -58,7 +58,7 @@ def _read_stages(lock: Path, _: int) -> dict[str, Any]:
 
 
 def _stored(name: str) -> str:
-    """Return the address of what DVC calls `name`; of a folder in the project it must be in there, as few things are."""
+    """Return the address of what DVC calls `name`; of a folder in the project it must be in there, as few are."""
     config = configparser.ConfigParser()
     config.read(CONFIGS, encoding="utf-8")
     remote = config.get("core", "remote", fallback=None)
