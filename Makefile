@@ -2,7 +2,7 @@
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro ui check format test slow server-test chaos chaos-short bench readme lock clean
+.PHONY: help setup demo repro publish ui check format test slow server-test chaos chaos-short bench readme lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -15,6 +15,10 @@ demo: setup ## Run the whole pipeline on the bundled digits: minutes, no network
 
 repro: setup ## Run the whole study of params.yaml (CIFAR-10: hours on a CPU)
 	@resblock run
+
+publish: setup ## Put CIFAR-10's weights into published/, which git holds: at most 80 MB
+	dvc push --remote published --glob 'results/cifar10/trainings/**/weights.npz'
+	@du -sh published
 
 ui: setup ## Compare the runs in MLflow
 	@resblock ui

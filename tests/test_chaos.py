@@ -50,15 +50,14 @@ def test_a_training_recorded_under_other_parameters_is_told(
     place: str, rate: float, tmp_path: Path, params: Params
 ) -> None:
     own = params.recipe("digits").tree()
-    write_json(tmp_path / "run.json", {"dataset": "digits", "recipe_name": "base", "recipe": own})
+    write_json(tmp_path / "training/run.json", {"dataset": "digits", "recipe_name": "base", "recipe": own})
     entry = {
         "cmd": "resblock train digits plain-8 0",
-        "outs": [{"path": "run.json", "md5": "0" * 32}, {"path": "weights.npz", "md5": "1" * 32}],
+        "outs": [{"path": "training/run.json", "md5": "0" * 32}, {"path": "weights.npz", "md5": "1" * 32}],
         "params": {"params.yaml": {"train.digits": {**own, "learning_rate": rate}}},
     }
     write_json(tmp_path / "dvc.lock", {"stages": {"train@digits-plain-8-0": entry} if place == "dvc.lock" else {}})
     if place == "run cache":
-        write_json(tmp_path / "results.json", {})
         (tmp_path / ".dvc/cache/runs/ab/key").mkdir(parents=True)
         (tmp_path / ".dvc/cache/runs/ab/key/value").write_text(json.dumps(entry))
     assert [said.split(",")[0] for said in misrecorded(tmp_path)] == ([place] if rate == 0.002 else [])
@@ -121,11 +120,12 @@ def test_a_fault_hits_its_stage_and_no_other(scene: Scene) -> None:
     act = KINDS["training killed"].act
     assert act is not None
     assert "SIGKILL" in (act(scene) or "")
-    assert training.wait() == -signal.SIGKILL
+    training.communicate()
+    assert training.returncode == -signal.SIGKILL
     assert report.poll() is None
     assert act(scene) is None  # nobody trains any more
     report.kill()
-    report.wait()
+    report.communicate()
 
 
 def test_a_stopped_process_goes_on_when_all_is_settled(scene: Scene) -> None:

@@ -160,7 +160,7 @@ def test_networks_are_never_scored_on_images_they_may_have_been_trained_on(
     ended = CliRunner().invoke(main, EVALUATE)
     assert ended.exit_code == 1
     (line,) = ended.stderr.splitlines()
-    assert line.startswith(f"resblock: {paths.run(KEY)}: not what params.yaml asks for, so it is not evaluated: ")
+    assert line.startswith(f"resblock: {paths.run(KEY)}: not what params.yaml asks for, so it is not used: ")
     assert "trained on other images" in line
     assert line.endswith("`dvc repro train@digits-residual-8-0` trains it anew")
     assert (paths.scores(KEY) / "score.csv").read_bytes() == before

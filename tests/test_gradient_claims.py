@@ -48,7 +48,7 @@ def test_norms_that_grow_refute_that_gradients_vanish() -> None:
     """Plain gradients grow by seven decades, residual ones by two: nothing vanishes, and the growth is tamed."""
     said = page({"plain-56": 7.0, "residual-56": 2.0}, {"plain-56": 0.0, "residual-56": 0.3})
     vanishing = said_of("gradients", said)
-    assert " refuted " in vanishing
+    assert " refuted" in vanishing
     assert "-7.0 [" in vanishing
     growth = said_of("growth", said)
     assert " supported " in growth
@@ -69,7 +69,7 @@ def test_norms_that_shrink_in_plain_networks_alone_support_that_gradients_vanish
 
 def test_what_vanishes_in_both_twins_is_not_overcome() -> None:
     said = page({"plain-56": -3.0, "residual-56": -3.01})
-    assert " refuted " in said_of("gradients", said)
+    assert " refuted" in said_of("gradients", said)
 
 
 def test_shallow_networks_cannot_refute_what_is_said_of_deep_ones() -> None:
@@ -84,7 +84,7 @@ def test_modified_networks_are_named_and_decide_nothing() -> None:
     """Without normalisation gradients vanish, in deeper networks too; with it they grow."""
     said = page({"plain-56": 4.0, "residual-56": 1.0, "plain-110-nobn": -3.0, "residual-110-nobn": 0.5})
     row = said_of("gradients", said)
-    assert " refuted " in row
+    assert " refuted" in row
     assert "plain-56 +4.0" in row
     assert "apart: plain-110-nobn -3.0" in row
     assert "without batch normalisation" in said

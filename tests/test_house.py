@@ -43,7 +43,19 @@ MAY_IMPORT = {
         "tracking",
     },
     "diff": {"core", "evaluation", "paths", "report", "stages", "study", "tracking"},
-    "running": {"core", "data", "params", "paths", "signals", "stages", "startup", "tracking"},
+    "running": {"core", "data", "evaluation", "params", "paths", "signals", "stages", "startup", "tracking"},
+    "notebook": {
+        "core",
+        "damage",
+        "evaluation",
+        "params",
+        "paths",
+        "report",
+        "stages",
+        "startup",
+        "study",
+        "tracking",
+    },
     "catalogue": {"core", "startup"},
     "data_commands": {"stages"},
     "cli": {
@@ -59,11 +71,10 @@ MAY_IMPORT = {
         "signals",
         "stages",
         "startup",
-        "study",
         "tracking",
     },
     "__main__": {"cli"},
-    "__init__": set[str](),
+    "__init__": {"notebook"},
 }
 # What a machine with a graphics card has: Python, and these. pydantic, mlflow, dvc, click, pandas, scipy and sklearn
 # are not among them.
@@ -269,9 +280,21 @@ def test_only_paths_knows_the_inside_of_the_results() -> None:
 def test_importing_a_module_prints_nothing_and_loads_no_backend() -> None:
     light = (
         "cli params paths core.spec core.recipe core.files core.seeds core.errors core.backends core.training.run "
-        "core.training.job data.table study.summary report.page stages.train"
+        "core.training.job data.table study.summary report.page stages.train notebook"
     )
     code = "; ".join(f"import resblock.{name}" for name in light.split())
     code += "; import sys; assert not {'tensorflow', 'keras', 'mlflow'} & set(sys.modules), 'a heavy import'"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    """Nor does asking what it has: what is for notebooks is loaded at its first use."""
+    code = (
+        "import sys; before = set(sys.modules); import resblock; assert 'read_study' in dir(resblock)\n"
+        "assert not hasattr(resblock, 'nothing')\n"
+        "loaded = set(sys.modules) - before - set(sys.stdlib_module_names)\n"
+        "assert loaded == {'resblock'}, loaded\n"
+    )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

@@ -16,7 +16,7 @@ from resblock.core.training.run import Cost
 from resblock.evaluation.score import METRICS, Score, Status, empty_score
 from resblock.report.material import Material
 from resblock.report.page import compose, render
-from resblock.report.publish import summarise
+from resblock.report.summary import summarise
 from resblock.report.sections import comparison
 from resblock.report.words import abstract, verdicts_on
 from resblock.study.claims import CLAIMS

@@ -76,7 +76,7 @@ def test_weights_that_wander_are_optimisation_though_the_mean_training_loss_fall
     given = material({"plain-8": wandering, "cnn-4": wandering})
     page = page_of(given, section(given))
     assert shares(page, "plain-8")[:4] == ["0", "99", "1", "1"]
-    assert " refuted " in said_of("rebound-overfitting", page)
+    assert " refuted" in said_of("rebound-overfitting", page)
 
 
 def overfitted(luck: float, jitter: float = 0.0) -> list[EpochRow]:
@@ -110,7 +110,7 @@ def test_chance_on_few_validation_images_is_no_main_cause() -> None:
     _, optimisation, overfitting, lasting = shares(page, "plain-8")[:4]
     assert (optimisation, overfitting) == ("0", "100")
     assert int(lasting) < 35
-    assert " refuted " in said_of("rebound-overfitting", page)
+    assert " refuted" in said_of("rebound-overfitting", page)
 
 
 def test_where_nothing_rebounds_nothing_is_its_cause() -> None:
@@ -162,10 +162,10 @@ def test_modified_networks_are_named_and_left_out() -> None:
     given = material({"residual-8": quiet, "residual-20": quiet, "residual-32-nobn": loud, "plain-8-w2": loud})
     page = page_of(given)
     said = said_of("rebound", page)
-    assert " refuted " in said
+    assert " refuted" in said
     assert "residual-8, residual-20; without residual-32-nobn, plain-8-w2" in said
     depth = said_of("rebound-depth", page)
-    assert " refuted " in depth
+    assert " refuted" in depth
     assert "residual 8, 20; " in depth
     assert "without residual-32-nobn, plain-8-w2" in depth
 
@@ -237,7 +237,7 @@ def test_what_a_recipe_mends_through_statistics_and_through_weights_is_told_apar
     assert _parts(said) == pytest.approx((0.6, 0), abs=0.03)  # six bumps of 0.2 in one network of two
     assert re.search(r"<td>other</td>\s*<td>\+[^<]*</td>\s*<td>\+0.[56]", page)
     assert _parts(told(through_weights)[0]) == pytest.approx((0, 1.2), abs=0.06)  # and in both of them
-    assert " refuted " in told(base)[0]
+    assert " refuted" in told(base)[0]
     assert NOT_MEASURED in told(through_late, batch_size=7)[0]  # two things differ
     assert " supported " in told(through_late, threads=2)[0]  # threads change no result
 

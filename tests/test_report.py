@@ -26,11 +26,12 @@ from resblock.report.figures import run_curves
 from resblock.report.links import write_links
 from resblock.report.material import Material
 from resblock.report.page import compose, render
-from resblock.report.publish import publish, summarise
+from resblock.report.publish import publish
 from resblock.report.sections import advice, data, errors
 from resblock.report.style import COLORS, DASHES, MARKERS, look, save_figure, series
+from resblock.report.summary import FIGURES, SHOWN, summarise
 from resblock.report.tables import markdown, number, p_value, percent, points, shown_name
-from resblock.report.words import abstract, lead, verdicts_on
+from resblock.report.words import abstract, answer, lead, verdicts_on
 from resblock.study.interval import t_interval
 from resblock.study.results import gather
 from resblock.study.summary import Study
@@ -227,6 +228,14 @@ def test_the_summary_tells_no_time_and_no_machine(published: Path) -> None:
     assert "machine" not in summary
 
 
+def test_the_summary_shows_the_figures_that_lie_beside_it(published: Path) -> None:
+    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (published / "summary.md").read_text())
+    assert shown == [f"{FIGURES}/{name}.png" for name in SHOWN]
+    sizes = [(published / name).stat().st_size for name in shown]
+    assert {path.name for path in (published / FIGURES).iterdir()} == {f"{name}.png" for name in SHOWN}
+    assert max(sizes) < 150_000  # git keeps every version of it
+
+
 def test_trainings_that_were_not_made_alike_are_told_on_the_page_and_in_the_summary(material: Material) -> None:
     words = "several devices: kind NVIDIA H100, float32 tf32 (2); kind x86_64 avx2, float32 float32 (1)"
     mixed = replace(material, mixtures=[words])
@@ -368,7 +377,7 @@ def test_the_advice_stands_on_the_page(material: Material) -> None:
 def test_an_empty_study_has_a_page_that_says_so() -> None:
     nothing = make_material([empty_score(ModelSpec.parse(v), 0, "missing") for v in VARIANTS])
     page = render(nothing, compose(nothing))
-    assert "No training has finished yet." in page
+    assert "No training has finished yet, so nothing is known." in page
     assert "cnn-4: 1 missing" in page
     assert "supported</span>" not in page
 
@@ -377,8 +386,8 @@ def test_an_empty_study_is_published_whole(tmp_path: Path) -> None:
     nothing = make_material([empty_score(ModelSpec.parse("cnn-4"), 0, "missing")])
     publish(tmp_path, nothing)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"index.html", "summary.md", "metrics.json", "scores.csv", "data", "figures", "timing"}
-    assert "No training has finished yet." in (tmp_path / "summary.md").read_text()
+    assert names == {"index.html", "summary.md", "summary", "metrics.json", "scores.csv", "data", "figures", "timing"}
+    assert "No training has finished yet, so nothing is known." in (tmp_path / "summary.md").read_text()
 
 
 @pytest.mark.parametrize("variants", [("cnn-4",), ("plain-8", "residual-8")])
@@ -416,6 +425,29 @@ def test_the_lead_says_no_more_than_the_interval_does(residual: tuple[float, ...
     scores = [score("plain-20", seed, value) for seed, value in enumerate(plain)]
     scores += [score("residual-20", seed, value) for seed, value in enumerate(residual)]
     assert words in lead(Study("pets", tuple(scores)))
+
+
+@pytest.mark.parametrize(
+    ("residual", "words"),
+    [
+        ((0.90, 0.91, 0.92), "the residual block helps: at 20 layers 91.0 % of the test images right with it, 71.1 % "),
+        ((0.50, 0.51, 0.52), "the residual block hurts"),
+        ((0.60, 0.90, 0.70), "it stays open whether the residual block helps"),
+        ((0.90,), "too few seeds say whether the residual block helps"),
+    ],
+)
+def test_the_answer_says_no_more_than_the_interval_does(residual: tuple[float, ...], words: str) -> None:
+    plain = (0.70, 0.712, 0.72)
+    scores = [score("plain-20", seed, value) for seed, value in enumerate(plain)]
+    scores += [score("residual-20", seed, value) for seed, value in enumerate(residual)]
+    assert words in answer(Study("pets", tuple(scores)))
+
+
+def test_the_answer_names_the_champion_and_comes_first(material: Material, page: str, published: Path) -> None:
+    said = answer(material.study)
+    assert said.endswith("The champion is plain-20, the best on validation images: 70.0 ± 0.0 % of the test images are right.")
+    for text in (page.replace("\N{NO-BREAK SPACE}%", " %"), (published / "summary.md").read_text()):
+        assert text.index(said) < text.index("networks were trained on pets")
 
 
 def test_the_lead_speaks_of_the_deepest_pair() -> None:

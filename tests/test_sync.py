@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -31,11 +32,11 @@ from resblock.core.spec import ModelSpec, RunKey
 from resblock.params import Params
 from resblock.stages import sync
 from resblock.stages.results import trained
+from resblock.stages.weights import weights_address
 from resblock.tracking import ui
 from resblock.tracking.process import this_process
 from resblock.tracking.runs import create_run
 from resblock.tracking.store import ensure_experiment, open_store
-from resblock.tracking.view import TRAIN_RUNS
 
 EPOCHS = 3
 KEYS = [RunKey("digits", ModelSpec(family, 8), seed) for family in ("plain", "residual") for seed in (0, 1)]
@@ -408,6 +409,19 @@ def test_weights_are_named_by_their_place_in_dvc(study: Path) -> None:
     runs = live_runs(study)
     assert runs[paths.stage(ONE)].data.tags["resblock.weights"] == "s3://bucket/resblock/files/md5/ab/" + "0" * 30
     assert "resblock.weights" not in runs[paths.stage(KEYS[1])].data.tags
+
+
+def test_weights_that_are_not_published_are_named_by_their_place_in_the_cache(study: Path) -> None:
+    """A remote in the project holds few: an address there must lead to a file."""
+    weights = paths.run(ONE) / "weights.npz"
+    weights.write_bytes(b"some weights")
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("[core]\n    remote = here\n['remote \"here\"']\n    url = ../published\n")
+    address = "files/md5/" + re.sub("^..", r"\g<0>/", hashlib.md5(b"some weights").hexdigest())  # noqa: S324
+    assert weights_address(ONE) == f".dvc/cache/{address}"
+    (study / "published" / address).parent.mkdir(parents=True)
+    (study / "published" / address).write_bytes(b"some weights")
+    assert weights_address(ONE) == f"published/{address}"
 
 
 def test_data_sets_are_inputs_with_their_sizes(shown: Path) -> None:

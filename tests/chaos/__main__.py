@@ -42,7 +42,7 @@ def main(faults: int, seed: int, short: bool, only: tuple[str, ...], folder: Pat
         if not (place / "pristine").exists():
             make_project(place / "pristine")
             undisturbed.begin_anew(place / "pristine")
-            if undisturbed.call(*RUN):
+            if undisturbed.call(*RUN) or undisturbed.call("resblock", "sync"):
                 sys.exit(f"the undisturbed study failed; see {place / 'said.txt'}")
         print(f"undisturbed after {time.monotonic() - begin:.0f} s", flush=True)
         scene = Scene(place / "disturbed", dice, server, said)

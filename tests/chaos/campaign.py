@@ -19,7 +19,7 @@ from tests.chaos.state import EndState, differences, end_state, left_behind, mis
 
 IN_A_ROUND = 18  # faults, after which a study is let to its end
 PAUSE = (0.3, 3.5)  # seconds between faults
-PATIENCE = 240  # seconds for a runner, or for what one left behind, to end
+PATIENCE = 1200  # seconds for a runner, or for what one left behind, to end
 TRIES = 4  # undisturbed ones, to bring a study to its end
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos.scene import Launch, Scene
+from tests.chaos.scene import IMPATIENT, Launch, Scene
 from tests.pipeline.conftest import STORE
 from tests.pipeline.test_full_disk import SMALL
 
@@ -228,7 +228,9 @@ def clock_set_back(scene: Scene) -> tuple[str, Launch] | None:
 def _served(status: int, delay: float, words: str) -> Start:
     def start(scene: Scene) -> tuple[str, Launch]:
         scene.server.status, scene.server.delay = status, delay
-        return f"an MLflow server that {words}", Launch(variables={"MLFLOW_TRACKING_URI": scene.server.address})
+        return f"an MLflow server that {words}", Launch(
+            variables={**IMPATIENT, "MLFLOW_TRACKING_URI": scene.server.address}
+        )
 
     return start
 
@@ -242,7 +244,9 @@ def comes_and_goes(scene: Scene) -> tuple[str, Launch] | None:
 
     for second in range(4, 60, 4):
         scene.later(second, change)
-    return "an MLflow server that comes and goes", Launch(variables={"MLFLOW_TRACKING_URI": scene.server.address})
+    return "an MLflow server that comes and goes", Launch(
+        variables={**IMPATIENT, "MLFLOW_TRACKING_URI": scene.server.address}
+    )
 
 
 KINDS: dict[str, Kind] = {

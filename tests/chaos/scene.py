@@ -87,7 +87,7 @@ class Scene:
         return psutil.Popen(
             [*launch.before, *command],
             cwd=self.root,
-            env={**environment, **IMPATIENT, **launch.variables},
+            env={**environment, **launch.variables},
             stdin=subprocess.DEVNULL,
             stdout=self.said,
             stderr=subprocess.STDOUT,
@@ -95,7 +95,7 @@ class Scene:
             start_new_session=True,
         )
 
-    def call(self, *command: str, patience: float = 300) -> int:
+    def call(self, *command: str, patience: float = 1200) -> int:
         """Run a command to its end; return its exit code."""
         process = self.start(command)
         self.others.append(process)

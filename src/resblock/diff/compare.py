@@ -20,18 +20,18 @@ from typing import Any, Literal
 from resblock.core.recipe import BASE, Recipe
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.diff.side import Side
-from resblock.evaluation.score import METRICS, with_statistics
+from resblock.evaluation.score import METRICS, headline
+from resblock.study.claims.basis import HALF_A_POINT
 from resblock.study.interval import Interval, t_interval
 from resblock.study.provenance import ALIKE
 from resblock.study.summary import Gap, Study
 from resblock.study.verdicts import Verdict
 
 Outcome = Literal["equal", "moved", "too small to matter", "undecided"]
-HEADLINE = with_statistics("test_accuracy", "reestimated")
-HEADLINE_LOSS = with_statistics("test_loss", "reestimated")
-# The smallest difference that matters.
-ACCURACY_MARGIN = 0.005  # half a point: two to three standard deviations of one good training's luck with its seed
-LOSS_MARGIN = 0.01  # nats: the probability given to the right class changes by 1 %, in the geometric mean
+HEADLINE, HEADLINE_LOSS = headline("test_accuracy"), headline("test_loss")
+# The smallest difference of loss that matters, in nats: the probability given to the right class changes by 1 %, in the
+# geometric mean.
+LOSS_MARGIN = 0.01
 OF_OTHERS = ("data", "train", "probes", "evaluation")  # sections of params.yaml with a part for each data set
 DIGITS = 8  # of a digest that is shown
 
@@ -54,16 +54,17 @@ class Shift:
     before: Interval
     after: Interval
     differences: Mapping[int, float]  # seed to difference, of seeds that finished on both sides
+    rounding: float = 0.0  # what counting whole images adds to the variance of one difference
 
     @property
     def margin(self) -> float:
         """The smallest difference that matters."""
-        return LOSS_MARGIN if "loss" in self.metric else ACCURACY_MARGIN
+        return LOSS_MARGIN if "loss" in self.metric else HALF_A_POINT
 
     @property
     def interval(self) -> Interval:
         """The mean difference with its paired t-interval."""
-        return t_interval(list(self.differences.values()))
+        return t_interval(list(self.differences.values()), rounding=self.rounding)
 
     @property
     def outcome(self) -> Outcome:
@@ -177,7 +178,7 @@ def _shifts(before: Side, after: Side) -> Iterator[Shift]:
         for metric in METRICS:
             old, new = theirs.measure(metric), ours.measure(metric)
             for spec in (spec for spec in old if spec in new):
-                yield _shift(label(spec, recipe), metric, old[spec], new[spec])
+                yield _shift(label(spec, recipe), metric, old[spec], new[spec], rounding=2 * ours.rounding(metric))
 
 
 def _gaps(before: Study, after: Study) -> Iterator[Shift]:
@@ -185,20 +186,23 @@ def _gaps(before: Study, after: Study) -> Iterator[Shift]:
     for gap in after.gaps(HEADLINE):
         old = theirs.get(gap.label)
         if old and old.differences and gap.differences:
-            yield _shift(_pair(gap), HEADLINE, old.differences, gap.differences)
+            yield _shift(_pair(gap), HEADLINE, old.differences, gap.differences, rounding=2 * gap.rounding)
 
 
 def _pair(gap: Gap) -> str:
     return f"{gap.residual.name} − {gap.residual.twin.name if gap.residual.twin else 'plain'}"
 
 
-def _shift(name: str, metric: str, before: Mapping[int, float], after: Mapping[int, float]) -> Shift:
+def _shift(
+    name: str, metric: str, before: Mapping[int, float], after: Mapping[int, float], *, rounding: float
+) -> Shift:
     return Shift(
         label=name,
         metric=metric,
         before=t_interval(list(before.values())),
         after=t_interval(list(after.values())),
         differences={seed: after[seed] - before[seed] for seed in before if seed in after},
+        rounding=rounding,
     )
 
 

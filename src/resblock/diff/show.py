@@ -20,7 +20,6 @@ from rich.table import Table
 from resblock.core.spec import ModelSpec
 from resblock.core.training.run import EpochRow
 from resblock.diff.compare import (
-    ACCURACY_MARGIN,
     HEADLINE,
     HEADLINE_LOSS,
     LOSS_MARGIN,
@@ -35,6 +34,7 @@ from resblock.evaluation.rows import rows_frame
 from resblock.report.style import COLORS, SOFT, house_style, new_figure, svg
 from resblock.report.tables import NONE, difference, markdown, number
 from resblock.report.words import figure_of
+from resblock.study.claims.basis import HALF_A_POINT
 from resblock.study.interval import Interval
 
 WIDE = 160  # characters of a line where there is no terminal to say
@@ -46,7 +46,7 @@ DRAWN = {
 }
 RULE = (
     "Differences are after minus before, paired by seed, with their 95 % t-interval. *Moved*: the whole interval lies "
-    f"beyond {100 * ACCURACY_MARGIN:g} points of accuracy or {LOSS_MARGIN:g} nats of loss. *Too small to matter*: it "
+    f"beyond {100 * HALF_A_POINT:g} points of accuracy or {LOSS_MARGIN:g} nats of loss. *Too small to matter*: it "
     "lies within them. *Equal*: every seed gave the same number to its last bit."
 )
 

@@ -21,8 +21,9 @@ from resblock.core.splits import DatasetDescription
 from resblock.core.training.run import MANIFEST, Cost, EpochRow, GradientRow, read_cost, read_curve, read_gradients
 from resblock.diff.tree import Tree
 from resblock.evaluation.flow import read_untrained
+from resblock.evaluation.identity import keys_of
 from resblock.evaluation.score import METRICS, Score, empty_score
-from resblock.report.material import Material
+from resblock.report.material import Material, recorded
 from resblock.report.words import verdicts_on
 from resblock.stages.manifests import training_key
 from resblock.stages.results import DAMAGED
@@ -127,7 +128,7 @@ class _Reader:
                 of = looked_at.get("runs", {}).get(f"{key.spec.name}/seed-{key.seed}", looked_at.get("training"))
                 if key not in manifests:
                     continue
-                if of in _keys(manifests[key]):
+                if of in keys_of(manifests[key]):
                     found[key] = _score(row)
                 elif of is not None:
                     self._left_out.append(f"{paths.stage(key)}: its scores are those of another training")
@@ -172,15 +173,7 @@ class _Reader:
     def _description(self) -> DatasetDescription:
         """Return what the splits were, by the manifest that git holds: the arrays themselves are not there."""
         path = paths.manifest("preprocess", self._dataset)
-        tree = (self._try(path, read_json) if path.is_file() else None) or {}
-        return DatasetDescription(
-            name=self._dataset,
-            classes=tuple(tree.get("classes", ())),
-            image_shape=tuple(tree.get("image_shape", (0, 0, 0))),
-            sizes=tree.get("sizes", {}),
-            digests=tree.get("digests", {}),
-            source=tree.get("source", ""),
-        )
+        return recorded(self._dataset, (self._try(path, read_json) if path.is_file() else None) or {})
 
     def _try(self, place: Path, read: Any) -> Any:
         """Return what `read` makes of `place`; None, and a sentence, where it is not what this version writes."""
@@ -198,11 +191,6 @@ def by_network(curves: Mapping[RunKey, Sequence[EpochRow]], recipe: str) -> Curv
         if key.recipe == recipe:
             found.setdefault(key.spec, {})[key.seed] = curve
     return found
-
-
-def _keys(manifest: Mapping[str, Any]) -> list[str]:
-    """Return the keys by which a training is known: its own, and those it had by code that gave the same."""
-    return [manifest["key"], *(seen["key"] for seen in manifest.get("verified", ()))]
 
 
 def _score(row: Mapping[str, str]) -> Score:

@@ -47,9 +47,17 @@ def foreign(manifest: Mapping[str, Any], wanted: Wanted) -> str:
         return DAMAGED
 
 
+OUTSIDE_THE_KEY = ("key", "status", "verified")  # entries of a manifest that follow from others, or came later
+
+
+def keys_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the keys by which a training is known: its own, and those it had by code that gave the same."""
+    return [manifest["key"], *(seen["key"] for seen in manifest.get("verified", ()))]
+
+
 def intact(manifest: Mapping[str, Any]) -> bool:
     """Return whether the key of `manifest` is that of its content: nobody edited one and not the other."""
-    content = {name: value for name, value in manifest.items() if name not in ("key", "status")}
+    content = {name: value for name, value in manifest.items() if name not in OUTSIDE_THE_KEY}
     return manifest.get("key") == digest_tree(content)
 
 

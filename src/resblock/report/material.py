@@ -40,6 +40,7 @@ class Material:
     recipes: Sequence[Mapping[str, Any]]  # of the runs that are there, each different one once
     keys: Mapping[str, str] = field(default_factory=dict[str, str])  # the training's name to its run key
     ablations: Mapping[str, Trained] = field(default_factory=dict[str, Trained])
+    other_curves: Mapping[str, Curves] = field(default_factory=dict[str, Curves])  # of ablations, by recipe
     gradients: Gradients = field(
         default_factory=dict[ModelSpec, Mapping[int, Sequence[GradientRow]]]
     )  # of the trainings
@@ -79,18 +80,47 @@ def read_material(dataset_name: str, asked: Sequence[Wanted]) -> Material:
 
     One that is missing leaves no gap but in the scores, which say so; a foreign one leaves its reason besides.
     """
-    found = [find(wanted, paths.run(wanted.key), paths.scores(wanted.key)) for wanted in asked]
+    found, place = _find(asked), paths.splits(dataset_name)
+    dataset = read_description(place)
+    assessments = [_assessment(one, dataset.classes) for one in found if one.key.recipe == BASE]
+    return _gathered(dataset, asked, found, gather(dataset_name, assessments, read_verified(place, dataset, "test")))
+
+
+def read_numbers(dataset: DatasetDescription, asked: Sequence[Wanted]) -> Material:
+    """Gather the same from files that git holds: of the results the scores alone, since all others want images."""
+    found = _find(asked)
+    return _gathered(dataset, asked, found, Results([one.score for one in found if one.key.recipe == BASE]))
+
+
+def recorded(dataset_name: str, manifest: Mapping[str, Any]) -> DatasetDescription:
+    """Return what the splits were, by the `manifest` that git holds of them; what it does not say is empty."""
+    return DatasetDescription(
+        name=dataset_name,
+        classes=tuple(manifest.get("classes", ())),
+        image_shape=tuple(manifest.get("image_shape", (0, 0, 0))),
+        sizes=manifest.get("sizes", {}),
+        digests=manifest.get("digests", {}),
+        source=manifest.get("source", ""),
+    )
+
+
+def _find(asked: Sequence[Wanted]) -> list[Found]:
+    return [find(wanted, paths.run(wanted.key), paths.scores(wanted.key)) for wanted in asked]
+
+
+def _gathered(
+    dataset: DatasetDescription, asked: Sequence[Wanted], found: Sequence[Found], results: Results
+) -> Material:
+    """Put `results` beside all that needs no images."""
     base = [one for one in found if one.key.recipe == BASE]
     recipes = {wanted.key.recipe: wanted.recipe.tree() for wanted in asked}
     others = {name: [one for one in found if one.key.recipe == name] for name in recipes if name != BASE}
+    curves = {name: _curves(trained) for name, trained in others.items()}
     there = [one for one in found if one.training]
-    place = paths.splits(dataset_name)
-    dataset = read_description(place)
-    untrained = paths.untrained(dataset_name)
-    assessments = [_assessment(one, dataset.classes) for one in base]
+    untrained = paths.untrained(dataset.name)
     return Material(
         dataset=dataset,
-        results=gather(dataset_name, assessments, read_verified(place, dataset, "test")),
+        results=results,
         curves=_curves(base),
         costs=_costs(base),
         recipes=[recipes[BASE]] if any(one.training for one in base) else [],
@@ -98,15 +128,16 @@ def read_material(dataset_name: str, asked: Sequence[Wanted]) -> Material:
         ablations={
             name: Trained(
                 recipes[name],
-                Study(dataset_name, tuple(one.score for one in trained)),
-                find_rebounds(_curves(trained)),
+                Study(dataset.name, tuple(one.score for one in trained)),
+                find_rebounds(curves[name]),
             )
             for name, trained in others.items()
             if any(one.score.status != "missing" for one in trained)
         },
+        other_curves=curves,
         gradients=_gradients(base),
         untrained=read_untrained(untrained) if (untrained / MANIFEST).is_file() else None,
-        review=read_review(paths.review(dataset_name)) if paths.review(dataset_name).is_file() else None,
+        review=read_review(paths.review(dataset.name)) if paths.review(dataset.name).is_file() else None,
         mixtures=[
             *mixtures(one.training for one in there if one.training),
             *examined_unlike(one.evaluation for one in there if one.evaluation),

@@ -61,7 +61,8 @@ def render(material: Material, sections: Sequence[Section]) -> str:
     return fill_template(
         "page.html",
         dataset=material.dataset,
-        abstract=" ".join(words.abstract(material, verdicts)).replace(" %", "\N{NO-BREAK SPACE}%"),
+        answer=_unbroken(words.answer(material.study)),
+        abstract=_unbroken(" ".join(words.abstract(material, verdicts))),
         trouble=words.trouble(material.study),
         left_out=material.left_out,
         mixtures=material.mixtures,
@@ -76,6 +77,10 @@ def render(material: Material, sections: Sequence[Section]) -> str:
         keys=material.keys,
         links=LINKS,
     )
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def fill_template(name: str, **values: Any) -> str:

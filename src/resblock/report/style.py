@@ -131,11 +131,11 @@ def svg(figure: Figure) -> str:
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG or SVG, by the path's suffix, without dates."""
+def save_figure(figure: Figure, path: Path, dots: float | None = None) -> None:
+    """Write the figure as PNG or SVG, by the path's suffix, without dates; `dots` per inch, by default as it was made."""
     with house_style():
         _settle(figure)
         buffer = io.BytesIO()
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(buffer, format=path.suffix[1:], metadata=metadata)
+        figure.savefig(buffer, format=path.suffix[1:], metadata=metadata, dpi=dots or "figure")
     write_bytes(path, buffer.getvalue())

@@ -12,6 +12,7 @@ from resblock.evaluation.flow import Untrained
 from resblock.evaluation.score import HEADLINE, Statistics, headline, with_statistics
 from resblock.report.material import Material
 from resblock.report.tables import NONE, difference, percent
+from resblock.study.champion import champion
 from resblock.study.claims import CLAIMS
 from resblock.study.comparison import compare
 from resblock.study.gradients import COSINE, GROWTH, deepest_twins, probes
@@ -28,6 +29,48 @@ STATISTICS = (
     "about networks. A training that diverged counts at chance in them, one that is missing is left out, and the "
     "verdict says so."
 )
+
+
+def answer(study: Study) -> str:
+    """Answer the study's question in plain words: what the block buys where networks are deepest, and which one to use.
+
+    Accuracies are those of test images, statistics as in every headline; a diverged training counts at chance.
+    """
+    found = champion(study)
+    if found is None:
+        return "No training has finished yet, so nothing is known."
+    best = found.winner.summary.interval(headline("test_accuracy"))
+    use = (
+        f"The champion is {found.winner.spec}, the best on validation images: {percent(best)} % of the test images "
+        "are right."
+    )
+    return " ".join(filter(None, (_bought(study), use)))
+
+
+def _bought(study: Study) -> str:
+    """Say what the deepest pair of twins shows, in one sentence; empty where no pair is there."""
+    test = headline("test_accuracy")
+    gaps = [gap for gap in study.gaps(test) if gap.differences]
+    if not gaps:
+        return ""
+    gap, values = gaps[-1], study.accuracies(test)
+    ours, theirs = (
+        100 * float(np.mean([values[spec][seed] for seed in gap.differences]))
+        for spec in (gap.residual, gap.residual.twin)
+        if spec
+    )
+    interval = gap.interval
+    told = f"{ours:.1f} % of the test images right with it, {theirs:.1f} % without"
+    points = f"{100 * interval.mean:+z.1f} points"
+    if not interval.low < interval.high:
+        return f"On {study.dataset} too few seeds say whether the residual block helps: at {gap.depth} layers {told}."
+    sure = f"{100 * CONFIDENCE:.0f} % interval {100 * interval.low:+z.1f} to {100 * interval.high:+z.1f}"
+    basis = f"{points}, {sure}, {interval.n} seeds"
+    if interval.low > 0:
+        return f"On {study.dataset} the residual block helps: at {gap.depth} layers {told} ({basis})."
+    if interval.high < 0:
+        return f"On {study.dataset} the residual block hurts: at {gap.depth} layers {told} ({basis})."
+    return f"On {study.dataset} it stays open whether the residual block helps: at {gap.depth} layers {told} ({basis})."
 
 
 def abstract(material: Material, verdicts: Sequence[Verdict]) -> list[str]:

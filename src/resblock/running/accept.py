@@ -13,11 +13,12 @@ from typing import Any
 
 from resblock import paths
 from resblock.core.errors import UserError
-from resblock.core.files import digest_sources, digest_tree, read_json, write_bytes, write_json
+from resblock.core.files import digest_sources, read_json, write_bytes, write_json
 from resblock.core.spec import RunKey
 from resblock.core.training.run import MANIFEST
+from resblock.evaluation.identity import intact
 from resblock.params import Params
-from resblock.running.repeat import OWN, Repeat, unlike
+from resblock.running.repeat import Repeat, unlike
 from resblock.signals import uninterrupted
 
 STALE_BY_CODE = [f"{paths.CORE} modified"]
@@ -38,8 +39,7 @@ def is_stale(key: RunKey, published: Mapping[str, Any], *, changed: Mapping[str,
 
     Raises UserError where its manifest or DVC name another reason.
     """
-    content = {name: value for name, value in published.items() if name not in OWN}
-    if published["key"] != digest_tree(content):
+    if not intact(published):
         raise UserError("its run.json was edited: its key is not that of its content")
     asked = params.recipe(key.dataset, key.recipe).tree()
     if reasons := [words for _, words in unlike({"recipe": published["recipe"]}, {"recipe": asked})]:

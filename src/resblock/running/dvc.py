@@ -25,7 +25,16 @@ BEGINS = re.compile(r"Running stage '(?P<run>[^']+)':|Stage '(?P<other>[^']+)' (
 SPARED = {"is cached": "restored from DVC's cache", "didn't change": "has not changed"}
 FAILS, SUMS_UP = "WARNING: failed to run: ", "ERROR: failed to reproduce"
 NAMES = re.compile(r"'([^']+)'")
-CHATTER = ("> ", "Updating lock file", "Generating lock file", "To track the changes", "\tgit add", "Use `dvc push`")
+CHATTER = (
+    "> ",
+    "Updating lock file",
+    "Generating lock file",
+    "To track the changes",
+    "\tgit add",
+    "To enable auto staging",
+    "\tdvc config",
+    "Use `dvc push`",
+)
 
 
 @dataclass

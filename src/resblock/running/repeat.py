@@ -19,10 +19,10 @@ from resblock.core.training.checkpoint import Checkpoint
 from resblock.core.training.job import Job, Nobody, Workshop
 from resblock.core.training.manifest import read_recipe
 from resblock.core.training.run import CURVE, GRADIENTS, METRICS, WEIGHTS, EpochRow, Run, write_run
+from resblock.evaluation.identity import OUTSIDE_THE_KEY
 from resblock.stages.terminal import step_bar, warn
 from resblock.stages.weights import md5
 
-OWN = ("key", "status", "verified")  # entries of a manifest that follow from the others, or from how a training went
 DIGITS = 8  # of a digest that is shown
 
 
@@ -132,7 +132,7 @@ def first_difference(published: Path, again: Repeat, weights: str | None) -> str
 def _differing(theirs: Any, ours: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
         for key in dict.fromkeys((*ours, *theirs)):
-            if name or key not in OWN:
+            if name or key not in OUTSIDE_THE_KEY:
                 yield from _differing(theirs.get(key), ours.get(key), f"{name}.{key}" if name else key)
     elif theirs != ours:
         yield name, theirs, ours

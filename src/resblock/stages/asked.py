@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from resblock import paths
 from resblock.core.errors import UserError
+from resblock.core.files import read_json
+from resblock.core.recipe import BASE
 from resblock.core.spec import RunKey
 from resblock.core.splits import DESCRIPTION, read_description
-from resblock.core.training.run import WEIGHTS, is_there
+from resblock.core.training.run import MANIFEST, WEIGHTS, Run, is_there
 from resblock.evaluation.identity import Wanted, read_training
+from resblock.evaluation.statistics import STATISTICS_FILE, normalizing_by, read_statistics
 from resblock.params import Params
 from resblock.study.found import find, left_out
 from resblock.study.provenance import mixtures
@@ -31,12 +35,44 @@ def training_of(wanted: Wanted) -> Mapping[str, Any]:
     manifest, reason = read_training(folder, wanted)
     if reason:
         raise UserError(
-            f"{folder}: not what {paths.PARAMS} asks for, so it is not evaluated: {reason}; "
+            f"{folder}: not what {paths.PARAMS} asks for, so it is not used: {reason}; "
             f"`dvc repro {stage}` trains it anew"
         )
-    if not (folder / WEIGHTS).is_file():
-        raise UserError(f"{folder / WEIGHTS}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
+    require(folder / WEIGHTS, stage)
     return manifest
+
+
+def require(path: Path, stage: str) -> None:
+    """Raise UserError where the file at `path`, which `stage` makes, is not here."""
+    if not path.is_file():
+        raise UserError(f"{path}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
+
+
+def refuse_what_no_study_has(params: Params, key: RunKey) -> None:
+    """Raise UserError where no stage trains `key`, so that none can be advised."""
+    if key in params.keys(key.dataset):
+        return
+    study, ablation = params.study, params.ablation
+    networks = study.variants if key.recipe == BASE else ablation.variants
+    by = "" if key.recipe == BASE else f" by the recipe {key.recipe}"
+    recipes = "" if key.recipe == BASE else f", whose recipes are {', '.join(ablation.recipes_on(key.dataset)) or 'none'}"
+    raise UserError(
+        f"{key.spec} with seed {key.seed}{by} is not in the study, whose networks are {', '.join(networks)} and "
+        f"whose seeds are {', '.join(map(str, study.seeds))}{recipes} ({paths.PARAMS})"
+    )
+
+
+def with_statistics_of_evaluation(run: Run, key: RunKey) -> Run:
+    """Return `run`, the training of `key`, with the batch-norm statistics re-estimated for its published figures.
+
+    Raises UserError where they are missing or another result's: with them its accuracy is not the one to be read.
+    """
+    scores, stage = paths.scores(key), paths.evaluation(key)
+    require(scores / MANIFEST, stage)
+    require(scores / STATISTICS_FILE, stage)
+    if read_json(scores / MANIFEST)["training"] != run.manifest["key"]:
+        raise UserError(f"{key}: was trained anew after it was evaluated; `dvc repro {stage}` evaluates it")
+    return normalizing_by(read_statistics(scores), run)
 
 
 def remarks(params: Params, dataset: str) -> list[str]:

@@ -26,7 +26,7 @@ from resblock.evaluation.score import SCORES, Score, read_scores
 from resblock.evaluation.statistics import STATISTICS_FILE, normalizing_by, read_statistics
 from resblock.params import read_params
 from resblock.serving.pictures import PictureError, looks_inverted, read_picture
-from resblock.stages.asked import asked
+from resblock.stages.asked import asked, refuse_what_no_study_has, require, with_statistics_of_evaluation
 from resblock.stages.manifests import training_key
 from resblock.stages.terminal import warn
 from resblock.startup import start_keras
@@ -99,13 +99,16 @@ def _trained(choice: Choice) -> _Trained:
         (splits / DESCRIPTION, f"preprocess@{key.dataset}"),
     ):
         if not path.is_file():
-            _refuse_what_no_study_has(key)
-            raise UserError(f"{path}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
-    run = _checked(key, read_run(folder))
+            refuse_what_no_study_has(read_params(paths.PARAMS), key)
+        require(path, stage)
+    run = read_run(folder)
+    answering = with_statistics_of_evaluation(run, key)
+    if reason := foreign({**run.manifest, "status": run.status}, asked(read_params(paths.PARAMS), key)):
+        warn(f"{key}: not what {paths.PARAMS} asks for: {reason}")
     if choice.seed is None or choice.spec is None:
         _compare_with_scores(key, run.manifest["key"])
     examples = read_split(splits, "validation").images[:EXAMPLES]
-    return _Trained(normalizing_by(read_statistics(scores), run), read_description(splits), examples)
+    return _Trained(answering, read_description(splits), examples)
 
 
 def _as_served(uri: str, folder: Path) -> Run:
@@ -115,30 +118,6 @@ def _as_served(uri: str, folder: Path) -> Run:
         return normalizing_by(read_statistics(folder), run)
     warn(f"{uri}: logged by an earlier version, without re-estimated statistics; it answers with those as trained")
     return run
-
-
-def _checked(key: RunKey, run: Run) -> Run:
-    """Return `run`, with a warning where it is not what params.yaml asks for.
-
-    Raises UserError where its statistics are another result's: with them its accuracy is not the one to be read.
-    """
-    stage = paths.evaluation(key)
-    if read_json(paths.scores(key) / MANIFEST)["training"] != run.manifest["key"]:
-        raise UserError(f"{key}: was trained anew after it was evaluated; `dvc repro {stage}` evaluates it")
-    manifest = {**run.manifest, "status": run.status}
-    if reason := foreign(manifest, asked(read_params(paths.PARAMS), key)):
-        warn(f"{key}: not what {paths.PARAMS} asks for: {reason}")
-    return run
-
-
-def _refuse_what_no_study_has(key: RunKey) -> None:
-    """Raise UserError where no stage trains `key`, so that none can be advised."""
-    study = read_params(paths.PARAMS).study
-    if key.spec not in study.specs or key.seed not in study.seeds:
-        raise UserError(
-            f"{key.spec} with seed {key.seed} is not in the study, whose networks are {', '.join(study.variants)} and "
-            f"whose seeds are {', '.join(map(str, study.seeds))} ({paths.PARAMS})"
-        )
 
 
 def _key(choice: Choice) -> RunKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def weights_address(key: RunKey) -> str | None:
     A stage's entry in dvc.lock is written after it has ended, so weights that are here are digested here.
     """
     digest = weights_digest(key)
-    return f"{_storage()}/files/md5/{digest[:2]}/{digest[2:]}" if digest else None
+    return _stored(f"files/md5/{digest[:2]}/{digest[2:]}") if digest else None
 
 
 def weights_digest(key: RunKey) -> str | None:
@@ -56,9 +57,13 @@ def _read_stages(lock: Path, _: int) -> dict[str, Any]:
     return (YAML(typ="safe").load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
 
 
-def _storage() -> str:
+def _stored(name: str) -> str:
+    """Return the address of what DVC calls `name`; of a folder in the project it must be in there, as few things are."""
     config = configparser.ConfigParser()
     config.read(CONFIGS, encoding="utf-8")
     remote = config.get("core", "remote", fallback=None)
     place = config.get(f"'remote \"{remote}\"'", "url", fallback=None) if remote else None
-    return (place or config.get("cache", "dir", fallback=CACHE)).rstrip("/")
+    if place and "://" not in place and not Path(place).is_absolute():
+        place = os.path.normpath(CONFIGS[0].parent / place)  # DVC reads it from where its configuration lies
+        place = place if Path(place, name).is_file() else None
+    return f"{(place or config.get('cache', 'dir', fallback=CACHE)).rstrip('/')}/{name}"

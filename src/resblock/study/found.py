@@ -11,7 +11,7 @@ from resblock.core.files import read_json
 from resblock.core.spec import RunKey
 from resblock.core.training.run import MANIFEST, is_there
 from resblock.evaluation.assessment import read_score
-from resblock.evaluation.identity import Wanted, intact, read_training
+from resblock.evaluation.identity import Wanted, intact, keys_of, read_training
 from resblock.evaluation.score import Score, Status, empty_score
 
 NAMED = 3  # trainings that a sentence names
@@ -45,7 +45,7 @@ def find(wanted: Wanted, training: Path, scores: Path) -> Found:
         return without("missing", "trained, but not evaluated yet", manifest)
     try:
         evaluation = read_json(scores / MANIFEST)
-        if not intact(evaluation) or evaluation["training"] != manifest["key"]:
+        if not intact(evaluation) or evaluation["training"] not in keys_of(manifest):
             return without("foreign", "its scores are those of another training")
         return Found(wanted.key, read_score(scores), manifest, evaluation)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

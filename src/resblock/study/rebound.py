@@ -17,6 +17,7 @@ import scipy
 from resblock.core.spec import ModelSpec
 from resblock.core.training.run import EpochRow
 from resblock.study.measure import Measure
+from resblock.study.summary import unmodified
 
 EARLY = 20  # epochs of the paper's trainings: it sees the rebound within them
 LONG = 40  # epochs: in a shorter training, to settle and to end cannot be told apart
@@ -147,15 +148,10 @@ def comparable(rebounds: Sequence[Rebound], *, normalized: bool = False) -> list
     batch normalisation alone: others have no statistics that could be late.
     """
     longest = max((each.epochs for each in rebounds), default=0)
-    found = [each for each in rebounds if each.epochs == longest > 1 and is_unmodified(each.spec)]
+    found = [each for each in rebounds if each.epochs == longest > 1 and unmodified(each.spec)]
     found = [each for each in found if each.spec.normalized or not normalized]
     seeds = [{each.seed for each in found if each.variant == name} for name in {each.variant for each in found}]
     return [each for each in found if all(each.seed in others for others in seeds)]
-
-
-def is_unmodified(spec: ModelSpec) -> bool:
-    """Return whether a network is its family's own: no modifier, no other width."""
-    return not spec.modifiers and spec.width == 1
 
 
 def pooled(rebounds: Sequence[Rebound], part: str, whole: str | None) -> dict[int, float]:

@@ -24,6 +24,10 @@ ARTIFACTS_TAG = "resblock.artifacts"  # JSON: artifact to the digest of what it 
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 
+# What MLflow is asked for: the live runs of trainings, and among them those of the study.
+LIVE = f"tags.`{STAGE_TAG}` = 'train' and tags.`{SUPERSEDED_TAG}` = 'false'"
+TRAIN_RUNS = f"{LIVE} and tags.`{STUDY_TAG}` = 'true'"
+
 RATE = "schedule/learning_rate"  # the parameter is called learning_rate: of one name, MLflow's charts confuse the two
 
 Context = Literal["training", "validation", "test"]

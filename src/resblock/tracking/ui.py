@@ -24,9 +24,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from resblock.core.errors import UserError
 from resblock.tracking.links import LOCAL_PORT
 from resblock.tracking.patience import in_brief
-from resblock.tracking.result import EXPERIMENT_TAG, NAME_TAG, STUDY_TAG
+from resblock.tracking.result import EXPERIMENT_TAG, LIVE, NAME_TAG, STUDY_TAG
 from resblock.tracking.store import EXPERIMENTS, all_runs, database_file, experiment_name, open_store, tracking_uri
-from resblock.tracking.view import LIVE, save_view, view_fragment
+from resblock.tracking.view import save_view, view_fragment
 
 Naming = Callable[[str], Collection[str] | None]  # a data set to the trainings on it that the study names
 

@@ -17,12 +17,10 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from resblock.core.files import digest_tree
-from resblock.tracking.result import STAGE_TAG, STUDY_TAG, SUPERSEDED_TAG
+from resblock.tracking.result import TRAIN_RUNS
 
 VIEW_KEY = "resblock"
 VIEW_NAME = "Depth against accuracy"
-LIVE = f"tags.`{STAGE_TAG}` = 'train' and tags.`{SUPERSEDED_TAG}` = 'false'"
-TRAIN_RUNS = f"{LIVE} and tags.`{STUDY_TAG}` = 'true'"
 
 MEANS_KEY = "resblock-means"
 MEANS_NAME = "Means over seeds"

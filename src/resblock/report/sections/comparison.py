@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import HEADLINE, headline, with_statistics
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, house_style, look, new_figure
@@ -46,7 +47,8 @@ def section(material: Material) -> Section | None:
             f"gaps-{'modified-' if modified else ''}{statistics}",
             f"Gaps in percentage points, statistics {KINDS[statistics]}."
             f"{' Twins with modifiers are a family of their own.' if modified else ''}",
-            *_gaps(study, comparisons),
+            _shown_gaps(study, comparisons),
+            gaps_frame(study, comparisons),
         )
         for modified in (False, True)
         for statistics in ORDER
@@ -89,25 +91,28 @@ def _panel(axis: Axes, gaps: Sequence[Gap]) -> None:
     axis.set_xticks(sorted({gap.depth for gap in gaps}))
 
 
-def _gaps(study: Study, comparisons: Sequence[Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    remarks = {pair[0]: "; ".join(study.remarks(pair)) or NONE for pair in (*study.twins, *study.modified_twins)}
-    shown = [
-        {
-            "twins": comparison.gap.label,
-            "images": comparison.gap.metric.partition("_")[0],
-            "seeds": str(len(comparison.gap.differences)),
-            "gap [95 % t-interval]": points(comparison.gap.interval),
-            "bootstrap": points(comparison.bootstrap).partition(" ")[2] or NONE,
-            "p": p_value(comparison.p_value),
-            "p, Holm": p_value(comparison.adjusted_p_value),
-            "detectable": f"{100 * comparison.detectable:.1f}" if comparison.detectable > 0 else NONE,
-            "decision": comparison.decision,
-            "seeds to tell": _seeds_needed(comparison),
-            "remarks": remarks[comparison.gap.residual],
-        }
-        for comparison in comparisons
-    ]
-    data = [
+GAP_COLUMNS = (
+    "twins",
+    "metric",
+    "seeds",
+    "mean",
+    "t_low",
+    "t_high",
+    "bootstrap_low",
+    "bootstrap_high",
+    "p",
+    "p_holm",
+    "detectable",
+    "seeds_needed",
+    "decision",
+    "remarks",
+)
+
+
+def gaps_frame(study: Study, comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """Return a row per comparison, numbers in stored units."""
+    remarks = _remarks(study)
+    rows = [
         {
             "twins": comparison.gap.label,
             "metric": comparison.gap.metric,
@@ -124,8 +129,34 @@ def _gaps(study: Study, comparisons: Sequence[Comparison]) -> tuple[pd.DataFrame
         }
         for comparison in comparisons
     ]
+    return pd.DataFrame(rows, columns=list(GAP_COLUMNS))  # pyright: ignore[reportArgumentType]
+
+
+def _shown_gaps(study: Study, comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    remarks = _remarks(study)
+    shown = [
+        {
+            "twins": comparison.gap.label,
+            "images": comparison.gap.metric.partition("_")[0],
+            "seeds": str(len(comparison.gap.differences)),
+            "gap [95 % t-interval]": points(comparison.gap.interval),
+            "bootstrap": points(comparison.bootstrap).partition(" ")[2] or NONE,
+            "p": p_value(comparison.p_value),
+            "p, Holm": p_value(comparison.adjusted_p_value),
+            "detectable": f"{100 * comparison.detectable:.1f}" if comparison.detectable > 0 else NONE,
+            "decision": comparison.decision,
+            "seeds to tell": _seeds_needed(comparison),
+            "remarks": remarks[comparison.gap.residual],
+        }
+        for comparison in comparisons
+    ]
     frame = pd.DataFrame(shown)
-    return (frame if (frame["remarks"] != NONE).any() else frame.drop(columns="remarks")), pd.DataFrame(data)
+    return frame if (frame["remarks"] != NONE).any() else frame.drop(columns="remarks")
+
+
+def _remarks(study: Study) -> dict[ModelSpec, str]:
+    """Return what befell trainings of a pair of twins, by its residual network."""
+    return {pair[0]: "; ".join(study.remarks(pair)) or NONE for pair in (*study.twins, *study.modified_twins)}
 
 
 def _seeds_needed(comparison: Comparison) -> str:

@@ -53,9 +53,9 @@ def _twins(
     if apart := deepest_twins(measure, modifiers=("nobn",)):
         words += f"; apart: {_means(measure, apart)}"
     if plain.depth >= VERY_DEEP:
-        return Contrast(values, words, unit, margin)
+        return Contrast(values, words, unit, margin, networks=2)
     because = f"not at depth {plain.depth}; needs probes of twins of depth {VERY_DEEP} or more"
-    return Contrast(values, words, unit, margin, cannot="refuted", because=because)
+    return Contrast(values, words, unit, margin, cannot="refuted", because=because, networks=2)
 
 
 def _means(measure: Measure, pair: tuple[ModelSpec, ModelSpec]) -> str:

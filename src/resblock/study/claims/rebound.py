@@ -28,8 +28,6 @@ from resblock.study.rebound import (
 )
 from resblock.study.verdicts import Claim, Contrast, Evidence, Trained, over_networks
 
-PAPERS_DATA = "cifar10"
-PAPERS_RECIPE: Mapping[str, Any] = {"optimizer": "adam", "schedule": "constant"}
 REBOUND_MARGIN = 0.05  # rises of validation loss as a share of its falls; less is no rebound worth a name
 RELATIVE = ("height_trained", "falls_trained")  # the rebound as a ratio
 PARTS = ("lagging_statistics", "weights")  # of its height, in nats: what statistics did, and what weights did
@@ -41,7 +39,9 @@ def loss_rebounds(evidence: Evidence) -> Contrast:
     rebounds = _of_the_paper(evidence)
     values = pooled(rebounds, "early_height", "early_falls")
     words = f"rises / falls within {EARLY} epochs, {_networks(evidence.base, rebounds)}"
-    return Contrast(values, words, margin=REBOUND_MARGIN) if values else _lacking(f"trainings of {EARLY} epochs")
+    if not values:
+        return _lacking(f"trainings of {EARLY} epochs")
+    return Contrast(values, words, margin=REBOUND_MARGIN, networks=len(_specs(rebounds)))
 
 
 def depth_causes_rebound(evidence: Evidence) -> Contrast:
@@ -54,7 +54,9 @@ def depth_causes_rebound(evidence: Evidence) -> Contrast:
     words += [_told_apart(*(_over_depths(rebounds, "residual", part, None) for part in PARTS))]
     words += [f"apart: {_depths(rebounds, 'plain')} with {_points(plain)}"] if plain else []
     members = [rebound for rebound in evidence.base.rebounds if rebound.spec.family in ("residual", "plain")]
-    return Contrast(values, "; ".join([*words, *_left_out(members, rebounds)]), margin=REBOUND_MARGIN)
+    count = sum(spec.family == "residual" for spec in _specs(rebounds))
+    text = "; ".join([*words, *_left_out(members, rebounds)])
+    return Contrast(values, text, margin=REBOUND_MARGIN, networks=count)
 
 
 def learning_rate_causes_rebound(evidence: Evidence) -> Contrast:
@@ -83,16 +85,26 @@ def regularisation_mends_rebound(evidence: Evidence) -> Contrast:
 
 
 def settles_around_20(evidence: Evidence) -> Contrast:
-    """Ask at which epoch validation accuracy reaches its final value: how far inside the window the mean lies."""
-    rebounds = [rebound for rebound in _of_the_paper(evidence) if rebound.epochs >= LONG]
+    """Ask at which epoch validation accuracy reaches its final value: how far inside the window the mean lies.
+
+    A recipe that differs from the data set's own in its number of epochs alone serves as well.
+    """
+    base = _whole(evidence.base.recipe)
+    longer = [one for one in evidence.ablations.values() if differing_keys(base, _whole(one.recipe)) <= {"epochs"}]
+    found = [
+        (one, rebounds)
+        for one in (evidence.base, *longer)
+        if (rebounds := [rebound for rebound in comparable(_long(one)) if rebound.epochs >= LONG])
+    ]
+    trained, rebounds = found[0] if found else (evidence.base, [])
     values = over_networks(rebound_measure(rebounds, "settled_reestimated"))
     if not values:
         return _lacking(f"trainings of {LONG} epochs")
     mean = float(np.mean(list(values.values())))
     early = mean < sum(AROUND) / 2
     inside = {seed: value - AROUND[0] if early else AROUND[1] - value for seed, value in values.items()}
-    words = f"mean epoch {mean:.1f}, inside {AROUND[0]} to {AROUND[1]}; {_networks(evidence.base, rebounds)}"
-    return Contrast(inside, words, unit="epochs")
+    words = f"mean epoch {mean:.1f}, inside {AROUND[0]} to {AROUND[1]}; {_networks(trained, rebounds)}"
+    return Contrast(inside, words, unit="epochs", networks=len(_specs(rebounds)))
 
 
 def _long(trained: Trained) -> list[Rebound]:
@@ -106,10 +118,8 @@ def _lacking(what: str) -> Contrast:
 
 
 def _of_the_paper(evidence: Evidence) -> list[Rebound]:
-    """Return the comparable rebounds of trainings on the paper's data by its recipe; nothing of any other."""
-    recipe = _whole(evidence.base.recipe)
-    like = all(recipe.get(key) == value for key, value in PAPERS_RECIPE.items())
-    return comparable(_long(evidence.base)) if like and evidence.base.study.dataset == PAPERS_DATA else []
+    """Return the comparable rebounds of trainings by the data set's own recipe, which claims hold to be the paper's."""
+    return comparable(_long(evidence.base))
 
 
 def _whole(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +132,7 @@ def _majority(evidence: Evidence, rebounds: Sequence[Rebound], cause: str) -> Co
         return _lacking(f"a rebound above {100 * REBOUND_MARGIN:.0f} % of the falls, in trainings of {EARLY} epochs")
     values = {seed: share - 0.5 for seed, share in pooled(rebounds, cause, "height_trained").items()}
     words = f"share of the rebound, above one half; {_networks(evidence.base, rebounds)}"
-    return Contrast(values, words)
+    return Contrast(values, words, networks=len(_specs(rebounds)))
 
 
 def _mended(evidence: Evidence, wanted: Callable[[Mapping[str, Any], Mapping[str, Any]], bool], *keys: str) -> Contrast:
@@ -138,7 +148,7 @@ def _mended(evidence: Evidence, wanted: Callable[[Mapping[str, Any], Mapping[str
             parts = (lessened(rebounds, others, part, None) for part in PARTS)
             there = [rebound for rebound in others if rebound.spec in _specs(rebounds) and rebound.seed in values]
             words = [f"base − {name}, rises / falls", _told_apart(*parts), _networks(trained, there)]
-            return Contrast(values, "; ".join(words), margin=REBOUND_MARGIN)
+            return Contrast(values, "; ".join(words), margin=REBOUND_MARGIN, networks=len(_specs(there)))
     return _lacking(f"the same networks by a recipe that differs in {' and '.join(keys)} alone")
 
 
