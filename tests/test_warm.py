@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import chdir, contextmanager
@@ -22,7 +23,7 @@ from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.run import MANIFEST
 from resblock.running import warm
-from resblock.running.dvc import Transcript
+from resblock.running.dvc import Dvc, Transcript
 from resblock.running.study import _in_turn, _shared_out  # pyright: ignore[reportPrivateUsage]
 from resblock.running.warm import WORKER, Worker, hand_over
 from tests.conftest import ROOT, write_digits
@@ -291,43 +292,86 @@ Updating lock file 'dvc.lock'
 Stage 'evaluate@digits-cnn-4-0' didn't change, skipping
 Running stage 'evaluate@digits-cnn-4-1':
 > resblock evaluate digits cnn-4 1
-resblock: no room
-WARNING: failed to run: resblock evaluate digits cnn-4 1, exited with 1
-WARNING: missing data 'source': data/splits/digits
-ERROR: failed to reproduce stages: 'evaluate@digits-cnn-4-1' and 'probe@digits'
 """
-STAGES = [f"{name}@digits-cnn-4-{seed}" for name in ("train", "evaluate") for seed in (0, 1)] + ["probe@digits"]
+WELL = [
+    ("train@digits-cnn-4-0", True, ["epoch 1/1  train 2.1 20.0%"]),
+    ("train@digits-cnn-4-1", True, ["restored from DVC's cache"]),
+    ("evaluate@digits-cnn-4-0", True, ["has not changed"]),
+]
+LAST = "evaluate@digits-cnn-4-1"
+FAILED = f"""\
+resblock: no room
+ERROR: failed to reproduce '{LAST}': failed to run: resblock evaluate digits cnn-4 1, exited with 1
+"""
+CONCLUDED = """\
+digits-base-cnn-4-1: test accuracy 0.97
+Updating lock file 'dvc.lock'
+
+To track the changes with git, run:
+
+\tgit add dvc.lock
+
+To enable auto staging, run:
+
+\tdvc config core.autostage true
+Use `dvc push` to send your updates to remote storage.
+"""
 
 
-def test_what_dvc_says_is_told_stage_by_stage() -> None:
-    heard = Transcript(STAGES)
-    told = [ended for line in SAID.splitlines() for ended in heard.hear(line)]
-    assert told == [
-        ("train@digits-cnn-4-0", True, ["epoch 1/1  train 2.1 20.0%"]),
-        ("train@digits-cnn-4-1", True, ["restored from DVC's cache"]),
-        ("evaluate@digits-cnn-4-0", True, ["has not changed"]),
-    ]
-    assert list(heard.close(1)) == [
-        ("evaluate@digits-cnn-4-1", False, ["resblock: no room"]),
-        ("probe@digits", False, ["WARNING: missing data 'source': data/splits/digits"]),
-    ]
+@pytest.mark.parametrize(
+    ("end", "code", "last", "failed"),
+    [
+        (CONCLUDED, 0, (LAST, True, ["digits-base-cnn-4-1: test accuracy 0.97"]), ""),
+        (FAILED, 255, (LAST, False, ["resblock: no room"]), LAST),
+        ("half", -9, (LAST, False, ["half"]), LAST),
+    ],
+    ids=["all ended well", "the last one failed", "killed"],
+)
+def test_what_dvc_says_is_told_stage_by_stage(
+    end: str, code: int, last: tuple[str, bool, list[str]], failed: str
+) -> None:
+    heard = Transcript()
+    assert [ended for line in (SAID + end).splitlines() for ended in heard.hear(line)] == WELL
+    assert list(heard.close(code)) == [last]
+    assert heard.failed == failed
 
 
-def test_a_stage_that_dvc_could_not_conclude_failed_and_one_cut_short_did_too() -> None:
-    first, second, *_ = STAGES
-    said = (f"Running stage '{first}':", "done", "WARNING: output is not there", f"Running stage '{second}':", "half")
-    heard = Transcript(STAGES)
-    assert [ended for line in said for ended in heard.hear(line)] == [(first, True, ["done"])]
-    assert list(heard.hear(f"ERROR: failed to reproduce '{first}'")) == []
-    told = list(heard.close(1))
-    assert told == [(second, True, ["half"]), (first, False, ["WARNING: output is not there"])]
-    heard = Transcript(STAGES)
-    assert [ended for line in said[:2] for ended in heard.hear(line)] == []
-    assert list(heard.close(-9)) == [(first, False, ["done"])]
+def test_a_stage_that_could_not_be_begun_failed_with_dvcs_words() -> None:
+    line = f"ERROR: failed to reproduce '{LAST}': missing data 'source': data/splits/digits"
+    heard = Transcript()
+    assert list(heard.hear(line)) == []
+    assert list(heard.close(255)) == [(LAST, False, [line])]
 
 
-def test_where_dvc_itself_fails_none_of_its_stages_counts_as_run() -> None:
-    heard = Transcript(STAGES)
-    assert list(heard.hear("ERROR: no lock")) == []
-    assert list(heard.close(255)) == [(stage, False, ["ERROR: no lock"]) for stage in STAGES]
-    assert list(Transcript(STAGES).close(0)) == []
+# A DVC that fails at one stage, and one that has ended before any.
+STAND_IN = """
+import sys
+stages = sys.argv[sys.argv.index("--single-item") + 1 :]
+if "none" in stages:
+    sys.exit("ERROR: no lock")
+for stage in stages:
+    print(f"Running stage '{stage}':")
+    if stage == "bad":
+        sys.exit("ERROR: failed to reproduce 'bad': failed to run: it, exited with 1")
+    print(f"did {stage}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        (["a", "bad", "b"], [("a", True), ("bad", False), ("b", True)]),
+        (["none", "a"], [("none", False), ("a", False)]),
+    ],
+)
+def test_a_stage_that_fails_keeps_no_other_from_being_tried(
+    stages: list[str], expected: list[tuple[str, bool]], tmp_path: Path
+) -> None:
+    (tmp_path / "dvc.py").write_text(STAND_IN)
+    told: list[tuple[str, bool]] = []
+    folder = tempfile.TemporaryDirectory()
+    with Dvc({**os.environ, "PYTHONPATH": str(tmp_path)}) as dvc, folder:
+        idle = Worker(subprocess.Popen(["true"]), folder)
+        dvc.repro_each(stages, idle, lambda stage, ended_well, _: told.append((stage, ended_well)))
+        idle.process.wait()
+    assert told == expected

@@ -23,8 +23,7 @@ PATIENCE = 60  # seconds for a stage to end: its MLflow server may not answer
 # How the lines of DVC 3 begin that tell of a stage; of those that tell a reader nothing; and why it runs none.
 BEGINS = re.compile(r"Running stage '(?P<run>[^']+)':|Stage '(?P<other>[^']+)' (?P<why>is cached|didn't change)")
 SPARED = {"is cached": "restored from DVC's cache", "didn't change": "has not changed"}
-FAILS, SUMS_UP = "WARNING: failed to run: ", "ERROR: failed to reproduce"
-NAMES = re.compile(r"'([^']+)'")
+FAILS = re.compile(r"ERROR: failed to reproduce '(?P<stage>[^']+)'")
 CHATTER = (
     "> ",
     "Updating lock file",
@@ -36,51 +35,49 @@ CHATTER = (
     "Use `dvc push`",
 )
 
+Ended = tuple[str, bool, list[str]]  # a stage, whether it ended well, and what it said
+
 
 @dataclass
 class Transcript:
-    """What one process of DVC says of `stages`, one after the other, taken apart as it comes."""
+    """What one process of DVC says of its stages, one after the other, taken apart as it comes."""
 
-    stages: Sequence[str]
+    failed: str = field(default="", init=False)  # the stage at which DVC stopped
     _current: str = field(default="", init=False)
     _lines: list[str] = field(default_factory=list[str], init=False)  # of the current stage
-    _aside: list[str] = field(default_factory=list[str], init=False)  # DVC's, of no stage that it has begun
-    _failed: list[str] = field(default_factory=list[str], init=False)
-    _told: dict[str, bool] = field(default_factory=dict[str, bool], init=False)  # whether it ended well
+    _aside: list[str] = field(default_factory=list[str], init=False)  # DVC's own
 
-    def hear(self, line: str) -> Iterator[tuple[str, bool, list[str]]]:
-        """Take one line in; yield a stage that is over by it, whether it ended well, and what it said."""
+    def hear(self, line: str) -> Iterator[Ended]:
+        """Take one line in; yield a stage that has ended well by it."""
         if begun := BEGINS.match(line):
-            yield from self._over()
+            if self._current:
+                yield self._over(ended_well=True)
             self._current = begun["run"] or begun["other"]
             self._lines = [SPARED[begun["why"]]] if begun["other"] else []
-        elif line.startswith(FAILS):
-            self._failed.append(self._current)
-        elif line.startswith(SUMS_UP):
-            self._failed += NAMES.findall(line)
         elif line.startswith(("WARNING: ", "ERROR: ")):
             self._aside.append(line)
+            if found := FAILS.match(line):
+                self.failed = found["stage"]
         elif self._current and line.strip() and not line.startswith(CHATTER):
             self._lines.append(line)
 
-    def close(self, code: int) -> Iterator[tuple[str, bool, list[str]]]:
-        """Yield the last stage, and those that DVC, which ended with `code`, could not begin or not conclude."""
-        if code and not self._failed:  # DVC was cut short
-            self._failed.append(self._current)
-        yield from self._over()
-        if not code:
-            return
-        said = self._aside or [f"dvc ended with exit code {code} and without a word of it"]
-        for stage in self.stages:
-            unexplained = stage not in self._told and not any(self._failed)
-            if self._told.get(stage, True) and (stage in self._failed or unexplained):
-                yield stage, False, said
-
-    def _over(self) -> Iterator[tuple[str, bool, list[str]]]:
+    def close(self, code: int) -> Iterator[Ended]:
+        """Yield what is left when DVC has ended with `code`: the last stage, and the one at which it stopped."""
+        if code and not self.failed:  # cut short in the middle of it
+            self.failed = self._current
         if self._current:
-            self._told[self._current] = self._current not in self._failed
-            yield self._current, self._told[self._current], self._lines or ["ended without a word"]
+            yield self._over(ended_well=self._current != self.failed)
+        elif self.failed:  # it could not be begun
+            yield self.failed, False, self.own_words(code)
+
+    def own_words(self, code: int) -> list[str]:
+        """Return what DVC said by itself."""
+        return self._aside or [f"dvc ended with exit code {code} and without a word"]
+
+    def _over(self, *, ended_well: bool) -> Ended:
+        stage, lines = self._current, self._lines or ([] if ended_well else self._aside)
         self._current, self._lines = "", []
+        return stage, ended_well, lines or ["ended without a word"]
 
 
 class Dvc:
@@ -105,21 +102,31 @@ class Dvc:
             raise UserError(f"dvc repro {target} failed; its message stands above")
 
     def repro_each(self, stages: Sequence[str], worker: Worker, tell: Callable[[str, bool, list[str]], None]) -> None:
-        """Run stages, each after what it depends on, by `worker`; one that fails keeps no other from being tried.
+        """Run stages in their order by `worker`; one that fails keeps no other from being tried.
 
-        `tell` hears of each that ran as it ends: its name, whether it ended well, and what it said. One process of DVC
-        runs them all, since its start takes longer than many a stage.
+        `tell` hears of each as it ends: its name, whether it ended well, and what it said. One process of DVC runs them
+        all, since its start takes longer than many a stage; after a failure another one goes on. It is not told to
+        keep going, since then it would start the next stage when it is interrupted.
         """
-        command = ("--wait-for-lock", "repro", "--single-item", "--keep-going", *stages)
-        heard = Transcript(stages)
-        with self._started(*command, variables={**worker.environment, "PYTHONUNBUFFERED": "1"}) as process:
-            assert process.stdout is not None
-            with process.stdout as said:
-                for line in said:
-                    for ended in heard.hear(line.rstrip("\n")):
-                        tell(*ended)
-        for ended in heard.close(process.returncode):
-            tell(*ended)
+        left = list(stages)
+        while left:
+            heard = Transcript()
+            command = ("--wait-for-lock", "repro", "--single-item", *left)
+            with self._started(*command, variables={**worker.environment, "PYTHONUNBUFFERED": "1"}) as process:
+                assert process.stdout is not None
+                with process.stdout as said:
+                    for line in said:
+                        for ended in heard.hear(line.rstrip("\n")):
+                            tell(*ended)
+            for ended in heard.close(process.returncode):
+                tell(*ended)
+            if process.returncode == 0:
+                return
+            if heard.failed not in left:  # DVC itself could not begin
+                for stage in left:
+                    tell(stage, False, heard.own_words(process.returncode))
+                return
+            left = left[left.index(heard.failed) + 1 :]
 
     def stale(self, stages: Sequence[str]) -> list[str]:
         """Return which of `stages` DVC would run. It tells all of the project's sooner than it finds some by name."""
