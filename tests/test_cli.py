@@ -250,7 +250,7 @@ def test_jobs_are_printed_for_a_machine_that_cannot_read_params(project: Path, p
     assert [job.key for job in jobs] == keys
     assert [job.recipe for job in jobs] == [params.recipe("digits", "low-lr")] * 2
     assert [job.splits for job in jobs] == [paths.splits("digits")] * 2
-    assert [(job.results, job.cost) for job in jobs] == [(paths.run(key), paths.cost(key)) for key in keys]
+    assert [(job.results, job.cost) for job in jobs] == [(paths.run(key), paths.own_cost(key)) for key in keys]
     of_the_study = json.loads(resblock("jobs", "cifar10", "cnn-4", cwd=project).stdout)
     assert [tree["seed"] for tree in of_the_study] == params.study.seeds
     refused(resblock("jobs", "digits", "residual-9", cwd=project), "nearest: residual-8 and residual-14")

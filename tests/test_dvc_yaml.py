@@ -29,6 +29,7 @@ WATCHING = (
     "params",
     "defaults",
     "paths",
+    "costs",
     "serving",
     "signals",
     "damage",

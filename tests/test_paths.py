@@ -48,6 +48,7 @@ def test_what_is_here_is_found_by_its_manifest(tmp_path: Path, monkeypatch: pyte
     evaluations = [leave(paths.scores(key) / MANIFEST) for key in (keys[0], ablated)]
     leave(paths.run(RunKey("digits", SPEC, 7)) / "weights.npz")  # of a training whose manifest is not there yet
     leave(paths.cost(RunKey("digits", SPEC, 8)))
+    leave(paths.own_cost(RunKey("digits", SPEC, 9)))
     assert paths.datasets() == ["digits"]
     found = paths.manifests("digits")
     assert len(found) == len(set(found))

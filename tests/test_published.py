@@ -13,6 +13,8 @@ from dvc.exceptions import CheckoutError
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # DVC's own, of what it imports
+
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = "results/cifar10/trainings/**/weights.npz"  # what `make publish` pushes
 MOST = 80_000_000  # bytes that a clone may have to carry

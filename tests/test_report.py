@@ -251,7 +251,7 @@ def test_what_was_left_out_is_told_on_the_page_and_in_the_summary(material: Mate
     sections = compose(less)
     assert words in render(less, sections)
     assert words in summarise(less, sections)
-    assert "left out" not in render(material, sections) + summarise(material, sections)
+    assert "but left out" not in render(material, sections) + summarise(material, sections)
 
 
 def test_a_table_of_all_that_is_here_can_be_plotted(tmp_path: Path) -> None:

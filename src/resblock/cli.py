@@ -599,6 +599,23 @@ def plan(targets: tuple[str, ...], jobs: int | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("dataset")
+@click.option("--publish", is_flag=True, help="Put this folder's times in the place of the published ones.")
+def times(dataset: str, publish: bool) -> None:
+    """Show what the trainings on DATASET took: as published with the results, and in this folder.
+
+    Times differ between repeats and machines, results do not. Medians over seeds, validation included.
+
+    \b
+    Example: resblock times digits
+    """
+    from resblock.running.times import lines, publish_all
+
+    for line in [publish_all(dataset)] if publish else lines(dataset):
+        click.echo(line)
+
+
+@main.command()
 @click.option("--mend", is_flag=True, help="Mend what can be mended without losing anything.")
 def doctor(mend: bool) -> None:
     """Say what is wrong with this project on this machine, and what to do; ends with 1 if anything is.

@@ -15,6 +15,7 @@ from resblock.core.training.run import MANIFEST
 PARAMS = Path("params.yaml")
 DOWNLOADS = Path("data/downloads")
 CHECKPOINTS = Path(".checkpoints")  # outside DVC's outs, which DVC removes before a stage runs
+OWN_COSTS = Path(".costs")  # which git does not see: every repeat takes another time
 RESULTS = Path("results")
 SOURCE = Path("src/resblock")
 CORE = SOURCE / "core"  # what dvc.yaml calls the code that decides a training
@@ -53,8 +54,13 @@ def run(key: RunKey) -> Path:
 
 
 def cost(key: RunKey) -> Path:
-    """File of what one training took: times and machine, all that differs between repeats."""
+    """File of what one training took, as published: times and machine, all that differs between repeats."""
     return _folder(key, "costs").with_suffix(".json")
+
+
+def own_cost(key: RunKey) -> Path:
+    """File of what one training took when it was last made in this folder."""
+    return OWN_COSTS / key.dataset / key.recipe / key.spec.name / f"seed-{key.seed}.json"
 
 
 def scores(key: RunKey) -> Path:
@@ -100,12 +106,13 @@ def manifests(dataset: str) -> list[Path]:
 
 def timed(dataset: str) -> list[RunKey]:
     """Return every training on `dataset`, by any recipe, of which it is known here what it took."""
-    found: list[RunKey] = []
-    for file in sorted((RESULTS / dataset / "costs").glob("*/*/seed-*.json")):
-        with suppress(ValueError):  # of a network that this code does not know
-            spec, seed = ModelSpec.parse(file.parent.name), int(file.stem.partition("-")[2])
-            found.append(RunKey(dataset, spec, seed, file.parent.parent.name))
-    return found
+    found: dict[RunKey, None] = {}
+    for folder in (RESULTS / dataset / "costs", OWN_COSTS / dataset):
+        for file in sorted(folder.glob("*/*/seed-*.json")):
+            with suppress(ValueError):  # of a network that this code does not know
+                spec, seed = ModelSpec.parse(file.parent.name), int(file.stem.partition("-")[2])
+                found[RunKey(dataset, spec, seed, file.parent.parent.name)] = None
+    return list(found)
 
 
 def stage(key: RunKey) -> str:

@@ -129,8 +129,8 @@ END: dict[str, Draw] = {
     "before the weights have their name": lambda _: Moment("os.rename", "results/*/trainings/*/weights.npz"),
     "between weights and metrics": lambda _: Moment("os.rename", "results/*/trainings/*/metrics.json"),
     "before the manifest": lambda _: Moment("os.rename", "results/*/trainings/*/run.json"),
-    "between results and cost": lambda _: Moment("os.rename", "results/*/costs/*.json"),
-    "while tracking closes": lambda dice: Moment("os.rename", "results/*/costs/*.json", seconds=dice.uniform(0.01, 1)),
+    "between results and cost": lambda _: Moment("os.rename", ".costs/*.json"),
+    "while tracking closes": lambda dice: Moment("os.rename", ".costs/*.json", seconds=dice.uniform(0.01, 1)),
     "while an artifact is logged": lambda dice: Moment("open", "*/mlartifacts/*", dice.randint(1, 3)),
 }
 

@@ -18,7 +18,8 @@ from resblock.core.files import digest_file, read_json
 from resblock.core.recipe import BASE
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import DatasetDescription
-from resblock.core.training.run import MANIFEST, Cost, EpochRow, GradientRow, read_cost, read_curve, read_gradients
+from resblock.core.training.run import MANIFEST, Cost, EpochRow, GradientRow, read_curve, read_gradients
+from resblock.costs import published_first
 from resblock.diff.tree import Tree
 from resblock.evaluation.flow import read_untrained
 from resblock.evaluation.identity import keys_of
@@ -145,8 +146,8 @@ class _Reader:
         costs: dict[ModelSpec, dict[int, Cost]] = {}
         gradients: dict[ModelSpec, dict[int, Sequence[GradientRow]]] = {}
         for key in base:
-            if paths.cost(key).is_file() and (cost := self._try(paths.cost(key), read_cost)):
-                costs.setdefault(key.spec, {})[key.seed] = cost
+            if taken := self._try(paths.cost(key), lambda _, key=key: published_first(key, manifests[key])):
+                costs.setdefault(key.spec, {})[key.seed] = taken.cost
             if rows := self._try(paths.run(key), read_gradients):
                 gradients.setdefault(key.spec, {})[key.seed] = rows
         recipes = [manifests[key]["recipe"] for key in base]

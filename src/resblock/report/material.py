@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from resblock import paths
 from resblock.core.recipe import BASE
-from resblock.core.spec import ModelSpec
+from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import DatasetDescription, read_description, read_verified
-from resblock.core.training.run import MANIFEST, Cost, EpochRow, GradientRow, read_cost, read_curve, read_gradients
+from resblock.core.training.run import MANIFEST, Cost, EpochRow, GradientRow, read_curve, read_gradients
+from resblock.costs import Taken, own_first, published_first
 from resblock.data.review import Review, read_review
 from resblock.evaluation.assessment import Assessment, read_assessment
 from resblock.evaluation.flow import Gradients, Untrained, read_untrained
@@ -36,7 +37,7 @@ class Material:
     dataset: DatasetDescription
     results: Results
     curves: Curves
-    costs: Costs
+    costs: Costs  # of the trainings that are here, as published where they are
     recipes: Sequence[Mapping[str, Any]]  # of the runs that are there, each different one once
     keys: Mapping[str, str] = field(default_factory=dict[str, str])  # the training's name to its run key
     ablations: Mapping[str, Trained] = field(default_factory=dict[str, Trained])
@@ -47,6 +48,8 @@ class Material:
     untrained: Untrained | None = None
     review: Review | None = None  # of the data, where they were cut by code that made one
     mixtures: Sequence[str] = ()  # in what trainings and evaluations, those of ablations too, were not made alike
+    unpublished: int = 0  # of how many of `costs` nothing is published, so that they are of this folder's own trainings
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])  # see `size`
     left_out: Sequence[str] = ()  # which trainings have no figures though they are here, and why
 
     @cached_property
@@ -67,12 +70,16 @@ class Material:
     def evidence(self) -> Evidence:
         """What the verdicts may rest on. Runs by several recipes make none of them the base of a comparison."""
         recipe = self.recipes[0] if len(self.recipes) == 1 else {}
-        multiply_adds = {
-            spec.name: cost.multiply_adds for spec, seeds in self.costs.items() for cost in list(seeds.values())[:1]
-        }
+        sizes = {summary.spec.name: self.size(summary.spec) for summary in self.study.summaries}
+        multiply_adds = {name: size[1] for name, size in sizes.items() if size}
         base = Trained(recipe, self.study, self.rebounds)
         ablations = {name: replace(other, study=self._told(other.study)) for name, other in self.ablations.items()}
         return Evidence(base, ablations, probes(self.untrained), multiply_adds)
+
+    def size(self, spec: ModelSpec) -> tuple[int, int] | None:
+        """Return a network's parameters and multiply-adds, which any training of it tells; None where none is known."""
+        known = [(cost.parameters, cost.multiply_adds) for cost in self.costs.get(spec, {}).values()]
+        return known[0] if known else self.sizes.get(spec.name)
 
 
 def read_material(dataset_name: str, asked: Sequence[Wanted]) -> Material:
@@ -118,11 +125,15 @@ def _gathered(
     curves = {name: _curves(trained) for name, trained in others.items()}
     there = [one for one in found if one.training]
     untrained = paths.untrained(dataset.name)
+    taken = [(one.key, published_first(one.key, one.training)) for one in base if one.training]
+    sizes = {key.spec.name: any_.cost for key in (one.key for one in base) if (any_ := own_first(key))}
     return Material(
         dataset=dataset,
         results=results,
         curves=_curves(base),
-        costs=_costs(base),
+        costs=_costs(taken),
+        unpublished=sum(each.whose == "here" for _, each in taken if each),
+        sizes={name: (cost.parameters, cost.multiply_adds) for name, cost in sizes.items()},
         recipes=[recipes[BASE]] if any(one.training for one in base) else [],
         keys={paths.stage(one.key): str(one.training["key"]) for one in base if one.training},
         ablations={
@@ -166,11 +177,11 @@ def _gradients(found: Sequence[Found]) -> Gradients:
     return gradients
 
 
-def _costs(found: Sequence[Found]) -> Costs:
+def _costs(found: Sequence[tuple[RunKey, Taken | None]]) -> Costs:
     costs: dict[ModelSpec, dict[int, Cost]] = {}
-    for one in found:
-        if one.training and paths.cost(one.key).is_file():
-            costs.setdefault(one.key.spec, {})[one.key.seed] = read_cost(paths.cost(one.key))
+    for key, taken in found:
+        if taken:
+            costs.setdefault(key.spec, {})[key.seed] = taken.cost
     return costs
 
 

@@ -74,6 +74,7 @@ def render(material: Material, sections: Sequence[Section]) -> str:
         recipe=_html(_recipe_table(material.recipes)),
         environment=_html(_environment_table(material)),
         times=_html(_time_table(material)),
+        whose=_whose(material),
         keys=material.keys,
         links=LINKS,
     )
@@ -161,6 +162,17 @@ def _environment_table(material: Material) -> pd.DataFrame:
             counts[place] = counts.get(place, 0) + 1
     rows = [(*place, str(count)) for place, count in counts.items()]
     return pd.DataFrame(rows, columns=["machine", "threads", "versions", "trainings"])
+
+
+def _whose(material: Material) -> str:
+    trainings = sum(len(seeds) for seeds in material.costs.values())
+    name = f"<code>resblock times {material.dataset.name}</code>"
+    ours = f"of {material.unpublished} trainings, for which nothing is published, those of this folder"
+    if material.unpublished == trainings:
+        ours = "those of this folder's own trainings; nothing is published"
+    said = "those published with the results" if material.unpublished < trainings else ours
+    more = f"; {ours}" if 0 < material.unpublished < trainings else ""
+    return Markup(f"Times on this page are {said}{more}. {name} shows both.")  # noqa: S704  (a data set's name is a word)
 
 
 def _time_table(material: Material) -> pd.DataFrame:

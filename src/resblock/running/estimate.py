@@ -14,10 +14,9 @@ from heapq import heapify, heapreplace
 from itertools import pairwise
 from statistics import median
 
-from resblock import paths
 from resblock.core.recipe import BASE, Recipe
 from resblock.core.spec import ModelSpec, RunKey
-from resblock.core.training.run import read_cost
+from resblock.costs import own_first
 from resblock.params import Params
 from resblock.running import speed
 from resblock.running.speed import Past, shape_of
@@ -167,13 +166,10 @@ class Estimator:
         """Return multiply-adds and parameters: from a cost file of the network, made anywhere, or by building it."""
         known = self._counts.get((key.dataset, key.spec.name))
         if known is None:
-            files = [
-                paths.cost(RunKey(key.dataset, key.spec, seed, key.recipe))
-                for seed in dict.fromkeys((key.seed, *self.params.study.seeds))
-            ]
-            costs = [read_cost(file) for file in files if file.is_file()]
-            if costs:
-                known = costs[0].multiply_adds, costs[0].parameters
+            seeds = dict.fromkeys((key.seed, *self.params.study.seeds))
+            taken = [own_first(RunKey(key.dataset, key.spec, seed, key.recipe)) for seed in seeds]
+            if some := next(filter(None, taken), None):
+                known = some.cost.multiply_adds, some.cost.parameters
             else:
                 known = self.count(key.dataset, key.spec, self.params.recipe(key.dataset, key.recipe))
             self._counts[key.dataset, key.spec.name] = known

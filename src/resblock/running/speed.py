@@ -13,7 +13,8 @@ from resblock.core.backends.machine import processor
 from resblock.core.files import read_json
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
-from resblock.core.training.run import MANIFEST, Cost, read_cost
+from resblock.core.training.run import MANIFEST, Cost
+from resblock.costs import own_first
 from resblock.startup import start_keras
 
 BATCHES = 8  # that a measurement shows again and again
@@ -70,11 +71,11 @@ def past_trainings() -> Iterator[Past]:
     """Yield every training here whose cost file names this machine's processor."""
     for dataset in paths.datasets():
         for key in paths.timed(dataset):
-            cost = read_cost(paths.cost(key))
-            if cost.machine == processor() and cost.epoch_seconds:
+            taken = own_first(key)
+            if taken and taken.cost.machine == processor() and taken.cost.epoch_seconds:
                 manifest = paths.run(key) / MANIFEST
                 recipe: dict[str, Any] = read_json(manifest).get("recipe", {}) if manifest.is_file() else {}
-                yield Past(key, cost, recipe.get("precision", "float32"))
+                yield Past(key, taken.cost, recipe.get("precision", "float32"))
 
 
 def count(dataset: str, spec: ModelSpec, recipe: Recipe) -> tuple[int, int]:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from resblock import paths
 from resblock.core.errors import UserError
+from resblock.core.files import read_json
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import read_description
-from resblock.core.training.run import Cost, read_cost
+from resblock.core.training.run import MANIFEST, Cost
+from resblock.costs import own_first
 from resblock.evaluation.score import SCORES, read_scores
 from resblock.params import read_params
 from resblock.study.advice import Circumstances, advise
@@ -23,8 +25,9 @@ def run(dataset: str) -> Iterator[str]:
     params, described = read_params(paths.PARAMS), read_description(paths.splits(dataset))
     costs: dict[ModelSpec, dict[int, Cost]] = {}
     for key in params.study.keys(dataset):
-        if paths.cost(key).is_file():
-            costs.setdefault(key.spec, {})[key.seed] = read_cost(paths.cost(key))
+        manifest = paths.run(key) / MANIFEST
+        if manifest.is_file() and (taken := own_first(key, read_json(manifest))):
+            costs.setdefault(key.spec, {})[key.seed] = taken.cost
     circumstances = Circumstances(
         described.image_shape, described.sizes["validation"], params.recipe(dataset).batch_size
     )

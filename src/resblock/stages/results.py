@@ -9,10 +9,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from resblock import paths
+from resblock import costs, paths
 from resblock.core.files import read_json
 from resblock.core.spec import RunKey
-from resblock.core.training.run import CURVE, GRADIENTS, MANIFEST, METRICS, read_cost, read_curve
+from resblock.core.training.run import CURVE, GRADIENTS, MANIFEST, METRICS, read_curve
 from resblock.evaluation.assessment import SCORE, TABLES, read_score
 from resblock.evaluation.flow import SHATTERING
 from resblock.evaluation.score import HEADLINE
@@ -61,7 +61,7 @@ def result_of(manifest: Mapping[str, Any]) -> Result:
 
 def trained(key: RunKey) -> Result:
     """Return the result of one training: curve, cost, and test figures if it was this very result that was scored."""
-    folder, cost_file = paths.run(key), paths.cost(key)
+    folder = paths.run(key)
     manifest = read_json(folder / MANIFEST)
     opening = opening_of(manifest)
     tags = {**opening.tags, "resblock.status": manifest["status"]}
@@ -73,9 +73,9 @@ def trained(key: RunKey) -> Result:
     if curve:
         artifacts += (Artifact(PICTURE, folder / CURVE, lambda path: save_figure(run_curves({str(key): curve}), path)),)
     started, step_ends = (folder / MANIFEST).stat().st_mtime, dict[int, float]()
-    if cost_file.is_file():
-        cost = read_cost(cost_file)
-        artifacts += (Artifact(COST, cost_file),)
+    if taken := costs.own_first(key, manifest):
+        cost = taken.cost
+        artifacts += (Artifact(COST, taken.file),)
         metrics |= {
             name: getattr(cost, name) for name in ("images_per_second", "seconds", "parameters", "multiply_adds")
         }

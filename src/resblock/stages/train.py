@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from resblock import paths
+from resblock import costs, paths
 from resblock.core.backends import backend
 from resblock.core.backends.machine import emulates_bfloat16
 from resblock.core.errors import UserError
@@ -37,7 +37,7 @@ def job_of(key: RunKey, params: Params) -> Job:
         recipe=params.recipe(key.dataset, key.recipe),
         splits=paths.splits(key.dataset),
         results=paths.run(key),
-        cost=paths.cost(key),
+        cost=paths.own_cost(key),
         checkpoints=paths.CHECKPOINTS,
     )
 
@@ -79,6 +79,7 @@ class Watcher(Nobody):
     def written(self, run: Run, cost: Cost) -> None:
         """See `resblock.core.training.job.Watcher`."""
         self._hold_steady(run)
+        costs.record(self._job.key, run.manifest["key"], cost)
         self._tracker.complete(lambda: trained(self._job.key))
 
     def _hold_steady(self, run: Run) -> None:

@@ -69,11 +69,11 @@ def _panel(axis: Axes, study: Study, metric: str) -> None:
 def _networks(material: Material) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for summary in material.study.summaries:
-        known = list(material.costs.get(summary.spec, {}).values())
+        size = material.size(summary.spec)
         row: dict[str, object] = {
             "network": summary.spec.name,
-            "parameters": f"{known[0].parameters:,}" if known else NONE,
-            "multiply-adds": f"{known[0].multiply_adds / 1e6:.1f} M" if known else NONE,
+            "parameters": f"{size[0]:,}" if size else NONE,
+            "multiply-adds": f"{size[1] / 1e6:.1f} M" if size else NONE,
         }
         for metric in SHOWN:
             row[metric.removesuffix("_accuracy")] = percent(summary.interval(headline(metric)))
