@@ -7,15 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from resblock import paths
 from resblock.core.files import read_arrays, read_json
@@ -24,7 +21,6 @@ from resblock.core.splits import Split, SplitName
 from resblock.core.training.run import MANIFEST
 from resblock.running import warm
 from resblock.running.dvc import Dvc, Transcript
-from resblock.running.study import _in_turn, _shared_out  # pyright: ignore[reportPrivateUsage]
 from resblock.running.warm import WORKER, Worker, hand_over
 from tests.conftest import ROOT, write_digits
 
@@ -249,36 +245,6 @@ def test_evaluations_in_one_worker_are_those_of_separate_commands(
     assert found == expected
 
 
-# How stages are shared out.
-
-
-@pytest.mark.parametrize(
-    ("groups", "jobs", "expected"),
-    [
-        ("abc d", 2, "abc d"),
-        ("abc d", 3, "ab c d"),
-        ("abc d", 9, "a b c d"),
-        ("", 2, ""),
-    ],
-)
-def test_seeds_stay_together_while_all_have_work(groups: str, jobs: int, expected: str) -> None:
-    before, after = ([[(unit,) for unit in group] for group in text.split()] for text in (groups, expected))
-    assert _shared_out(before, jobs) == after
-
-
-@given(st.lists(st.integers(1, 5), max_size=6), st.integers(1, 12))
-def test_sharing_out_loses_and_moves_no_unit_and_divides_none(sizes: list[int], jobs: int) -> None:
-    groups = [[(f"train-{group}-{seed}", "evaluate") for seed in range(size)] for group, size in enumerate(sizes)]
-    shared = _shared_out(groups, jobs)
-    assert [unit for group in shared for unit in group] == [unit for group in groups for unit in group]
-    assert len(shared) == max(len(groups), min(jobs, sum(sizes)))
-
-
-def test_trainings_of_a_group_come_first_and_each_before_its_evaluation() -> None:
-    assert _in_turn([("t0", "e0"), ("e1",), ("t2", "e2")]) == ["t0", "t2", "e0", "e1", "e2"]
-    assert _in_turn([("probe",)]) == ["probe"]
-
-
 # What DVC 3.67 said, word for word.
 SAID = """\
 Running stage 'train@digits-cnn-4-0':
@@ -369,9 +335,15 @@ def test_a_stage_that_fails_keeps_no_other_from_being_tried(
 ) -> None:
     (tmp_path / "dvc.py").write_text(STAND_IN)
     told: list[tuple[str, bool]] = []
-    folder = tempfile.TemporaryDirectory()
-    with Dvc({**os.environ, "PYTHONPATH": str(tmp_path)}) as dvc, folder:
-        idle = Worker(subprocess.Popen(["true"]), folder)
-        dvc.repro_each(stages, idle, lambda stage, ended_well, _: told.append((stage, ended_well)))
-        idle.process.wait()
+
+    class Teller:
+        def said(self, stage: str, line: str) -> None:
+            pass
+
+        def ended(self, stage: str, well: bool, lines: Sequence[str]) -> None:
+            assert lines
+            told.append((stage, well))
+
+    with Dvc({**os.environ, "PYTHONPATH": str(tmp_path)}) as dvc:
+        dvc.repro_each(stages, {}, Teller())
     assert told == expected

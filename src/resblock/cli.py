@@ -444,17 +444,18 @@ def predict(
 
 
 @main.command()
-@click.argument("datasets", nargs=-1)
-@click.option(
-    "--jobs", "-j", type=click.IntRange(1), help="Trainings side by side; default: as many as the cores carry."
-)
-def run(datasets: tuple[str, ...], jobs: int | None) -> None:
-    """Bring the study on DATASETS (default: all) up to date, trainings side by side.
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option("--jobs", "-j", type=click.IntRange(1), help="Stages side by side; default: what cores or cards carry.")
+def run(targets: tuple[str, ...], jobs: int | None) -> None:
+    """Bring the study up to date, stages of all data sets side by side, the longest first.
 
-    DVC decides what is stale; the results are those of `dvc repro`.
+    A TARGET is a data set or what DVC calls a stage, and * in it stands for anything; default: the whole study. What it
+    needs is run first. DVC decides what is stale; the results are those of `dvc repro`. A stage that fails stops none
+    that does not need it, and the same command goes on from there.
 
     \b
     Example: resblock run digits --jobs 2
+             resblock run 'train@cifar10-residual-*'
     """
     from resblock import paths
     from resblock.params import read_params
@@ -462,7 +463,7 @@ def run(datasets: tuple[str, ...], jobs: int | None) -> None:
 
     _require_git()
     _say_cautions(read_params(paths.PARAMS))
-    bring_up_to_date(datasets, jobs)
+    bring_up_to_date(targets, jobs)
 
 
 def _run_warm(arguments: Sequence[str], workplace: Workplace) -> int | None:

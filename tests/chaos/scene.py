@@ -122,7 +122,11 @@ class Scene:
 
     def dvc(self) -> list[psutil.Process]:
         """Return the processes of DVC."""
-        return [process for process, words in self.at_work() if words[1:3] == ["-m", "dvc"]]
+        return [
+            process
+            for process, words in self.at_work()
+            if words[1:3] in (["-m", "dvc"], ["-m", "resblock.running.recorder"])
+        ]
 
     def workers(self, stage: str) -> list[psutil.Process]:
         """Return the processes that compute a stage now: warm workers, or its own where it has none."""

@@ -250,7 +250,7 @@ def test_mlflow_run_of_a_finished_study_runs_nothing_and_links_what_it_reused(wo
     store = f"sqlite:///{workspace.root / 'mlflow.db'}"
     command = "mlflow run . --env-manager local -e demo --experiment-name resblock-digits"
     ended = workspace.run(*command.split(), MLFLOW_TRACKING_URI=store)
-    assert "digits: 0 of 17 stages to run" in ended.stdout + ended.stderr
+    assert "digits: 0 of 20 stages to run" in ended.stdout + ended.stderr
     client = MlflowClient(tracking_uri=store)
     assert len(parents(client)) == 1  # that of the first run; here MLflow's own run is the parent
     parent = all_runs(client)[0]

@@ -8,15 +8,15 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Self
+from typing import Protocol, Self
 
 from resblock.core.errors import UserError
-from resblock.running.warm import Worker
+from resblock.running import recorder
 
 PATIENCE = 60  # seconds for a stage to end: its MLflow server may not answer
 
@@ -38,6 +38,18 @@ CHATTER = (
 Ended = tuple[str, bool, list[str]]  # a stage, whether it ended well, and what it said
 
 
+class Listener(Protocol):
+    """Who is told of what DVC's processes say, in any thread."""
+
+    def said(self, stage: str, line: str) -> None:
+        """Hear a line while a stage runs."""
+        ...
+
+    def ended(self, stage: str, well: bool, lines: Sequence[str]) -> None:
+        """Hear that a stage is over, whether it ended well, and all that it said."""
+        ...
+
+
 @dataclass
 class Transcript:
     """What one process of DVC says of its stages, one after the other, taken apart as it comes."""
@@ -46,6 +58,11 @@ class Transcript:
     _current: str = field(default="", init=False)
     _lines: list[str] = field(default_factory=list[str], init=False)  # of the current stage
     _aside: list[str] = field(default_factory=list[str], init=False)  # DVC's own
+
+    @property
+    def current(self) -> str:
+        """The stage that runs; empty where none does."""
+        return self._current
 
     def hear(self, line: str) -> Iterator[Ended]:
         """Take one line in; yield a stage that has ended well by it."""
@@ -96,35 +113,32 @@ class Dvc:
         if failure:
             self.end()
 
-    def repro(self, target: str) -> None:
-        """Bring one target up to date; its stages' words are shown as they come."""
-        if self._call("repro", "--quiet", target).returncode:
-            raise UserError(f"dvc repro {target} failed; its message stands above")
+    def repro_each(self, stages: Sequence[str], variables: Mapping[str, str], listener: Listener) -> None:
+        """Run stages, each after what it depends on; one that fails keeps no other from being tried.
 
-    def repro_each(self, stages: Sequence[str], worker: Worker, tell: Callable[[str, bool, list[str]], None]) -> None:
-        """Run stages in their order by `worker`; one that fails keeps no other from being tried.
-
-        `tell` hears of each as it ends: its name, whether it ended well, and what it said. One process of DVC runs them
-        all, since its start takes longer than many a stage; after a failure another one goes on. It is not told to
-        keep going, since then it would start the next stage when it is interrupted.
+        Their commands are started with `variables` as well. One process of DVC runs them all, since its start takes
+        longer than many a stage; after a failure another one goes on. It is not told to keep going, since then it would
+        start the next stage when it is interrupted.
         """
         left = list(stages)
         while left:
             heard = Transcript()
             command = ("--wait-for-lock", "repro", "--single-item", *left)
-            with self._started(*command, variables={**worker.environment, "PYTHONUNBUFFERED": "1"}) as process:
+            with self._started(*command, variables={**variables, "PYTHONUNBUFFERED": "1"}) as process:
                 assert process.stdout is not None
                 with process.stdout as said:
                     for line in said:
                         for ended in heard.hear(line.rstrip("\n")):
-                            tell(*ended)
+                            listener.ended(*ended)
+                        if heard.current:
+                            listener.said(heard.current, line.rstrip("\n"))
             for ended in heard.close(process.returncode):
-                tell(*ended)
+                listener.ended(*ended)
             if process.returncode == 0:
                 return
             if heard.failed not in left:  # DVC itself could not begin
                 for stage in left:
-                    tell(stage, False, heard.own_words(process.returncode))
+                    listener.ended(stage, False, heard.own_words(process.returncode))
                 return
             left = left[left.index(heard.failed) + 1 :]
 
@@ -172,7 +186,7 @@ class Dvc:
             if self._closed:
                 raise UserError("interrupted before it was begun")
             process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "dvc", *arguments],
+                [sys.executable, "-m", recorder.__name__, *arguments],
                 env={
                     **self._environment,
                     "PATH": os.pathsep.join((here, self._environment["PATH"])),

@@ -31,19 +31,21 @@ OTHERS = {"download": 4.0, "preprocess": 4.0, "report": 20.0}  # without the web
 RESTORED = 0.5
 SHARE_MEASURED = 0.8  # of an epoch that its steps take; the rest is what is measured after it
 
+# For an order of work where nothing was trained here before, and nobody waits for a measurement.
+LAYER_WORK = (
+    2_200  # multiply-adds for each layer and pixel: residual-20 and residual-110 have 2,000 and 2,200 (He et al.)
+)
+LAYER_WEIGHTS = 13_500
+WORK_A_SECOND = 1.5e10  # forward passes in an epoch, one thread
+FIRST_STEPS = 0.25  # seconds for each layer: graphs are built and compiled
+
 PROCESS_BYTES = 900_000_000  # a worker with TensorFlow, before any image
 FLOAT_BYTES = 4
 WORK_PER_ACTIVATION = 200  # multiply-adds for each activation, in networks of 3x3 convolutions with 16 to 64 filters
 KEPT_PER_ACTIVATION = 3  # what a step keeps of each: convolved, normalised, rectified
 WEIGHT_COPIES = 3  # in the results, in DVC's cache, in MLflow's model
 
-SIDE_BY_SIDE = (
-    ("download",),
-    ("preprocess",),
-    ("probe", "train"),
-    ("evaluate",),
-    ("report",),
-)  # as `resblock run` does
+SIDE_BY_SIDE = (("download", "preprocess"), ("probe", "train", "evaluate"), ("report",))  # about as `resblock run` does
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,24 @@ class Estimator:
         epochs = self.params.recipe(key.dataset, key.recipe).epochs
         return Forecast(beginning + epochs * epoch + self._between(), basis)
 
+    def looking(self, key: RunKey) -> float:
+        """Return how long an evaluation of a training will take, by rule."""
+        return self._epoch(key)[0] * LOOK_EPOCHS + LOOK_SECONDS
+
+    def probing(self, dataset: str) -> float:
+        """Return how long a look at a data set's untrained networks will take, by rule."""
+        probing = self.params.probing(dataset)
+        return len(probing.variants) * len(probing.seeds) * PROBE_SECONDS
+
+    def other(self, kind: str) -> float:
+        """Return how long a stage of another kind will take, by rule."""
+        return OTHERS.get(kind, max(OTHERS.values()))
+
     def total(self, steps: Sequence[Step], jobs: int) -> float:
-        """Return the wall clock of all `steps`, of each kind `jobs` side by side, the longest first."""
+        """Return the wall clock of all `steps`, `jobs` side by side, the longest first."""
         total = START if any(step.action == "run" for step in steps) else 0.0
-        for dataset in dict.fromkeys(step.dataset for step in steps):
-            for kinds in SIDE_BY_SIDE:
-                seconds = [self.forecast(s).seconds for s in steps if s.dataset == dataset and s.kind in kinds]
-                total += _makespan(seconds, jobs)
+        for kinds in SIDE_BY_SIDE:
+            total += _makespan([self.forecast(step).seconds for step in steps if step.kind in kinds], jobs)
         return total
 
     def disk(self, step: Step) -> int:
@@ -119,11 +132,8 @@ class Estimator:
     def _by_rule(self, step: Step) -> float:
         if step.kind == "evaluate":
             keys = [step.key] if step.key else self._looked_at(step)
-            return sum(self._epoch(key)[0] * LOOK_EPOCHS + LOOK_SECONDS for key in keys)
-        if step.kind == "probe":
-            probing = self.params.probing(step.dataset)
-            return len(probing.variants) * len(probing.seeds) * PROBE_SECONDS
-        return OTHERS.get(step.kind, max(OTHERS.values()))
+            return sum(map(self.looking, keys))
+        return self.probing(step.dataset) if step.kind == "probe" else self.other(step.kind)
 
     def _looked_at(self, step: Step) -> list[RunKey]:
         """Return the trainings that one evaluation of many looks at."""
@@ -186,6 +196,18 @@ class Estimator:
                 begins = [datetime.fromisoformat(past.cost.started) for past in (earlier, later)]
                 gaps.append((begins[1] - begins[0]).total_seconds() - earlier.cost.seconds)
         return median([gap for gap in gaps if 0 < gap < 5 * BETWEEN] or [BETWEEN])
+
+
+def count_roughly(dataset: str, spec: ModelSpec, recipe: Recipe) -> tuple[int, int]:
+    """Return about how many multiply-adds and parameters a network has, without building it: enough for an order."""
+    shape = shape_of(dataset)
+    pixels = math.prod(shape.image_shape[:2])
+    return round(LAYER_WORK * spec.depth * spec.width**2 * pixels), LAYER_WEIGHTS * spec.depth
+
+
+def rate_roughly(dataset: str, spec: ModelSpec, recipe: Recipe) -> tuple[float, float]:
+    """Return multiply-adds a second, and the seconds of the first steps, of machines like the one of `START`."""
+    return WORK_A_SECOND, FIRST_STEPS * spec.depth
 
 
 def _unhindered(past: Iterable[Past]) -> float:

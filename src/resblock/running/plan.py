@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 
 from resblock import paths
-from resblock.core.backends.machine import available_cores
-from resblock.params import Params, read_params
+from resblock.params import read_params
+from resblock.running.engines.local import default_jobs
 from resblock.running.estimate import Estimator, Forecast
 from resblock.running.speed import past_trainings
 from resblock.running.stale import Step, made_by_others, stale_steps
@@ -88,7 +88,7 @@ def make_plan(targets: Sequence[str], jobs: int | None = None) -> Plan:
     params = read_params(paths.PARAMS)
     steps = stale_steps(targets)
     datasets = list(dict.fromkeys(step.dataset for step in steps)) or list(params.study.datasets)
-    at_once = jobs or min(_default_jobs(params, dataset) for dataset in datasets)
+    at_once = jobs or default_jobs(params.recipe(dataset).threads for dataset in datasets)
     estimator = Estimator(params, list(past_trainings()), last_durations(datasets))
     keys = [step.key for step in steps if step.kind == "train" and step.action == "run" and step.key]
     return Plan(
@@ -102,12 +102,6 @@ def make_plan(targets: Sequence[str], jobs: int | None = None) -> Plan:
         memory_free=psutil.virtual_memory().available,
         notes=made_by_others(key for dataset in params.study.datasets for key in params.keys(dataset)),
     )
-
-
-def _default_jobs(params: Params, dataset: str) -> int:
-    """Return how many trainings `resblock run` would start at once."""
-    threads = params.recipe(dataset).threads
-    return max(1, available_cores() // threads) if threads else 1
 
 
 def duration(seconds: float) -> str:

@@ -1,158 +1,180 @@
-"""The study through DVC, independent trainings side by side.
+"""The study through DVC, independent stages of all data sets side by side.
 
 DVC runs one stage at a time, but several DVC processes may run different stages of one project; each takes the lock
-only to look and to write down its result. What a stage computes, a warm worker does. All end with this process.
+only to look and to write down its result. What a stage computes, an engine's workers do. All end with this process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
-from itertools import count, groupby
-from queue import Queue
-from threading import Lock
-from typing import Self
+from dataclasses import dataclass
 
 from resblock import paths
-from resblock.core.backends.machine import available_cores
 from resblock.core.errors import UserError
-from resblock.data.entries import require_written
-from resblock.data.table import find_dataset
-from resblock.params import Params, ParamsError, read_params
+from resblock.core.spec import RunKey
+from resblock.params import Params, read_params
+from resblock.running.board import Board, board
 from resblock.running.dvc import Dvc
-from resblock.running.warm import Worker
+from resblock.running.engines import Engine
+from resblock.running.engines.local import Local
+from resblock.running.estimate import Estimator, count_roughly, rate_roughly
+from resblock.running.queue import Queue, Unit, Where, first_stale, in_turn
+from resblock.running.speed import past_trainings
+from resblock.running.targets import Chosen, choose
 from resblock.stages.invocation import invocation
 
+MakeEngine = Callable[[int | None, Sequence[int]], Engine]  # jobs, and the threads of each recipe
 
-def bring_up_to_date(datasets: Sequence[str], jobs: int | None) -> None:
-    """Run every stale stage of the study on `datasets` (all of the study's, if none is named).
 
-    `jobs` trainings run at once; by default as many as the cores carry with the recipe's threads. Raises UserError
-    where a stage failed; the others' results are kept.
+def bring_up_to_date(targets: Sequence[str], jobs: int | None, make_engine: MakeEngine = Local) -> None:
+    """Run every stale stage that `targets` name and need: data sets, stages, all of the study if none is named.
+
+    `jobs` of them run at once; by default as many as the engine carries. Raises UserError where a stage failed; the
+    others' results are kept.
     """
     params = read_params(paths.PARAMS)
-    for dataset in datasets:
-        find_dataset(dataset)
-        if dataset not in params.study.datasets:
-            raise ParamsError(f"{dataset}: not in study.datasets ({paths.PARAMS}); add it there first")
-    chosen = list(datasets or params.study.datasets)
-    for dataset in chosen:
-        require_written(paths.PARAMS, dataset)
-    with invocation(chosen, params) as caused, Dvc(caused.environment) as dvc, _Crew() as crew:
-        for dataset in chosen:
-            dvc.repro(f"preprocess@{dataset}")
-            workers = jobs or _default_jobs(params, dataset)
-            trainings = sorted(params.keys(dataset), key=lambda key: -key.spec.depth)  # the longest first
-            # One after the other in one process, seeds share what is compiled.
-            networks = groupby(trainings, lambda key: (key.recipe, key.spec))
-            groups = [[(paths.stage(key), paths.evaluation(key)) for key in seeds] for _, seeds in networks]
-            _side_by_side(dvc, crew, dataset, [[(f"probe@{dataset}",)], *groups], workers)
-            dvc.repro(f"report@{dataset}")
+    chosen = choose(params, targets)
+    datasets = [each.dataset for each in chosen]
+    recipes = [params.recipe(each.dataset, key.recipe) for each in chosen for key in each.trainings]
+    engine = make_engine(jobs, [recipe.threads for recipe in recipes] or [1])
+    with invocation(datasets, params) as caused, Dvc(caused.environment) as dvc, engine:
+        everything = [stage for each in chosen for stage in each.stages]
+        planner = _Planner(params, set(dvc.stale(everything)), apart="cluster" in engine.slots)
+        units = [unit for each in chosen for unit in planner.units(each)]
+        forecasts = {stage: planner.seconds[stage] for unit in units for stage in unit.stages}
+        slots = sum(engine.slots.values())
+        print(
+            f"{', '.join(datasets)}: {len(forecasts)} of {len(everything)} stages to run, {slots} at a time", flush=True
+        )
+        if units:
+            queue = Queue(units, engine.slots, engine.cores)
+            with board(forecasts, slots) as shown:
+                _work_off(dvc, engine, queue, shown, len(units))
+            if shown.failed:
+                raise UserError(
+                    f"{len(shown.failed)} of {len(forecasts)} stages failed; the same command goes on from there"
+                )
     print()
-    for dataset in chosen:
-        print(f"the report on {dataset}: {(paths.report(dataset) / 'index.html').resolve()}")
+    for each in chosen:
+        if each.report:
+            page = (paths.report(each.dataset) / "index.html").resolve()
+            print(f"the report on {each.dataset}: {page}")
     print("its runs in MLflow, compared: make ui")
 
 
-class _Crew:
-    """Warm workers: as many as are ever needed at once, kept until the block ends."""
+@dataclass
+class _Planner:
+    """Makes units of what is `stale`; `apart`, trainings are units by themselves, at the cluster."""
 
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._workers: list[Worker] = []
+    params: Params
+    stale: Collection[str]
+    apart: bool
 
-    def __enter__(self) -> Self:
-        return self
+    def __post_init__(self) -> None:
+        self.seconds: dict[str, float] = {}  # of each stage
+        self._estimator = Estimator(self.params, list(past_trainings()), measure=rate_roughly, count=count_roughly)
+        self._by_network: dict[tuple[str, str, str], tuple[float, float]] = {}
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def units(self, chosen: Chosen) -> Iterator[Unit]:
+        """Yield what is to run of one data set; what follows from a stale stage may be stale by what that will give."""
+        dataset = chosen.dataset
+        preparation = first_stale(chosen.preparation, self.stale)
+        if preparation:
+            yield self._unit(preparation, urgent=True)
+        needs, made = preparation[-1:], list[str]()
+        probe = f"probe@{dataset}"
+        if chosen.probe and (preparation or probe in self.stale):
+            self.seconds[probe] = self._estimator.probing(dataset)
+            made.append(probe)
+            yield self._unit((probe,), needs, threads=self.params.recipe(dataset).threads)
+        for key, looked_at in chosen.trainings.items():
+            stages = (paths.stage(key), *([paths.evaluation(key)] if looked_at else []))
+            left = stages if preparation else first_stale(stages, self.stale)
+            self.seconds |= zip(stages, self._forecast(key), strict=False)
+            made += left
+            yield from self._training(key, left, needs)
+        report = f"report@{dataset}"
+        if chosen.report and (made or preparation or report in self.stale):
+            yield self._unit((report,), (*needs, *made), urgent=True)
 
-    def take(self, count: int) -> Queue[Worker]:
-        """Return `count` workers, started if they are not there yet."""
-        while len(self._workers) < count:
-            self._workers.append(self._stack.enter_context(Worker.start()))
-        free: Queue[Worker] = Queue()
-        for worker in self._workers[:count]:
-            free.put(worker)
-        return free
+    def _training(self, key: RunKey, stages: Sequence[str], needs: Sequence[str]) -> Iterator[Unit]:
+        """Yield the unit of a training and its evaluation, or one of each."""
+        threads = self.params.recipe(key.dataset, key.recipe).threads
+        network = f"{key.dataset} {key.recipe} {key.spec}"
+        if self.apart and stages and stages[0] == paths.stage(key):
+            yield self._unit(stages[:1], needs, network, threads, "cluster")
+            needs, stages = (*needs, stages[0]), stages[1:]
+        if stages:
+            yield self._unit(stages, needs, network, threads)
+
+    def _forecast(self, key: RunKey) -> tuple[float, float]:
+        """Return the seconds of a training and of a look at it, equal for all seeds."""
+        network = (key.dataset, key.recipe, key.spec.name)
+        if network not in self._by_network:
+            self._by_network[network] = (self._estimator.training(key).seconds, self._estimator.looking(key))
+        return self._by_network[network]
+
+    def _unit(
+        self,
+        stages: Sequence[str],
+        needs: Sequence[str] = (),
+        network: str = "",
+        threads: int = 1,
+        where: Where = "here",
+        urgent: bool = False,
+    ) -> Unit:
+        for stage in stages:
+            self.seconds.setdefault(stage, self._estimator.other(stage.partition("@")[0]))
+        seconds = sum(self.seconds[stage] for stage in stages)
+        return Unit(tuple(stages), seconds, tuple(needs), network, threads, where, urgent)
 
 
-Unit = tuple[str, ...]  # stages of which each needs the one before: a training and its evaluation
-
-
-def _side_by_side(dvc: Dvc, crew: _Crew, what: str, groups: Sequence[Sequence[Unit]], jobs: int) -> None:
-    """Run the stages that DVC finds stale, groups side by side; they need nothing of one another."""
-    stages = [stage for group in groups for unit in group for stage in unit]
-    stale = set(dvc.stale(stages))
-    # What follows from a stale stage may be stale by what that will give.
-    waiting = [[unit[_first(unit, stale) :] for unit in group if stale & set(unit)] for group in groups]
-    waiting = _shared_out([group for group in waiting if group], jobs)
-    jobs = min(jobs, len(waiting))
-    total = sum(len(unit) for group in waiting for unit in group)
-    print(f"{what}: {total} of {len(stages)} stages to run, {jobs} at a time", flush=True)
-    if not waiting:
-        return
-    failed: list[str] = []
-    free, done, telling = crew.take(jobs), count(1), Lock()
-
-    def run(group: Sequence[Unit]) -> None:
-        worker = free.get()
-        needed = {stage: unit[index - 1] for unit in group for index, stage in enumerate(unit) if index}
-
-        def tell(stage: str, ended_well: bool, lines: list[str]) -> None:
-            with telling:
-                number = next(done)
-                if needed.get(stage) in failed:
-                    lines = [f"not run, since {needed[stage]} failed"]
-                for line in lines[-1:] if ended_well else lines:
-                    print(f"[{number}/{total}] {stage}  {line}", flush=True)
-                if not ended_well:
-                    failed.append(stage)
-
+def _work_off(dvc: Dvc, engine: Engine, queue: Queue, shown: Board, units: int) -> None:
+    """Let each slot take units from the queue until there are none."""
+    places: list[Where] = [where for where, count in engine.slots.items() for _ in range(min(count, units))]
+    with ThreadPoolExecutor(len(places)) as pool:
+        slots = [pool.submit(_work, dvc, engine, queue, shown, where) for where in places]
         try:
-            dvc.repro_each(_in_turn(group), worker, tell)
-        finally:
-            free.put(worker)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(run, group) for group in waiting]
-        try:
-            for future in as_completed(running):
-                future.result()
+            for slot in as_completed(slots):
+                slot.result()
         except BaseException:
+            queue.close()
             dvc.end()  # else the pool would wait for what runs and waits
             raise
-    if failed:
-        raise UserError(f"{len(failed)} of {total} failed: {', '.join(failed)}; their messages stand above")
 
 
-def _first(unit: Unit, stale: Collection[str]) -> int:
-    """Return the place of the first stage of `unit` that is stale."""
-    return next(index for index, stage in enumerate(unit) if stage in stale)
+def _work(dvc: Dvc, engine: Engine, queue: Queue, shown: Board, where: Where) -> None:
+    while units := queue.take(where):
+        try:
+            with engine.seat(units[0]) as variables:
+                dvc.repro_each(in_turn(units), variables, _Listener(queue, shown, units))
+        finally:
+            queue.release(units)
 
 
-def _in_turn(group: Sequence[Unit]) -> list[str]:
-    """Return all first stages of a group, then all second ones: all trainings share one graph, all evaluations another.
+class _Listener:
+    """Tells board and queue what comes of units that run together."""
 
-    Those units that lack earlier stages, which are not stale, have their last stages at the end.
-    """
-    longest = max(map(len, group))
-    padded = [(*[""] * (longest - len(unit)), *unit) for unit in group]
-    return [stage for turn in zip(*padded, strict=True) for stage in turn if stage]
+    def __init__(self, queue: Queue, shown: Board, units: Iterable[Unit]) -> None:
+        self._queue, self._shown = queue, shown
+        self._needed = {
+            stage: unit.stages[place - 1] for unit in units for place, stage in enumerate(unit.stages) if place
+        }
+
+    def said(self, stage: str, line: str) -> None:
+        """See `Listener`."""
+        self._shown.said(stage, line)
+
+    def ended(self, stage: str, well: bool, lines: Sequence[str]) -> None:
+        """See `Listener`."""
+        cause = self._needed.get(stage)
+        if not well and cause in self._shown.failed:
+            lines = [_not_run(cause)]
+        self._shown.ended(stage, well, lines)
+        for lost, because in self._queue.settle(stage, well=well):
+            self._shown.ended(lost, False, [_not_run(because)])
 
 
-def _shared_out(groups: Sequence[Sequence[Unit]], jobs: int) -> list[Sequence[Unit]]:
-    """Return `groups`, the largest divided until there are as many as `jobs`, if there are units enough."""
-    shared = list(groups)
-    while shared and len(shared) < jobs and max(map(len, shared)) > 1:
-        largest = max(range(len(shared)), key=lambda index: len(shared[index]))
-        group = shared[largest]
-        half = (len(group) + 1) // 2
-        shared[largest : largest + 1] = [group[:half], group[half:]]
-    return shared
-
-
-def _default_jobs(params: Params, dataset: str) -> int:
-    threads = params.recipe(dataset).threads
-    return max(1, available_cores() // threads) if threads else 1
+def _not_run(cause: str) -> str:
+    return f"not run, since {cause} failed"

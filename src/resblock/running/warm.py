@@ -21,9 +21,9 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -98,20 +98,28 @@ class Worker:
 
     process: subprocess.Popen[bytes]
     folder: tempfile.TemporaryDirectory[str]
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])  # that its commands are started with as well
 
     @classmethod
-    def start(cls) -> Self:
+    def start(cls, variables: Mapping[str, str] | None = None) -> Self:
         """Start a process that imports what stages need while others work."""
         folder = tempfile.TemporaryDirectory(prefix="resblock-")
         command = [sys.executable, "-m", "resblock", "work", str(Path(folder.name) / "socket")]
         # Its own group: Ctrl-C reaches it through the command that it works for, or when it is told to end.
-        process = subprocess.Popen(command, process_group=0, stdin=subprocess.DEVNULL)  # noqa: S603
-        return cls(process, folder)
+        process = subprocess.Popen(  # noqa: S603
+            command, process_group=0, stdin=subprocess.DEVNULL, env={**os.environ, **(variables or {})}
+        )
+        return cls(process, folder, variables or {})
 
     @property
     def environment(self) -> dict[str, str]:
         """What a command is started with that this worker is to run."""
-        return {WORKER: str(Path(self.folder.name) / "socket")}
+        return {WORKER: str(Path(self.folder.name) / "socket"), **self.variables}
+
+    @property
+    def lives(self) -> bool:
+        """Whether its process is there."""
+        return self.process.poll() is None
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from resblock.core.training.run import EpochRow
+
+EPOCH_LINE = re.compile(r"epoch +(\d+)/(\d+)  train .* re-estimated \S+ ([\d.]+|nan)%")
 
 
 def say(message: str) -> None:
@@ -30,6 +33,12 @@ def epoch_line(row: EpochRow, epochs: int) -> str:
         f"validation {row.validation_loss:.3f} {row.validation_accuracy:.1%}  "
         f"re-estimated {row.validation_loss_reestimated:.3f} {row.validation_accuracy_reestimated:.1%}"
     )
+
+
+def read_epoch_line(line: str) -> tuple[int, int, float] | None:
+    """Return what `epoch_line` said: epoch, epochs, and validation accuracy re-estimated; None of another line."""
+    found = EPOCH_LINE.fullmatch(line)
+    return (int(found[1]), int(found[2]), float(found[3]) / 100) if found else None
 
 
 @contextmanager
