@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dvc.utils.serialize import dumps_yaml
+from dvc.utils.serialize import dumps_yaml, parse_yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -22,7 +22,7 @@ from resblock.running.board import Board, board, clock_time, reason
 from resblock.running.cards import A_CARD, PREALLOCATE, VISIBLE, cards, variables_for
 from resblock.running.engines.local import default_jobs
 from resblock.running.queue import Queue, Unit, first_stale, in_turn
-from resblock.running.recorder import spliced
+from resblock.running.recorder import read_lock, spliced
 from resblock.running.study import _Planner  # pyright: ignore[reportPrivateUsage]
 from resblock.running.targets import choose
 from resblock.stages.terminal import epoch_line, read_epoch_line
@@ -363,6 +363,26 @@ def test_a_new_entry_stands_at_the_end_and_what_is_not_dvcs_is_left_to_dvc() -> 
     for odd in ("", "stages: {}\n", text + "datasets:\n- name: x\n", "# mine\n" + text, text.rstrip("\n")):
         assert spliced(odd, entry("look@a", OTHER)) is None
     assert spliced(text, entry("a: b", OTHER)) is None
+
+
+ODD = ["1e-05", "yes", "off", "010", "0o17", "12:30", "1_000", "2026-11-27", "0e1234", "=", "<<", "~", ".5"]
+WORDS = st.text(st.characters(codec="ascii"), max_size=9)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS | st.sampled_from(ODD)
+
+
+@given(st.dictionaries(st.sampled_from(["cmd", "path", "lr", "on"]), st.one_of(SCALARS, st.lists(SCALARS, max_size=3))))
+def test_the_lock_is_read_as_dvc_reads_it(values: dict[str, Any]) -> None:
+    text = lock(("train@a", {"params": {"params.yaml": {"train.digits": values}}}))
+    found, expected = read_lock(text), parse_yaml(text, "dvc.lock")
+    assert found == expected
+    assert repr(found) == repr(expected)  # 1 is not 1.0
+
+
+def test_the_published_lock_is_read_as_dvc_reads_it_and_what_is_not_dvcs_is_left_to_dvc() -> None:
+    text = Path("dvc.lock").read_text()
+    assert read_lock(text) == parse_yaml(text, "dvc.lock")
+    assert len(read_lock(text)["stages"]) > 1
+    assert read_lock("stages: {}\n") is None
 
 
 def test_dvc_notes_a_stage_with_the_bytes_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from resblock.core.spec import ModelSpec
     from resblock.params import Params
     from resblock.stages.workplace import Workplace
+
+ELSEWHERE = "RESBLOCK_RAY"  # says on what terms a training is computed on a cluster: running/engines/ray.py
 
 # What a person can do about an OSError, where its own words do not say.
 REMEDIES = {
@@ -315,6 +318,12 @@ def train(workplace: Workplace | None, dataset: str, variant: str, seed: int, re
     from resblock.core.spec import RunKey
 
     key = RunKey(dataset, _parse(variant), seed, recipe)
+    if ELSEWHERE in os.environ:
+        from resblock.running.engines.ray import workshop_elsewhere
+        from resblock.stages import train
+
+        train.run(key, workshop_elsewhere(), here=False)
+        return
 
     def here() -> None:
         from resblock.stages import train
@@ -446,7 +455,20 @@ def predict(
 @main.command()
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("--jobs", "-j", type=click.IntRange(1), help="Stages side by side; default: what cores or cards carry.")
-def run(targets: tuple[str, ...], jobs: int | None) -> None:
+@click.option("--ray", "address", metavar="ADDRESS", help="Train on this Ray cluster; local: start one here.")
+@click.option("--cpus", type=click.FloatRange(0), default=1.0, show_default=True, help="With --ray, of each training.")
+@click.option("--gpus", type=click.FloatRange(0), default=0.0, show_default=True, help="Likewise; fractions share one.")
+@click.option("--tries", type=click.IntRange(1), default=4, show_default=True, help="With --ray, of one training.")
+@click.option("--mixed", is_flag=True, help="With --ray, allow nodes that give other bytes than this machine.")
+def run(
+    targets: tuple[str, ...],
+    jobs: int | None,
+    address: str | None,
+    cpus: float,
+    gpus: float,
+    tries: int,
+    mixed: bool,
+) -> None:
     """Bring the study up to date, stages of all data sets side by side, the longest first.
 
     A TARGET is a data set or what DVC calls a stage, and * in it stands for anything; default: the whole study. What it
@@ -456,6 +478,7 @@ def run(targets: tuple[str, ...], jobs: int | None) -> None:
     \b
     Example: resblock run digits --jobs 2
              resblock run 'train@cifar10-residual-*'
+             resblock run cifar10 --ray 10.0.0.1:6379 --cpus 2
     """
     from resblock import paths
     from resblock.params import read_params
@@ -463,7 +486,12 @@ def run(targets: tuple[str, ...], jobs: int | None) -> None:
 
     _require_git()
     _say_cautions(read_params(paths.PARAMS))
-    bring_up_to_date(targets, jobs)
+    if address is None:
+        bring_up_to_date(targets, jobs)
+    else:
+        from resblock.running.engines.ray import Cluster, Terms
+
+        bring_up_to_date(targets, jobs, partial(Cluster, Terms(address, cpus, gpus, tries, mixed)))
 
 
 def _run_warm(arguments: Sequence[str], workplace: Workplace) -> int | None:

@@ -1,8 +1,9 @@
-"""DVC as `resblock run` starts it: `python -m resblock.running.recorder …` is `python -m dvc …`, but for one thing.
+"""DVC as `resblock run` starts it: `python -m resblock.running.recorder …` is `python -m dvc …`, but for two things.
 
-DVC notes every stage that has ended by reading all of dvc.lock with a slow parser and writing all of it anew: seconds a
-stage in a study of hundreds, and the time of n stages grows with n squared. Here the one entry takes its place in the
-text. The bytes are DVC's own; where the file does not look as DVC leaves it, DVC does it.
+DVC reads dvc.lock with a parser in Python whenever it starts, and notes every stage that has ended by reading and
+writing all of it anew, more slowly still: seconds a stage in a study of hundreds, and n stages take n squared. Here the
+parser is libyaml with the same rules, and the one entry takes its place in the text. What is read and written is DVC's
+own to the byte; where the file does not look as DVC leaves it, DVC does it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 HEAD = "schema: '2.0'\nstages:\n"
 OTHER_SECTION = re.compile(r"^[^\s]", re.MULTILINE)  # behind the stages, for instance data sets
@@ -33,11 +34,34 @@ def spliced(text: str, entry: str) -> str | None:
     return text[: begin + 1] + entry + (text[following.start() :] if following else "")
 
 
+def loader() -> Any:
+    """Return PyYAML's loader by libyaml with the rules of YAML 1.2, in which DVC writes: 1e-05 is a number there."""
+    import yaml
+    from ruamel.yaml.resolver import implicit_resolvers
+
+    class Loader(yaml.CSafeLoader):
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    for versions, tag, rule, first in implicit_resolvers:
+        if (1, 2) in versions:
+            Loader.add_implicit_resolver(tag, rule, first)
+    return Loader
+
+
+def read_lock(text: str) -> Any:
+    """Return what dvc.lock, `text`, says; None where it is not as DVC leaves it."""
+    import yaml
+
+    plain = text.startswith(HEAD) and not OTHER_SECTION.search(text, len(HEAD))
+    return yaml.load(text, loader()) if plain and yaml.__with_libyaml__ else None  # noqa: S506  (a safe loader)
+
+
 def main(arguments: list[str]) -> int:
     """Run DVC's command line."""
     from dvc.cli import main as dvc
     from dvc.dvcfile import Lockfile
     from dvc.stage import serialize
+    from dvc.utils import strictyaml
     from dvc.utils.serialize import dumps_yaml
 
     slow: Any = Lockfile.dump_stages
@@ -54,7 +78,14 @@ def main(arguments: list[str]) -> int:
                     lock.write(changed)
                 self.repo.scm_context.track_file(self.relpath)
 
+    parse: Any = strictyaml.parse_yaml
+
+    def parse_yaml(text: str, path: Any, typ: str = "safe") -> Any:
+        found = read_lock(text) if typ == "safe" and str(path).endswith(".lock") else None
+        return parse(text, path, typ=typ) if found is None else found
+
     Lockfile.dump_stages = dump_stages
+    strictyaml.parse_yaml = parse_yaml  # pyright: ignore[reportAttributeAccessIssue]
     return dvc(arguments)
 
 

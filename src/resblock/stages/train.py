@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from resblock import costs, paths
 from resblock.core.backends import backend
@@ -24,10 +24,18 @@ from resblock.startup import start_keras
 from resblock.tracking.result import epoch_metrics
 
 
-def run(key: RunKey, workshop: Workshop | None = None) -> None:
-    """Train the network of `key` by its recipe, in a `workshop` that may have trained others."""
+class Trains(Protocol):
+    """Who trains: `Workshop` in this process, or what hands a job to another machine."""
+
+    def train(self, job: Job, watcher: Any) -> Run:
+        """See `Workshop`."""
+        ...
+
+
+def run(key: RunKey, workshop: Trains | None = None, *, here: bool = True) -> None:
+    """Train the network of `key` by its recipe, in a `workshop` that may have trained others, `here` or elsewhere."""
     job = job_of(key, read_params(paths.PARAMS))
-    (workshop or Workshop(start_keras)).train(job, Watcher(job))
+    (workshop or Workshop(start_keras)).train(job, Watcher(job, here=here))
 
 
 def job_of(key: RunKey, params: Params) -> Job:
@@ -45,16 +53,17 @@ def job_of(key: RunKey, params: Params) -> Job:
 class Watcher(Nobody):
     """Shows a training on the terminal and in MLflow."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, job: Job, *, here: bool = True) -> None:
+        self._job, self._here = job, here  # whether this machine computes
 
     @contextmanager
     def watch(self, manifest: dict[str, Any]) -> Generator[None]:
         """See `resblock.core.training.job.Watcher`."""
         key, recipe = self._job.key, self._job.recipe
-        if recipe.precision == "mixed_bfloat16" and not backend().accelerator() and emulates_bfloat16():
+        slow = self._here and recipe.precision == "mixed_bfloat16" and not backend().accelerator()
+        if slow and emulates_bfloat16():
             warn(f"train.{key.dataset}.precision: this processor emulates bfloat16; float32 is faster (params.yaml)")
-        with tracked(manifest, watch_machine=True) as self._tracker, step_bar(str(key)) as self._move:
+        with tracked(manifest, watch_machine=self._here) as self._tracker, step_bar(str(key)) as self._move:
             yield
 
     def step(self, epoch: int, done: int, steps: int) -> None:

@@ -1,0 +1,300 @@
+"""The engine on a Ray cluster that shares nothing but the network.
+
+DVC runs every stage here. `resblock train`, started with `ELSEWHERE`, has the training computed by an actor on some
+node: code and splits go there, checkpoints and results come back, and this process writes them, tells MLflow and DVC.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+from resblock.core.backends import NAMES, PINNED, variables_that_change_bits
+from resblock.core.backends.machine import processor_kind
+from resblock.core.errors import UserError
+from resblock.core.files import digest_sources, write_bytes, write_together
+from resblock.core.splits import DESCRIPTION, SPLIT_NAMES, array_path, read_description
+from resblock.core.training.checkpoint import Checkpoint
+from resblock.core.training.job import Job, Watcher
+from resblock.core.training.manifest import CORE
+from resblock.core.training.run import MANIFEST, WEIGHTS, Run, read_cost, read_run
+from resblock.running.engines.local import Local
+from resblock.running.queue import Unit, Where
+
+ELSEWHERE = "RESBLOCK_RAY"  # a `Terms` as JSON: where a training's command has it computed
+TRIES = 4
+PACKAGE = Path(__file__).resolve().parents[2]
+MISSING = "--ray needs Ray, which is not installed here; `pip install 'resblock[ray]'` brings it"
+DECIDES = ("code", "backend", "device", "environment", "versions")  # of a manifest: what a node may have otherwise
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms trainings are computed on a cluster."""
+
+    address: str  # of the cluster; `local` starts one on this machine
+    cpus: float = 1.0  # that Ray sets aside for a training; fractions share
+    gpus: float = 0.0
+    tries: int = TRIES  # of one training, each from the last epoch that came back
+    mixed: bool = False  # whether a node may differ in what changes a result's bytes
+
+
+class Cluster:
+    """Trainings on the cluster, `jobs` at once or as many as it carries; all other stages here."""
+
+    def __init__(self, terms: Terms, jobs: int | None, threads: Sequence[int]) -> None:
+        self._local = Local(None, threads)
+        self.cores = self._local.cores
+        self._stack = ExitStack()
+        with ExitStack() as stack:
+            found = stack.enter_context(_held_open(terms))
+            self._terms = Terms(**{**asdict(terms), "address": found["address"]})
+            self.slots: Mapping[Where, int] = {**self._local.slots, "cluster": jobs or _room(found, terms)}
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._stack:
+            self._local.__exit__()
+
+    @contextmanager
+    def seat(self, unit: Unit) -> Generator[Mapping[str, str]]:
+        """See `Engine`."""
+        if unit.where == "cluster":
+            yield {ELSEWHERE: json.dumps(asdict(self._terms))}
+        else:
+            with self._local.seat(unit) as variables:
+                yield variables
+
+
+def _room(found: Mapping[str, Any], terms: Terms) -> int:
+    """Return how many trainings the cluster carries at once. Raises UserError where it carries none."""
+    wanted = {"CPU": terms.cpus, "GPU": terms.gpus}
+    room = min((int(found.get(kind, 0) / each) for kind, each in wanted.items() if each), default=1)
+    if not room:
+        has = ", ".join(f"{found.get(kind, 0):g} {kind}" for kind in wanted)
+        raise UserError(
+            f"the cluster at {found['address']} has {has}; a training wants {terms.cpus:g} and {terms.gpus:g}"
+        )
+    return room
+
+
+@contextmanager
+def _held_open(terms: Terms) -> Generator[dict[str, Any]]:
+    """Reach the cluster, or start one, by a process of its own; yield its address and what it has."""
+    command = [sys.executable, "-m", __name__, terms.address]
+    with subprocess.Popen(  # noqa: S603
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            said = process.stdout.readline()
+            found: dict[str, Any] = json.loads(said or "{}")
+            if "address" not in found:
+                raise UserError(found.get("error", f"no Ray cluster answers at {terms.address}"))
+            yield found
+        finally:
+            process.stdin.close()  # which ends it
+
+
+def workshop_elsewhere() -> RemoteWorkshop:
+    """Return who trains on the cluster that this command was started to use."""
+    return RemoteWorkshop(Terms(**json.loads(os.environ[ELSEWHERE])))
+
+
+@dataclass(frozen=True)
+class RemoteWorkshop:
+    """Trains as `resblock.core.training.job.Workshop` does, on a node of the cluster."""
+
+    terms: Terms
+
+    def train(self, job: Job, watcher: Watcher) -> Run:
+        """Have `job` trained, write its files here and return the run. A node that is lost costs one try.
+
+        Raises UserError where no node may train it, it fails there, or the tries are used up.
+        """
+        digest = read_description(job.splits).digest
+        ray = _connected(self.terms.address)
+        job.results.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            attempt = _Attempt(ray, self.terms, job, digest, watcher, stack)
+            for tried in range(1, self.terms.tries + 1):
+                try:
+                    return attempt.run()
+                except ray.exceptions.RayTaskError:
+                    raise  # a fault of the code there, not of the node
+                except ray.exceptions.RayError as error:
+                    words = type(error).__name__
+                    if tried == self.terms.tries:
+                        raise UserError(
+                            f"{job.key}: lost {tried} times on the cluster, last by {words}; the same command goes on "
+                            f"from epoch {attempt.epochs}"
+                        ) from None
+                    watcher.warn(
+                        f"{job.key}: its node is lost ({words}); goes on elsewhere from epoch {attempt.epochs}"
+                    )
+        raise AssertionError("there is at least one try")
+
+
+@dataclass
+class _Attempt:
+    """The tries of one training: what is opened by the first is kept by the others."""
+
+    ray: Any
+    terms: Terms
+    job: Job
+    digest: str
+    watcher: Watcher
+    stack: ExitStack
+    manifest: dict[str, Any] | None = None
+    epochs: int = 0  # that have come back
+
+    def run(self) -> Run:
+        """Train on whatever node has room."""
+        ray, terms = self.ray, self.terms
+        from resblock.running.node import Node
+
+        variables = {**variables_that_change_bits(), "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", NAMES[0])}
+        environment = {
+            "py_modules": [str(PACKAGE)],
+            "excludes": ["**/__pycache__"],
+            "env_vars": {**variables, "PYTHONUNBUFFERED": "1"},
+        }
+        remote = ray.remote(Node).options(num_cpus=terms.cpus, num_gpus=terms.gpus, runtime_env=environment)
+        node = remote.remote(self.job.tree(), self.digest)
+        try:
+            self._open(ray.get(node.manifest.remote()))
+            if ray.get(node.lacks_splits.remote()):
+                ray.get(node.take_splits.remote(_files(self.job.splits)))
+            return self._follow(node)
+        finally:
+            with suppress(Exception):
+                ray.kill(node)
+
+    def _open(self, manifest: dict[str, Any]) -> None:
+        """Hold what the node will make against what this machine would, and open what hears of it."""
+        if differences := list(differing(manifest, self.job)):
+            words = "; ".join(differences)
+            if not self.terms.mixed:
+                raise UserError(
+                    f"{self.job.key}: a node would give other bytes than this machine: {words}; make them equal, or "
+                    "allow it with --mixed, which run.json records"
+                )
+            self.watcher.warn(f"{self.job.key}: a node differs from this machine, and run.json says so: {words}")
+        if self.manifest is None:
+            self.manifest = manifest
+            checkpoint = Checkpoint(self.job.checkpoints, manifest["key"])
+            self.stack.enter_context(checkpoint.held(str(self.job.key), self.watcher.warn, self.job.results))
+            self.stack.enter_context(self.watcher.watch(manifest))
+        elif manifest["key"] != self.manifest["key"]:
+            raise UserError(f"{self.job.key}: begun on another kind of node; the same command begins it anew")
+
+    def _follow(self, node: Any) -> Run:
+        assert self.manifest is not None
+        key = str(self.manifest["key"])
+        file = Checkpoint(self.job.checkpoints, key).path
+        checkpoint = file.read_bytes() if file.is_file() else None
+        seen = self.epochs
+        for reference in node.train.options(num_returns="streaming").remote(key, checkpoint):
+            kind, content = self.ray.get(reference)
+            if kind == "epoch":
+                row, saved = content
+                write_bytes(file, saved)
+                self.epochs = row.epoch
+                self.watcher.epoch(row)
+            elif kind == "resumed":
+                self.epochs = len(content)
+                if not seen:  # by an earlier process of this command, not by a node of this one
+                    self.watcher.resumed(content)
+            elif kind == "warning":
+                self.watcher.warn(content)
+            elif kind == "results":
+                return self._write(*content)
+            else:
+                raise UserError(f"{self.job.key}: {'failed on its node' if kind == 'fault' else kind}: {content}")
+        raise UserError(f"{self.job.key}: its node ended without results; run the same command again")
+
+    def _write(self, files: Mapping[str, bytes], cost: bytes) -> Run:
+        """Write what came back as the training itself would: the manifest last."""
+        names = sorted(files, key=lambda name: (name == MANIFEST, name != WEIGHTS))
+        write_together({self.job.results / name: files[name] for name in names})
+        write_bytes(self.job.cost, cost)
+        run, spent = read_run(self.job.results), read_cost(self.job.cost)
+        if run.status == "diverged":
+            self.watcher.warn(f"{self.job.key}: diverged in epoch {len(run.curve)}; recorded as such")
+        self.watcher.written(run, spent)
+        return run
+
+
+def _files(splits: Path) -> dict[str, bytes]:
+    """Return the files that training reads."""
+    arrays = [array_path(splits, name, kind) for name in SPLIT_NAMES for kind in ("images", "labels")]
+    return {path.name: path.read_bytes() for path in (*arrays, splits / DESCRIPTION)}
+
+
+def differing(manifest: Mapping[str, Any], job: Job) -> Iterator[str]:
+    """Say in what that decides bytes a node differs from this machine, whose Keras need not be imported for it."""
+    backend = os.environ.get("KERAS_BACKEND", NAMES[0])
+    packages = ("keras", backend, *(("jaxlib",) if backend == "jax" else ()), "numpy")
+    kind = processor_kind(bfloat16=job.recipe.precision == "mixed_bfloat16")
+    here = {
+        "code": digest_sources(CORE),
+        "backend": backend,
+        "device": {"kind": kind, "float32": "float32"},
+        "environment": {**PINNED.get(backend, {}), **variables_that_change_bits()},
+        "versions": {name: version(name) for name in packages},
+    }
+    for name in DECIDES:
+        if manifest[name] != here[name]:
+            yield f"{name} {_shown(manifest[name])} instead of {_shown(here[name])}"
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value.values())) if isinstance(value, Mapping) else str(value)[:40]
+
+
+def _connected(address: str) -> Any:
+    """Return Ray, connected; signals stay those of the command."""
+    try:
+        import ray
+    except ImportError:
+        raise UserError(MISSING) from None
+    if not ray.is_initialized():
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="error", include_dashboard=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(f"no Ray cluster answers at {address} ({' '.join(str(error).split())[:200]})") from None
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return ray
+
+
+def _hold_open(address: str) -> None:
+    """Say what a cluster is and has, and keep one that was started here until standard input ends."""
+    try:
+        ray = _connected(address)
+    except UserError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        return
+    found = ray.get_runtime_context().gcs_address
+    print(json.dumps({"address": found, **ray.cluster_resources()}), flush=True)
+    with suppress(KeyboardInterrupt):
+        sys.stdin.read()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    _hold_open(sys.argv[1])
