@@ -72,7 +72,7 @@ BLOCKS: dict[str, Callable[[], str]] = {"digits": digits, "untrained": untrained
 
 
 def main() -> None:
-    """Rewrite the README's blocks, and the pictures that are here, or fail where a block is not what the results say."""
+    """Rewrite the README's blocks and the pictures that are here, or fail where a block is not what the results say."""
     before = README.read_text(encoding="utf-8")
     after = replace_blocks(README, before, {name: make() for name, make in BLOCKS.items()})
     if "--check" in sys.argv:

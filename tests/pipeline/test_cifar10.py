@@ -42,17 +42,18 @@ def test_the_official_test_set_stays_the_test_set(prepared: Workspace) -> None:
         np.testing.assert_array_equal(np.bincount(np.load(folder / f"{name}_labels.npy")), [count] * 10)
 
 
-def test_one_epoch_of_the_papers_recipe_on_a_third_of_the_images_learns(prepared: Workspace, tmp_path: Path) -> None:
+def test_one_epoch_of_the_papers_recipe_on_some_of_the_images_learns(prepared: Workspace, tmp_path: Path) -> None:
     source, root = read_description(prepared.root / SPLITS), tmp_path
     splits: dict[SplitName, Split] = {name: read_split(prepared.root / SPLITS, name) for name in SPLIT_NAMES}
-    few = Split(splits["train"].images[:15_000], splits["train"].labels[:15_000])
-    write_splits(root / SPLITS, {**splits, "train": few}, name="cifar10", classes=source.classes, source=source.source)
+    sizes: dict[SplitName, int] = {"train": 6_000, "validation": 1_000, "test": 100}
+    few: dict[SplitName, Split] = {name: splits[name].take(np.arange(size)) for name, size in sizes.items()}
+    write_splits(root / SPLITS, few, name="cifar10", classes=source.classes, source=source.source)
     shutil.copy(prepared.root / "params.yaml", root)
     Workspace(root).run("resblock", "train", "cifar10", "residual-8", "0")
     metrics = json.loads((root / "results/cifar10/trainings/base/residual-8/seed-0/metrics.json").read_text())
     assert metrics["status"] == "finished"
-    assert 0.25 < metrics["accuracy"] < 0.6  # chance is 0.1
-    assert metrics["validation_accuracy_reestimated"] > 0.3
+    assert 0.2 < metrics["accuracy"] < 0.6  # chance is 0.1
+    assert metrics["validation_accuracy_reestimated"] > 0.2
 
 
 def test_raw_files_that_are_right_are_not_fetched_again(prepared: Workspace, tmp_path: Path) -> None:
