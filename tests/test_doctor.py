@@ -210,7 +210,9 @@ def test_a_card_that_jax_does_not_see_is_found(
 
 
 @pytest.mark.usefixtures("project")
-def test_data_that_are_not_what_their_digests_say_are_found(digits: dict[SplitName, Split]) -> None:
+def test_data_that_are_not_what_their_digests_say_are_found(
+    digits: dict[SplitName, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetch(find_dataset("digits").source, paths.raw("digits"), say=lambda _: None)
     write_digits(Path(), digits)
     assert list(checkup.data_files()) == []
@@ -223,7 +225,13 @@ def test_data_that_are_not_what_their_digests_say_are_found(digits: dict[SplitNa
     first, second = checkup.data_files()
     assert "data/raw/digits is not what was published" in first.what
     assert "its validation images are not those of dataset.json" in second.what
-    assert "dvc repro preprocess@digits" in second.remedy
+    assert "dvc repro --force --single-item preprocess@digits" in second.remedy
+    asked: list[list[str]] = []
+    monkeypatch.setattr(
+        checkup.subprocess, "run", lambda words, **_: asked.append(words) or SimpleNamespace(returncode=0)
+    )
+    assert mend(second) == "cut them anew"
+    assert asked[0][2:] == ["dvc", "repro", "--quiet", "--force", "--single-item", "preprocess@digits"]
 
 
 @pytest.mark.usefixtures("project")
