@@ -210,7 +210,7 @@ def test_trained_weights_give_the_published_accuracy(variant: str, small_study: 
     assert accuracy() == pytest.approx(published.test_accuracy_reestimated, abs=image)
     assert accuracy(statistics="trained") == pytest.approx(published.test_accuracy, abs=image)
     if variant == "residual-8":  # the only one of the two that has statistics
-        assert abs(published.test_accuracy - published.test_accuracy_reestimated) > 3 * image
+        assert abs(published.test_accuracy - published.test_accuracy_reestimated) > 2 * image
 
 
 def test_missing_weights_are_said_in_one_line(clone: Path, small_study: Path) -> None:
@@ -227,8 +227,10 @@ def test_missing_weights_are_said_in_one_line(clone: Path, small_study: Path) ->
 
 
 def test_a_damaged_file_is_named(clone: Path) -> None:
-    (paths.run(KEY) / CURVE).write_text("<<<<<<< HEAD\n")
-    with pytest.raises(UserError, match=r"residual-8/seed-0/curve\.csv, line 1: git left the conflict"):
+    curve = paths.run(KEY) / CURVE
+    header, epoch = curve.read_text().splitlines()
+    curve.write_text("\n".join([header, "<<<<<<< HEAD", epoch, "=======", epoch, ">>>>>>> theirs"]))
+    with pytest.raises(UserError, match=r"residual-8/seed-0/curve\.csv, line 2: git left the conflict"):
         resblock.read_study("digits")
 
 
@@ -240,7 +242,7 @@ def test_a_damaged_file_is_named(clone: Path) -> None:
         ({"seed": -1}, "seed: got -1, must lie in"),
         ({"dataset": "pets"}, "train.pets: missing; described are digits, cifar10"),
         ({"recipe": "lowlr"}, "recipes.lowlr: missing; described are no-flip"),
-        ({"recipe": "cosine"}, "by the recipe cosine is not in the study, whose networks are residual-8"),
+        ({"recipe": "cosine"}, "by the recipe cosine is not in the study, whose networks are cnn-4"),
         ({"statistics": "best"}, "statistics: got 'best', must be one of trained, reestimated"),
         ({"root": "results"}, "results: holds no params.yaml; name the folder of a resblock project as root="),
     ],
@@ -251,6 +253,12 @@ def test_a_mistake_is_said_in_one_line(clone: Path, choice: dict[str, Any], said
         resblock.trained(asked.pop("variant"), **asked)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_root_may_lie_at_home(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(clone.parent))
+    monkeypatch.chdir("/")
+    assert len(resblock.read_study("digits", root="~/clone").scores) == 4
 
 
 def test_outside_a_project_nothing_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

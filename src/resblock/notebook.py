@@ -213,7 +213,7 @@ def _inside(root: Path | str | None) -> Generator[None]:
 
 def _project(root: Path | str | None) -> Path:
     here = Path.cwd()
-    around = [Path(root)] if root is not None else [here, *here.parents]
+    around = [Path(root).expanduser()] if root is not None else [here, *here.parents]
     for folder in around:
         if (folder / paths.PARAMS).is_file():
             return folder
