@@ -31,7 +31,7 @@ from resblock.report.material import Material
 from resblock.study.results import Results
 from tests.conftest import write_digits
 
-FRAMES = ("scores", "curves", "gaps", "verdicts")
+FRAMES = ("scores", "curves", "gaps", "verdicts")  # ablations have two of them
 KEY = RunKey("digits", ModelSpec.parse("residual-8"), 0)
 
 
@@ -65,7 +65,6 @@ def test_a_clone_shows_the_numbers_of_the_report(clone: Path, small_study: Path)
     assert csv(frames.verdicts) == (published / "data/verdicts.csv").read_text()
     here = frames.scores.query("status == 'finished'")
     assert len(here) == 3
-    assert set(here["recipe"]) == {"base"}
     assert csv(here.drop(columns="recipe")) == (published / "scores.csv").read_text()
     (missing,) = frames.scores.query("status == 'missing'").to_dict("records")
     assert (missing["variant"], missing["seed"]) == ("residual-8", 1)
@@ -88,24 +87,33 @@ def test_every_column_is_explained(name: str, small_study: Path) -> None:
     assert set(re.findall(r"``(\w+)``", words)) - {"base"} == set(columns)
 
 
-def test_curves_are_those_of_every_recipe(clone: Path) -> None:
+def test_other_recipes_stand_apart(clone: Path) -> None:
+    """Whoever averages over all rows must not average over recipes."""
     low = RunKey("digits", KEY.spec, KEY.seed, "low-lr")
     shutil.copytree(paths.run(KEY), paths.run(low))
-    tree = read_json(paths.run(low) / MANIFEST)
-    content = {name: value for name, value in tree.items() if name not in ("key", "status")}
-    content |= {"recipe_name": "low-lr", "recipe": {**content["recipe"], "learning_rate": 0.0001}}
-    write_json(paths.run(low) / MANIFEST, {**content, "key": digest_tree(content), "status": "finished"})
+    shutil.copytree(paths.scores(KEY), paths.scores(low))
+    recipe = {**read_json(paths.run(KEY) / MANIFEST)["recipe"], "learning_rate": 0.0001}
+    key = resealed(paths.run(low) / MANIFEST, recipe_name="low-lr", recipe=recipe)
+    resealed(paths.scores(low) / MANIFEST, recipe_name="low-lr", training=key)
     frames = resblock.read_study("digits")
-    curves = frames.curves.set_index(["recipe", "variant", "seed"])
-    assert set(curves.index) == {
-        ("base", "cnn-4", 0),
-        ("base", "cnn-4", 1),
-        ("base", "residual-8", 0),
-        ("low-lr", "residual-8", 0),
-    }
-    (epoch,) = read_curve(paths.run(KEY))
-    assert curves.loc[("base", "residual-8", 0), "validation_loss"] == epoch.validation_loss
-    assert frames.remarks == ["ablate@low-lr-residual-8-0: trained, but not evaluated yet"]
+    assert set(frames.scores["recipe"]) == set(frames.curves["recipe"]) == {"base"}
+    assert len(frames.curves) == 3
+    (ablated,) = frames.ablation_curves.to_dict("records")
+    assert (ablated["recipe"], ablated["variant"], ablated["seed"]) == ("low-lr", "residual-8", 0)
+    (epoch,) = read_curve(paths.run(low))
+    assert ablated["validation_loss"] == epoch.validation_loss
+    (finished,) = frames.ablation_scores.query("status == 'finished'").to_dict("records")
+    assert (finished["recipe"], finished["seed"]) == ("low-lr", 0)
+    assert frames.ablation_scores.columns.equals(frames.scores.columns)
+    assert repr(frames).splitlines()[0] == "digits: 8 trainings, 4 finished, 4 missing"
+
+
+def resealed(manifest: Path, **changes: Any) -> str:
+    """Change a manifest as another training would have it, and return its new key."""
+    tree = {**read_json(manifest), **changes}
+    key = digest_tree({name: value for name, value in tree.items() if name not in ("key", "status")})
+    write_json(manifest, {**tree, "key": key})
+    return key
 
 
 def twins(scores: Sequence[Score]) -> resblock.StudyFrames:

@@ -32,6 +32,8 @@ from resblock.report.words import verdict_frame, verdicts_on
 from resblock.stages.asked import asked, refuse_what_no_study_has, training_of, with_statistics_of_evaluation
 from resblock.startup import start_keras
 from resblock.study.comparison import compare
+from resblock.study.efficiency import Curves
+from resblock.study.summary import Study
 from resblock.tracking.result import TRAIN_RUNS as TRAIN_RUNS  # for mlflow.search_runs
 
 if TYPE_CHECKING:
@@ -51,40 +53,38 @@ class StudyFrames:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """A row per training, at its last epoch.
+        """A row per training by the data set's own recipe, at its last epoch.
 
-        ``recipe`` (``base``: the data set's own), ``variant``, ``family``, ``depth`` (weight layers), ``seed``;
-        ``status`` is finished, diverged, missing (not here, or not evaluated) or foreign (here, but not what
-        params.yaml asks for), and figures are NaN unless it is finished. They are ``train_loss``, ``train_accuracy``,
-        ``validation_loss``, ``validation_accuracy``, ``test_loss``, ``test_accuracy`` as trained, and
-        ``train_loss_reestimated``, ``train_accuracy_reestimated``, ``validation_loss_reestimated``,
-        ``validation_accuracy_reestimated``, ``test_loss_reestimated``, ``test_accuracy_reestimated``. All are taken on
-        images as they are. Recipes of which no training is here have no rows.
+        ``recipe`` (``base``), ``variant``, ``family``, ``depth`` (weight layers), ``seed``; ``status`` is finished,
+        diverged, missing (not here, or not evaluated) or foreign (here, but not what params.yaml asks for), and figures
+        are NaN unless it is finished. They are ``train_loss``, ``train_accuracy``, ``validation_loss``,
+        ``validation_accuracy``, ``test_loss``, ``test_accuracy`` as trained, and ``train_loss_reestimated``,
+        ``train_accuracy_reestimated``, ``validation_loss_reestimated``, ``validation_accuracy_reestimated``,
+        ``test_loss_reestimated``, ``test_accuracy_reestimated``. All are taken on images as they are.
         """
-        by_recipe = {BASE: self.material.study.scores}
-        by_recipe |= {name: trained.study.scores for name, trained in self.material.ablations.items()}
-        rows = [{"recipe": name, **asdict(score)} for name, scores in by_recipe.items() for score in scores]
-        return _frame(rows, "recipe", *(field.name for field in fields(Score)))
+        return _scores({BASE: self.material.study})
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """A row per training and epoch, of trainings that are what params.yaml asks for.
+        """A row per training and epoch, of trainings by the data set's own recipe that are what params.yaml asks for.
 
-        ``recipe``, ``variant``, ``seed``, ``epoch`` (from 1), ``learning_rate`` (at the epoch's last step). ``loss``
-        and ``accuracy`` average over the epoch while the weights move, on augmented images. All others are taken at its
-        end on images as they are: ``validation_loss`` and ``validation_accuracy`` as trained,
+        ``recipe`` (``base``), ``variant``, ``seed``, ``epoch`` (from 1), ``learning_rate`` (at the epoch's last step).
+        ``loss`` and ``accuracy`` average over the epoch while the weights move, on augmented images. All others are
+        taken at its end on images as they are: ``validation_loss`` and ``validation_accuracy`` as trained,
         ``validation_loss_reestimated`` and ``validation_accuracy_reestimated``, ``train_loss_reestimated`` and
         ``train_accuracy_reestimated`` (on a sample of the training images).
         """
-        by_recipe = {BASE: self.material.curves, **self.material.other_curves}
-        rows = [
-            {"recipe": name, "variant": spec.name, "seed": seed, **asdict(row)}
-            for name, curves in by_recipe.items()
-            for spec, seeds in curves.items()
-            for seed, curve in seeds.items()
-            for row in curve
-        ]
-        return _frame(rows, "recipe", "variant", "seed", *(field.name for field in fields(EpochRow)))
+        return _curves({BASE: self.material.curves})
+
+    @cached_property
+    def ablation_scores(self) -> pd.DataFrame:
+        """The same as `scores` of trainings by other recipes; one of which nothing is here has no rows."""
+        return _scores({name: ablated.study for name, ablated in self.material.ablations.items()})
+
+    @cached_property
+    def ablation_curves(self) -> pd.DataFrame:
+        """The same as `curves` of trainings by other recipes."""
+        return _curves(self.material.other_curves)
 
     @cached_property
     def gaps(self) -> pd.DataFrame:
@@ -121,8 +121,9 @@ class StudyFrames:
         return [*self.material.left_out, *self.material.mixtures]
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{count} {status}" for status, count in self.scores["status"].value_counts().items())
-        return "\n".join([f"{self.material.dataset.name}: {len(self.scores)} trainings, {counts}", *self.remarks])
+        statuses = [*self.scores["status"], *self.ablation_scores["status"]]
+        counts = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+        return "\n".join([f"{self.material.dataset.name}: {len(statuses)} trainings, {counts}", *self.remarks])
 
 
 def read_study(dataset: str, *, root: Path | str | None = None) -> StudyFrames:
@@ -243,6 +244,22 @@ def _start(recipe: Recipe) -> None:
     """Bring Keras up as a training does; where a cell has used it before, other threads may change last bits."""
     with suppress(OtherThreadsError, RuntimeError):  # the latter is TensorFlow's
         start_keras(recipe.threads)
+
+
+def _scores(by_recipe: Mapping[str, Study]) -> pd.DataFrame:
+    rows = [{"recipe": name, **asdict(score)} for name, study in by_recipe.items() for score in study.scores]
+    return _frame(rows, "recipe", *(field.name for field in fields(Score)))
+
+
+def _curves(by_recipe: Mapping[str, Curves]) -> pd.DataFrame:
+    rows = [
+        {"recipe": name, "variant": spec.name, "seed": seed, **asdict(row)}
+        for name, curves in by_recipe.items()
+        for spec, seeds in curves.items()
+        for seed, curve in seeds.items()
+        for row in curve
+    ]
+    return _frame(rows, "recipe", "variant", "seed", *(field.name for field in fields(EpochRow)))
 
 
 def _frame(rows: Sequence[Mapping[str, Any]], *columns: str) -> pd.DataFrame:
