@@ -107,7 +107,7 @@ def test_variants_refuses_what_cannot_be(project: Path) -> None:
 def test_check_says_what_the_study_comprises(project: Path) -> None:
     ended = resblock("check", cwd=project)
     assert ended.returncode == 0
-    assert "45 trainings" in ended.stdout  # 2 data sets, 7 networks, 3 seeds; on digits 1 recipe, 3 seeds
+    assert "75 trainings" in ended.stdout  # 2 data sets, 7 networks, 5 seeds; on digits 1 recipe, 5 seeds
     assert "recipes    low-lr: on digits, residual-8" in ended.stdout
 
 
@@ -120,7 +120,7 @@ def test_check_says_what_an_ablation_is_left_without(project: Path, monkeypatch:
     assert ended.stderr == (
         "warning: ablation.dataset: digits is not in study.datasets, so no other recipe is trained (params.yaml)\n"
     )
-    assert "21 trainings" in ended.stdout
+    assert "35 trainings" in ended.stdout
     assert "recipes" not in ended.stdout
 
 
@@ -167,7 +167,7 @@ def test_code_from_elsewhere_that_cannot_be_avoided_is_refused(tmp_path: Path) -
 def test_a_clone_that_turns_line_ends_around_has_the_files_as_they_are(tmp_path: Path) -> None:
     """Git for Windows does, in WSL too: scripts died, and results were no longer what their digests say."""
     first, clone = tmp_path / "first", tmp_path / "clone"
-    names = [".gitattributes", "scripts/set-up", "params.yaml", "results/digits/scores/base/scores.csv", "LICENSE"]
+    names = [".gitattributes", "scripts/set-up", "params.yaml", "results/digits/report/scores.csv", "LICENSE"]
     for name in names:
         (first / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, first / name)
@@ -204,13 +204,13 @@ def test_what_a_stage_has_not_got_comes_with_what_brings_it(
     project: Path, monkeypatch: pytest.MonkeyPatch, digits: dict[SplitName, Split]
 ) -> None:
     monkeypatch.chdir(project)
-    for command in ("evaluate", "report"):
-        ended = CliRunner().invoke(main, [command, "digits"])
+    for command in (["evaluate", "digits", "cnn-4", "0"], ["report", "digits"]):
+        ended = CliRunner().invoke(main, command)
         assert "`dvc repro preprocess@digits` makes them" in ended.stderr
     write_digits(project, digits)
-    ended = CliRunner().invoke(main, ["report", "digits"])
+    ended = CliRunner().invoke(main, ["evaluate", "digits", "cnn-4", "0"])
     assert ended.exit_code == 1
-    assert re.match(r"resblock: results/digits/.*: No such file or directory; `dvc repro` ", ended.stderr)
+    assert "dvc repro train@digits-cnn-4-0" in ended.stderr
 
 
 def test_an_impossible_depth_names_its_neighbours(project: Path) -> None:
@@ -219,6 +219,7 @@ def test_an_impossible_depth_names_its_neighbours(project: Path) -> None:
 
 def test_an_unknown_data_set_names_those_there_are(project: Path) -> None:
     refused(resblock("download", "mnist", cwd=project), "mnist", "digits, cifar10, cifar100", "resblock data add mnist")
+    subprocess.run(["git", "init", "--quiet", project], check=True)
     refused(resblock("run", "mnist", cwd=project), "mnist", "digits, cifar10, cifar100", "resblock data add mnist")
 
 
