@@ -53,11 +53,10 @@ def refuse_what_no_study_has(params: Params, key: RunKey) -> None:
     if key in params.keys(key.dataset):
         return
     study, ablation = params.study, params.ablation
-    networks = study.variants if key.recipe == BASE else ablation.variants
-    by = "" if key.recipe == BASE else f" by the recipe {key.recipe}"
-    recipes = (
-        "" if key.recipe == BASE else f", whose recipes are {', '.join(ablation.recipes_on(key.dataset)) or 'none'}"
-    )
+    networks, by, recipes = study.variants, "", ""
+    if key.recipe != BASE:
+        networks, by = ablation.variants, f" by the recipe {key.recipe}"
+        recipes = f", and whose recipes are {', '.join(ablation.recipes_on(key.dataset)) or 'none'}"
     raise UserError(
         f"{key.spec} with seed {key.seed}{by} is not in the study, whose networks are {', '.join(networks)} and "
         f"whose seeds are {', '.join(map(str, study.seeds))}{recipes} ({paths.PARAMS})"
