@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -72,39 +70,43 @@ def concluded(process: subprocess.Popen[str]) -> str:
     return said
 
 
+# A head without room for trainings, and two nodes with room for one each and folders of their own.
+CLUSTER = """
+import os, sys
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+for name in ("a", "b"):
+    os.environ["TMPDIR"] = os.path.join(sys.argv[1], name)
+    os.mkdir(os.environ["TMPDIR"])
+    cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+print("address", cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
 @pytest.fixture
-def cluster() -> Iterator[str]:
-    """A head without room for trainings, and two nodes with room for one each."""
+def cluster(tmp_path: Path) -> Iterator[str]:
     pytest.importorskip("ray")
-    place = Path(tempfile.mkdtemp(prefix="rb"))  # short: sockets lie there
-    address, command = "", [sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    before = {process.pid for process in psutil.process_iter()}
-
-    def start(name: str, *options: str) -> None:
-        folder = place / name
-        folder.mkdir()
-        variables = {**environment, "TMPDIR": str(folder), "RAY_TMPDIR": str(folder)}
-        words = [*command, *options, f"--object-store-memory={100 * 2**20}"]
-        done = subprocess.run(words, env=variables, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    try:
-        port = 20_000 + os.getpid() % 10_000
-        address = f"127.0.0.1:{port}"
-        start(
-            "h", "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", "--node-ip-address=127.0.0.1"
-        )
-        for name in ("a", "b"):
-            start(name, f"--address={address}", "--num-cpus=1", "--node-ip-address=127.0.0.1")
-        yield address
-    finally:
-        ours = [each for each in psutil.process_iter(["cmdline"]) if each.pid not in before]
-        started = [each for each in ours if str(place) in " ".join(each.info["cmdline"] or [])]
-        for process in started:
-            with suppress(psutil.Error):
-                process.kill()
-        shutil.rmtree(place, ignore_errors=True)
+    command = [sys.executable, "-c", CLUSTER, str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        started: list[psutil.Process] = []
+        try:
+            address = next(line.split()[1] for line in process.stdout if line.startswith("address"))
+            started = psutil.Process(process.pid).children(recursive=True)
+            yield address
+        finally:
+            process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            for each in (*started, psutil.Process(process.pid)) if process.poll() is None else started:
+                with suppress(psutil.Error):
+                    each.kill()
 
 
 def raylet_of_the_training() -> psutil.Process | None:

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+from resblock.core.files import write_text
+
 HEAD = "schema: '2.0'\nstages:\n"
 OTHER_SECTION = re.compile(r"^[^\s]", re.MULTILINE)  # behind the stages, for instance data sets
 
@@ -74,8 +76,7 @@ def main(arguments: list[str]) -> int:
             if (changed := spliced(text, entry)) is None:
                 slow(self, [stage], **options)
             elif changed != text:
-                with file.open("w", encoding="utf-8") as lock:  # as DVC writes it
-                    lock.write(changed)
+                write_text(file, changed)  # whole or not at all, which DVC's is not
                 self.repo.scm_context.track_file(self.relpath)
 
     parse: Any = strictyaml.parse_yaml

@@ -166,11 +166,7 @@ class _Attempt:
         from resblock.running.node import Node
 
         variables = {**variables_that_change_bits(), "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", NAMES[0])}
-        environment = {
-            "py_modules": [str(PACKAGE)],
-            "excludes": ["**/__pycache__"],
-            "env_vars": {**variables, "PYTHONUNBUFFERED": "1"},
-        }
+        environment = {"env_vars": variables}
         remote = ray.remote(Node).options(num_cpus=terms.cpus, num_gpus=terms.gpus, runtime_env=environment)
         node = remote.remote(self.job.tree(), self.digest)
         try:
@@ -273,7 +269,14 @@ def _connected(address: str) -> Any:
     if not ray.is_initialized():
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="error", include_dashboard=False)
+            ray.init(
+                address=address,
+                namespace="resblock",
+                runtime_env={"py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__"]},
+                log_to_driver=False,
+                logging_level="error",
+                **({"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}),
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"no Ray cluster answers at {address} ({' '.join(str(error).split())[:200]})") from None
         finally:
