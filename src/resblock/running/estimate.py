@@ -22,7 +22,7 @@ from resblock.running import speed
 from resblock.running.speed import Past, shape_of
 from resblock.running.stale import Step
 
-# Where no earlier run says it, on two cores of an EPYC: seconds, or epochs of the training that is looked at.
+# Where no earlier run says it, by rule of thumb: seconds, or epochs of the training that is looked at.
 START = 10.0  # DVC's first look, and the workers' import of Keras
 BETWEEN = 4.0  # from one training's last epoch to the next one's first: DVC, MLflow, files
 LOOK_EPOCHS, LOOK_SECONDS = 3.0, 4.0  # one evaluation: all images by both statistics, closer looks; what is compiled
