@@ -46,7 +46,9 @@ def make_command(folder: Path) -> Path:
     command = folder / "resblock"
     command.write_text(
         f"#!{sys.executable}\n"
-        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        # The project's own code, or the command would start itself anew with that, and nobody would end it.
+        "sys.path.insert(0, os.path.abspath('src'))\n"
         "from tests.pipeline.killing import arm\narm()\n"
         "from resblock.cli import main\nmain()\n"
     )

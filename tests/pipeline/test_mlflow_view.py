@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from resblock.core.files import digest_file
+from resblock.tracking.result import RATE
 from tests.pipeline.conftest import EPOCHS, Workspace
 from tests.pipeline.test_pipeline import EVERYTHING, TRAININGS
 
@@ -203,7 +204,8 @@ def test_curves_in_mlflow_equal_the_files(
     variant, _, seed = name.removeprefix("train@digits-").rpartition("-")
     curve = pd.read_csv(finished.root / "results/digits/trainings/base" / variant / f"seed-{seed}" / "curve.csv")
     for column in curve.columns.drop("epoch"):
-        history = client.get_metric_history(runs[name].info.run_id, column)
+        shown = RATE if column == "learning_rate" else column
+        history = client.get_metric_history(runs[name].info.run_id, shown)
         assert [metric.step for metric in history] == list(range(1, EPOCHS + 1))
         assert [metric.value for metric in history] == list(curve[column])
 

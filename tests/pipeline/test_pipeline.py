@@ -51,6 +51,7 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
     assert {path.name for path in (root / "results/digits/report/figures").iterdir()} == {
         "accuracy.png",
         "calibration.png",
+        "class-counts.png",
         "confusion.png",
         "depth.png",
         "efficiency.png",
