@@ -17,6 +17,7 @@ NETWORKS = [f"{variant}-{seed}" for variant in ("cnn-4", "plain-8", "residual-8"
 TRAININGS = {f"train@digits-{network}" for network in NETWORKS}
 EVALUATIONS = {f"evaluate@digits-{network}" for network in NETWORKS}
 REPORT = {"report@digits"}
+TRAINED = "tags.`resblock.stage` = 'train'"
 ABLATIONS = {f"ablate@low-lr-residual-8-{seed}" for seed in (0, 1)}
 ABLATION_EVALUATIONS = {f"evaluate_ablation@low-lr-residual-8-{seed}" for seed in (0, 1)}
 PROBES = {"probe@digits"}
@@ -237,7 +238,7 @@ def test_a_study_of_which_one_training_is_missing_and_one_diverged_is_told_as_it
     client = MlflowClient(tracking_uri=f"sqlite:///{workspace.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("resblock-digits")
     assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id], "tags.`resblock.status` = 'diverged'")
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`resblock.status` = 'diverged' and {TRAINED}")
     assert run.info.run_name == "train@digits-plain-8-0"
 
 
