@@ -94,7 +94,7 @@ def test_the_floor_is_what_chance_shows_of_a_network_that_is_right_as_often_as_i
 
 
 def test_perfectly_calibrated_networks_show_the_floor_and_no_less() -> None:
-    found = [sampled(1.0, 360, seed) for seed in range(15)]
+    found = [sampled(1.0, 360, seed) for seed in range(60)]
     errors = [expected_calibration_error(*reliability(*one)) for one in found]
     floors = [calibration_floor(logits) for logits, _ in found]
     assert np.mean(errors) == pytest.approx(np.mean(floors), rel=0.15)

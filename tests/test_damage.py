@@ -107,7 +107,6 @@ def test_a_fault_of_ours_stays_one() -> None:
 @pytest.mark.parametrize(
     ("command", "file"),
     [
-        (("check",), paths.run(KEY) / "run.json"),
         (("predict", "picture.png", "--dataset", "digits"), paths.report("digits") / "scores.csv"),
         (("sync", "digits"), Path("dvc.lock")),
     ],
@@ -120,6 +119,14 @@ def test_commands_say_it_in_one_line(command: tuple[str, ...], file: Path, monke
     assert ended.exit_code == 1
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"resblock: {file}, line 1: git left the conflict")
+
+
+@pytest.mark.usefixtures("project")
+def test_check_names_the_training_whose_manifest_is_damaged() -> None:
+    file = paths.run(KEY) / "run.json"
+    file.write_text(in_conflict(file.read_text()))
+    ended = CliRunner().invoke(main, ["check"])
+    assert f"{paths.stage(KEY)}: its run.json is damaged" in ended.stderr
 
 
 @pytest.mark.usefixtures("project")

@@ -54,8 +54,13 @@ def read_lock(text: str) -> Any:
     """Return what dvc.lock, `text`, says; None where it is not as DVC leaves it."""
     import yaml
 
-    plain = text.startswith(HEAD) and not OTHER_SECTION.search(text, len(HEAD))
-    return yaml.load(text, loader()) if plain and yaml.__with_libyaml__ else None  # noqa: S506  (a safe loader)
+    if not text.startswith(HEAD) or OTHER_SECTION.search(text, len(HEAD)) or not yaml.__with_libyaml__:
+        return None
+    reading = loader()(text)  # makes plain values alone
+    try:
+        return reading.get_single_data()
+    finally:
+        reading.dispose()
 
 
 def main(arguments: list[str]) -> int:

@@ -14,7 +14,6 @@ from resblock.stages.results import result_of
 from resblock.stages.terminal import say
 from resblock.stages.tracked import tracked
 from resblock.startup import start_keras
-from resblock.study.gradients import growth
 
 
 def run(dataset_name: str) -> None:
@@ -35,10 +34,7 @@ def run(dataset_name: str) -> None:
                 rows, cosines = probe(spec, seed, train, dataset, recipe, probing)
                 gradients.setdefault(spec, {})[seed] = rows
                 shattering += cosines
-                say(
-                    f"{spec}, seed {seed}: gradients grow by {growth(rows, 'activations'):+.2f} decades, "
-                    f"neighbours' cosine {cosines[0].cosine:.3f}"
-                )
+                say(f"{spec}, seed {seed}: cosine of neighbours' gradients {cosines[0].cosine:.3f}")
         write_untrained(paths.untrained(dataset_name), Untrained(gradients, shattering))
         write_json(paths.manifest("probe", dataset_name), manifest)
         tracker.complete(lambda: result_of(manifest))

@@ -97,7 +97,7 @@ class Watcher(Nobody):
         DVC reads parameters, code and data when a stage has ended, and would record this training under those.
         """
         key, changed = self._job.key, []
-        if job_of(key, read_params(paths.PARAMS)).recipe != self._job.recipe:
+        if job_of(key, read_params(paths.PARAMS)).recipe.tree() != self._job.recipe.tree():
             changed.append(f"{paths.PARAMS} has another recipe for it")
         if digest_sources(CORE) != run.manifest["code"]:
             changed.append(f"the code in {CORE.name} is another")
