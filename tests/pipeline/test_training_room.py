@@ -133,13 +133,9 @@ def test_dvc_commits_what_the_room_wrote(
     trained: Machine, finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: int
 ) -> None:
     study = copy_workspace(finished, tmp_path / "study")
-    for name in ("trainings/base/residual-8/seed-1", "costs/base/residual-8/seed-1.json"):
-        source, target = (folder / "results/digits" / name for folder in (trained.folder, study.root))
-        if target.is_dir():
-            shutil.rmtree(target)
-            shutil.copytree(source, target)
-        else:
-            shutil.copy2(source, target)
+    target = study.root / "results/digits/trainings/base/residual-8/seed-1"
+    shutil.rmtree(target)
+    shutil.copytree(trained.results("residual-8", 1), target)
     stage = "train@digits-residual-8-1"
     assert stage in study.run("dvc", "status", stage).stdout
     study.run("dvc", "commit", "--force", stage)
