@@ -35,7 +35,7 @@ class Node:
         self._job = replace(
             Job.from_tree(dict(tree)),
             splits=self._splits,
-            results=folder / "results",
+            results=folder / "made",
             cost=folder / "cost.json",
             checkpoints=folder / "checkpoints",
         )
