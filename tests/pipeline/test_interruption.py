@@ -18,6 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from resblock.core.files import digest_file
+from resblock.tracking.result import RATE
 from tests.pipeline.conftest import Workspace, copy_workspace
 from tests.pipeline.killing import Moment, make_command
 
@@ -175,7 +176,8 @@ def hold_one_history(project: Interrupted, story: str) -> None:
         assert len(steps) == len(set(steps)), f"{name}\n{story}"
     curve = pd.read_csv(project.root / OUT / "curve.csv")
     for column in curve.columns.drop("epoch"):
-        metrics = client.get_metric_history(runs[0].info.run_id, column)
+        shown = RATE if column == "learning_rate" else column
+        metrics = client.get_metric_history(runs[0].info.run_id, shown)
         assert [metric.step for metric in metrics] == list(range(1, EPOCHS + 1)), f"{column}\n{story}"
         assert [metric.value for metric in metrics] == list(curve[column]), f"{column}\n{story}"
 

@@ -70,7 +70,7 @@ def test_the_study_leaves_every_file(finished: Workspace) -> None:
     assert (root / "results/digits/report/summary.md").is_file()
     assert {path.name for path in (root / "results/digits/scores").iterdir()} == {"base", "low-lr"}
     assert len(pd.read_csv(root / "results/digits/report/scores.csv")) == len(TRAININGS)
-    for table in ("pairs", "agreement", "mistakes"):
+    for table in ("pairs-reestimated", "pairs-trained", "agreement", "mistakes"):
         assert len(pd.read_csv(root / "results/digits/report/data" / f"{table}.csv"))
     assert not list((root / ".checkpoints").glob("*"))
 
