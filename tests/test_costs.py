@@ -28,7 +28,7 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def leave(training: str, *verified: str) -> dict[str, object]:
     """Leave the manifest of a training, and return it."""
-    manifest = {"key": training, "verified": [{"key": key} for key in verified]}
+    manifest: dict[str, object] = {"key": training, "verified": [{"key": key} for key in verified]}
     paths.run(KEY).mkdir(parents=True, exist_ok=True)
     write_json(paths.run(KEY) / MANIFEST, manifest)
     return manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from resblock.params import Params
 from resblock.running.board import Board, board, clock_time, reason
 from resblock.running.cards import A_CARD, PREALLOCATE, VISIBLE, cards, variables_for
 from resblock.running.engines.local import default_jobs
-from resblock.running.queue import Queue, Unit, first_stale, in_turn
+from resblock.running.queue import Queue, Unit, Where, first_stale, in_turn
 from resblock.running.recorder import read_lock, spliced
 from resblock.running.study import _Planner  # pyright: ignore[reportPrivateUsage]
 from resblock.running.targets import choose
 from resblock.stages.terminal import epoch_line, read_epoch_line
 
-HERE = {"here": 2}
+HERE: Mapping[Where, int] = {"here": 2}
 
 
 def seeds(network: str, seconds: float, count: int, **options: Any) -> list[Unit]:
@@ -351,7 +351,7 @@ OTHER = {"cmd": "word " * 40, "outs": [{"path": "x" * 120, "md5": "0"}]}
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_an_entry_takes_its_place_as_dvc_would_put_it(place: int) -> None:
-    before = [("train@a-1", ENTRY), ("train@a-10", ENTRY), ("train@a", ENTRY)]
+    before: list[tuple[str, Any]] = [("train@a-1", ENTRY), ("train@a-10", ENTRY), ("train@a", ENTRY)]
     after = [*before]
     after[place] = (before[place][0], OTHER)
     assert spliced(lock(*before), entry(*after[place])) == lock(*after)

@@ -71,7 +71,8 @@ def _read(key: RunKey, whose: Whose, known: list[str] | None) -> Taken | None:
     training = tree.pop(TRAINING, None)
     if known is not None and training is not None and training not in known:
         return None
-    return Taken(Cost(**{**tree, "epoch_seconds": tuple(tree["epoch_seconds"])}), whose, file)
+    tree["epoch_seconds"] = tuple(tree["epoch_seconds"])
+    return Taken(Cost(**tree), whose, file)
 
 
 def _write(file: Path, training: str, cost: Cost) -> None:

@@ -42,7 +42,7 @@ def loader() -> Any:
     from ruamel.yaml.resolver import implicit_resolvers
 
     class Loader(yaml.CSafeLoader):
-        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
 
     for versions, tag, rule, first in implicit_resolvers:
         if (1, 2) in versions:

@@ -71,6 +71,6 @@ def _machines(keys: list[RunKey]) -> dict[str, list[str]]:
     """Return the machines of either column, each once."""
     pairs = [_both(key) for key in keys]
     return {
-        name: list(dict.fromkeys(pair[place].cost.machine for pair in pairs if pair[place]))
+        name: list(dict.fromkeys(taken.cost.machine for pair in pairs if (taken := pair[place])))
         for place, name in enumerate(("published", "this folder"))
     }

@@ -263,7 +263,7 @@ def _shown(value: Any) -> str:
 def _connected(address: str) -> Any:
     """Return Ray, connected; signals stay those of the command."""
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]  (an extra)
     except ImportError:
         raise UserError(MISSING) from None
     if not ray.is_initialized():
