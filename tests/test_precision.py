@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from resblock import paths
+from resblock import costs, paths
 from resblock.core import backends
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
-from resblock.core.training.run import is_there, read_cost
+from resblock.core.training.run import is_there
 from resblock.paths import PARAMS
 from resblock.stages import train
 from tests.conftest import ROOT, write_digits
@@ -54,4 +54,6 @@ def test_a_graphics_card_does_not_depend_on_the_processor(
     project.setattr(type(backends.backend()), "accelerator", lambda _: "a card")
     train.run(KEY)
     assert "emulates" not in capsys.readouterr().err
-    assert read_cost(paths.cost(KEY)).machine == "a card"
+    taken = costs.own_first(KEY)
+    assert taken is not None
+    assert taken.cost.machine == "a card"

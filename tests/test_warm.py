@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -331,9 +332,10 @@ for stage in stages:
     ],
 )
 def test_a_stage_that_fails_keeps_no_other_from_being_tried(
-    stages: list[str], expected: list[tuple[str, bool]], tmp_path: Path
+    stages: list[str], expected: list[tuple[str, bool]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "dvc.py").write_text(STAND_IN)
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    monkeypatch.setattr("resblock.running.dvc.recorder", SimpleNamespace(__name__="stand_in"))
     told: list[tuple[str, bool]] = []
 
     class Teller:

@@ -156,12 +156,14 @@ def download_model(uri: str, folder: Path) -> tuple[Path, np.ndarray]:
     open_store()  # for its patience and its silence
     mlflow.set_tracking_uri(tracking_uri())
     mlflow.set_registry_uri(tracking_uri())
+    remedy = "`resblock sync` brings back the models of trainings whose weights are here"
     try:
         model = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())
-        remedy = "`resblock sync` brings back the models of trainings whose weights are here"
         raise UserError(f"{uri}: cannot be fetched from {tracking_uri()}: {reason}; {remedy}") from None
+    if model.is_dir() and not any(model.iterdir()):  # what MLflow gives where a model's files are gone
+        raise UserError(f"{uri}: {EMPTY} from {tracking_uri()}; {remedy}")
     if not (model / "data" / DATA).is_dir():
         raise UserError(
             f"{uri}: is no model that resblock logged; there are models:/{experiment_name('<dataset>')}@{ALIAS}"
