@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import chdir
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from dvc.repo import Repo
 from mlflow import MlflowClient
 
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.stages import evaluate, report, train
 from tests.pipeline.conftest import EPOCHS, RUN_FILES, Workspace
+from tests.test_clone import stale
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pygtrie")  # DVC's own, of what it imports
 
 NETWORKS = [f"{variant}-{seed}" for variant in ("cnn-4", "plain-8", "residual-8") for seed in (0, 1)]
 TRAININGS = {f"train@digits-{network}" for network in NETWORKS}
@@ -99,6 +104,19 @@ def test_a_finished_study_runs_nothing_again(finished: Workspace) -> None:
     assert finished.would_run() == set()
 
 
+def test_a_clone_of_a_finished_study_has_nothing_stale_without_the_cache(workspace: Workspace, tmp_path: Path) -> None:
+    who = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
+    workspace.run("git", "add", "-A")
+    workspace.run("git", *who, "commit", "-qm", "The study")
+    workspace.run("git", "clone", "--quiet", str(workspace.root), str(tmp_path / "clone"))
+    assert not list((tmp_path / "clone").rglob("*.npz"))
+    assert (tmp_path / "clone/results/digits/report/summary/depth.png").is_file()
+    with chdir(tmp_path / "clone"), Repo() as repo:
+        assert list(stale(repo)) == []
+        (tmp_path / "clone/results/digits/trainings/base/cnn-4/seed-0/curve.csv").write_text("edited")
+        assert list(stale(repo))[0].startswith("train@digits-cnn-4-0: results/")
+
+
 def test_metrics_and_plots_say_something(finished: Workspace, workspace: Workspace) -> None:
     metrics = json.loads(workspace.run("dvc", "metrics", "show", "--json").stdout)
     (files,) = (revision["data"] for revision in metrics.values())
@@ -107,7 +125,7 @@ def test_metrics_and_plots_say_something(finished: Workspace, workspace: Workspa
         assert set(values[kind]["test_accuracy"]) == {"cnn-4", "plain-8", "residual-8"}
         assert set(values[kind]["residual_minus_plain"]) == {"8"}
     workspace.run("dvc", "plots", "show", "--out", "plots")
-    assert "depth" in (workspace.root / "plots/index.html").read_text()
+    assert "digits__depth_against_accuracy" in (workspace.root / "plots/index.html").read_text()
 
 
 def test_an_edited_learning_rate_makes_stale_the_trainings_and_what_follows(workspace: Workspace) -> None:
