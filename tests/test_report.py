@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,9 @@ from resblock.evaluation.score import METRICS, Confusion, Score, empty_score
 from resblock.report.figures import run_curves
 from resblock.report.links import write_links
 from resblock.report.material import Material
-from resblock.report.page import compose, render
+from resblock.report.page import METHODS, compose, render
 from resblock.report.publish import publish
-from resblock.report.sections import advice, data, errors
+from resblock.report.sections import advice, cost, data, errors
 from resblock.report.style import COLORS, DASHES, MARKERS, look, save_figure, series
 from resblock.report.summary import FIGURES, SHOWN, summarise
 from resblock.report.tables import markdown, number, p_value, percent, points, shown_name
@@ -157,17 +158,21 @@ def test_the_page_loads_nothing_and_leads_only_to_itself_and_its_own_files(page:
     links = links_of(page)
     assert links.targets
     outside = [
-        t for t in links.targets if not t.startswith(("#", "data:", "data/", "figures/", "timing/", "mlflow.html"))
+        t
+        for t in links.targets
+        if not t.startswith(("#", "data:", "data/", "figures/", "timing/", "mlflow.html", METHODS))
     ]
     assert not outside
     assert not links.tags & {"script", "link", "iframe", "img"}
 
 
-def test_every_link_of_the_page_arrives(published: Path) -> None:
+def test_every_link_of_the_page_arrives(published: Path, root: Path) -> None:
     page = (published / "index.html").read_text()
     for target in links_of(page).targets:
         if target.startswith("#"):
             assert f'id="{target[1:]}"' in page, target
+        elif target == METHODS:
+            assert (root / "results/pets/report" / target).resolve() == root / "docs/methods.md"
         elif not target.startswith(("data:", "mlflow.html")):  # that is the store's, not the report's
             assert (published / target).is_file(), target
 
@@ -484,6 +489,18 @@ def test_a_page_of_links_leads_from_a_key_to_its_run_or_says_that_there_are_none
     assert "<code>resblock ui</code>" in text
     write_links(tmp_path, "pets", "", [])
     assert "no store could be read" in (tmp_path / "mlflow.html").read_text()
+
+
+def test_no_name_covers_another_in_the_figures_of_cost(material: Material) -> None:
+    section = cost.section(material)
+    assert section is not None
+    for picture in section.pictures:
+        picture.figure.draw_without_rendering()
+        for axis in picture.figure.axes:
+            boxes = [text.get_window_extent() for text in axis.texts]
+            assert boxes
+            for one, other in combinations(boxes, 2):
+                assert not one.overlaps(other)
 
 
 def test_networks_that_differ_in_depth_alone_share_a_series_and_a_look() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.transforms import Bbox
 
 from resblock.core.spec import ModelSpec
 from resblock.core.training.run import EpochRow
@@ -126,6 +128,44 @@ def network_line(axis: Axes, spec: ModelSpec, across: Sequence[float], values: S
     """Draw one network's line as opaque as `shade` says, named for a legend."""
     style: dict[str, Any] = {**look(spec), "alpha": shade}
     axis.plot(across, values, linestyle=dash(spec), markersize=4, label=spec.name, **style)
+
+
+# Where a name may stand beside its mark, in points, the best place first.
+BESIDE = [(x, y) for y in (5, -5, 14, -14, 23, -23, 32, -32, 41, -41) for x in (6, -6)]
+
+
+def label_apart(axis: Axes, places: Mapping[str, tuple[float, float]]) -> None:
+    """Write names beside their marks so that none covers another, a mark, or the panel's edge, as far as there is room.
+
+    The figure must have been laid out: where names lie on each other depends on its scales.
+    """
+    marks = [axis.transData.transform(place) for place in places.values()]
+    taken: list[Bbox] = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8) for x, y in marks]
+    panel = axis.get_window_extent()
+    for name, place in places.items():
+        label = axis.annotate(name, place, xytext=BESIDE[0], textcoords="offset points", fontsize=7)
+        best: tuple[float, tuple[int, int], Bbox] | None = None
+        for aside, above in BESIDE:
+            _put(label, aside, above)
+            box = label.get_window_extent()
+            covered = sum(_shared(box, other) for other in taken) + box.width * box.height - _shared(box, panel)
+            if best is None or covered < best[0]:
+                best = covered, (aside, above), box
+        assert best is not None
+        _put(label, *best[1])
+        taken.append(best[2])
+
+
+def _put(label: Annotation, aside: int, above: int) -> None:
+    label.set_position((aside, above))
+    label.set_horizontalalignment("right" if aside < 0 else "left")
+    label.set_verticalalignment("bottom" if above > 0 else "top")
+
+
+def _shared(one: Bbox, other: Bbox) -> float:
+    """Return the area that two boxes share."""
+    both = Bbox.intersection(one, other)
+    return both.width * both.height if both else 0.0
 
 
 def _curve_lines(axis: Axes, spec: ModelSpec, seeds: Sequence[Sequence[EpochRow]], column: str) -> None:

@@ -31,6 +31,7 @@ from resblock.report.style import svg
 from resblock.study.verdicts import Verdict
 
 PAGE, LINKS = "index.html", "mlflow.html"
+METHODS = "../../../docs/methods.md"  # from a report's folder
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     accuracy.section,
     comparison.section,
@@ -77,6 +78,7 @@ def render(material: Material, sections: Sequence[Section]) -> str:
         whose=_whose(material),
         keys=material.keys,
         links=LINKS,
+        methods=METHODS,
     )
 
 

@@ -78,7 +78,9 @@ def summarise(material: Material, sections: Sequence[Section]) -> str:
     )
     parts += ["## Verdicts\n", f"{told}\n", markdown(shown, left=("measured", "rests on", "verdict"))]
     name = material.dataset.name
-    parts.append(f"`resblock run {name}` makes this again, with a page of all figures beside it: `index.html`.\n")
+    parts.append(
+        f"[How it is measured](../../../docs/methods.md). `resblock run {name}` makes this again, with a page of all figures.\n"
+    )
     return "\n".join(parts)
 
 

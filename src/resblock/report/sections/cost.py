@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import HEADLINE, Statistics, headline, with_statistics
+from resblock.report.figures import label_apart
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import SOFT, house_style, look, new_figure
 from resblock.report.tables import NONE, percent
@@ -101,18 +102,21 @@ _CLOCK: Mapping[str, tuple[str, float, bool]] = {
 def _draw(priced: Sequence[_Priced], costs: Mapping[str, tuple[str, float, bool]]) -> Figure:
     with house_style():
         figure = new_figure(9, 3.6)
-        axes = figure.subplots(1, 2, sharey=True)
+        axes, shown = figure.subplots(1, 2, sharey=True), list[list[Point]]()
         for axis, (name, (label, unit, cheap_is_low)) in zip(axes, costs.items(), strict=True):
-            _panel(axis, priced, name, unit, cheap_is_low)
+            shown.append(_panel(axis, priced, name, unit, cheap_is_low))
             axis.set_xlabel(label + ("" if cheap_is_low else " (fast to the left)"))
             if not cheap_is_low:
                 axis.invert_xaxis()
         axes[0].set_ylabel("test accuracy")
         axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        figure.draw_without_rendering()  # names are set where the marks lie in the end
+        for axis, points in zip(axes, shown, strict=True):
+            label_apart(axis, {point.name: (point.cost, point.accuracy) for point in points})
     return figure
 
 
-def _panel(axis: Axes, priced: Sequence[_Priced], name: str, unit: float, cheap_is_low: bool) -> None:
+def _panel(axis: Axes, priced: Sequence[_Priced], name: str, unit: float, cheap_is_low: bool) -> list[Point]:
     there = [network for network in priced if not math.isnan(getattr(network, name))]
     points = [Point(network.spec.name, getattr(network, name) / unit, network.accuracy.mean) for network in there]
     front = pareto_front(points, cheap_is_low=cheap_is_low)
@@ -122,17 +126,6 @@ def _panel(axis: Axes, priced: Sequence[_Priced], name: str, unit: float, cheap_
         axis.errorbar(
             point.cost, point.accuracy, yerr=half, capsize=3, markersize=6, linestyle="none", **look(network.spec)
         )
-        # Twins' names stand one above, one below; a small network's, at the left end, to its left.
-        aside, above = (-6 if network.spec.family == "cnn" else 6), network.spec.family != "plain"
-        axis.annotate(
-            point.name,
-            (point.cost, point.accuracy),
-            xytext=(aside, 4 if above else -4),
-            textcoords="offset points",
-            fontsize=7,
-            ha="right" if aside < 0 else "left",
-            va="bottom" if above else "top",
-        )
     axis.set_xscale("log")
     axis.margins(x=0.18)
     values = [point.cost for point in points]
@@ -140,6 +133,7 @@ def _panel(axis: Axes, priced: Sequence[_Priced], name: str, unit: float, cheap_
         axis.set_xticks(_ticks(min(values), max(values)))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
+    return points
 
 
 def _ticks(low: float, high: float) -> list[float]:
