@@ -130,6 +130,7 @@ def network_line(axis: Axes, spec: ModelSpec, across: Sequence[float], values: S
     axis.plot(across, values, linestyle=dash(spec), markersize=4, label=spec.name, **style)
 
 
+AIR = 4.0  # dots around a name that stay free
 # Where a name may stand beside its mark, in points, the best place first.
 BESIDE = [(x, y) for y in (5, -5, 14, -14, 23, -23, 32, -32, 41, -41) for x in (6, -6)]
 
@@ -144,10 +145,11 @@ def label_apart(axis: Axes, places: Mapping[str, tuple[float, float]]) -> None:
     panel = axis.get_window_extent()
     for name, place in places.items():
         label = axis.annotate(name, place, xytext=BESIDE[0], textcoords="offset points", fontsize=7)
+        label.set_in_layout(False)  # the panel keeps the place for which it is set
         best: tuple[float, tuple[int, int], Bbox] | None = None
         for aside, above in BESIDE:
             _put(label, aside, above)
-            box = label.get_window_extent()
+            box = label.get_window_extent().padded(AIR)
             covered = sum(_shared(box, other) for other in taken) + box.width * box.height - _shared(box, panel)
             if best is None or covered < best[0]:
                 best = covered, (aside, above), box

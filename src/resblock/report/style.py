@@ -127,7 +127,7 @@ def svg(figure: Figure) -> str:
     with house_style():
         _settle(figure)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)  # the page's own ground shows
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 

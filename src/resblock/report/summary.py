@@ -14,6 +14,7 @@ from resblock.core.files import write_text
 from resblock.evaluation.score import HEADLINE
 from resblock.report import words
 from resblock.report.material import Material, Picture, Section
+from resblock.report.page import METHODS
 from resblock.report.style import save_figure
 from resblock.report.tables import markdown
 
@@ -78,9 +79,8 @@ def summarise(material: Material, sections: Sequence[Section]) -> str:
     )
     parts += ["## Verdicts\n", f"{told}\n", markdown(shown, left=("measured", "rests on", "verdict"))]
     name = material.dataset.name
-    parts.append(
-        f"[How it is measured](../../../docs/methods.md). `resblock run {name}` makes this again, with a page of all figures.\n"
-    )
+    again = f"`resblock run {name}` makes this again, with a page of all figures."
+    parts.append(f"[How it is measured]({METHODS}). {again}\n")
     return "\n".join(parts)
 
 
