@@ -90,6 +90,7 @@ cluster.shutdown()
 def cluster(tmp_path: Path) -> Iterator[str]:
     pytest.importorskip("ray")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["RAY_raylet_start_wait_time_s"] = str(PATIENCE)  # busy machines take longer than Ray waits
     command = [sys.executable, "-c", CLUSTER, str(tmp_path)]
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

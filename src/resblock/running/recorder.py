@@ -8,8 +8,10 @@ own to the byte; where the file does not look as DVC leaves it, DVC does it.
 
 from __future__ import annotations
 
+import marshal
 import re
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,13 +54,21 @@ def loader() -> Any:
 
 def read_lock(text: str) -> Any:
     """Return what dvc.lock, `text`, says; None where it is not as DVC leaves it."""
+    return marshal.loads(_read(text))  # noqa: S302  (our own; a copy, since DVC may change what it gets)
+
+
+@lru_cache(maxsize=1)
+def _read(text: str) -> bytes:
+    """Return the same for `read_lock`: DVC reads the file anew for every stage that it is asked for."""
     import yaml
 
     if not text.startswith(HEAD) or OTHER_SECTION.search(text, len(HEAD)) or not yaml.__with_libyaml__:
-        return None
+        return marshal.dumps(None)
     reading = loader()(text)  # makes plain values alone
     try:
-        return reading.get_single_data()
+        return marshal.dumps(reading.get_single_data())
+    except ValueError:  # a value that DVC does not write, a date for instance
+        return marshal.dumps(None)
     finally:
         reading.dispose()
 
