@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from dvc.utils.serialize import dumps_yaml, parse_yaml
@@ -23,7 +24,7 @@ from resblock.running.cards import A_CARD, PREALLOCATE, VISIBLE, cards, variable
 from resblock.running.engines.local import default_jobs
 from resblock.running.queue import Queue, Unit, Where, first_stale, in_turn
 from resblock.running.recorder import read_lock, spliced
-from resblock.running.study import _Planner  # pyright: ignore[reportPrivateUsage]
+from resblock.running.study import _Planner, _work_off  # pyright: ignore[reportPrivateUsage]
 from resblock.running.targets import choose
 from resblock.stages.terminal import epoch_line, read_epoch_line
 
@@ -207,6 +208,56 @@ def test_deeper_networks_are_forecast_to_take_longer_and_cifar_longer_than_digit
     seconds = {unit.stages[0]: unit.seconds for chosen in choose(params, []) for unit in planner.units(chosen)}
     assert seconds["train@digits-plain-8-0"] < seconds["train@digits-plain-32-0"]
     assert seconds["train@digits-plain-32-0"] < seconds["train@cifar10-plain-8-0"]
+
+
+class Seats:
+    """An engine without processes, which notes what it was asked for."""
+
+    cores = None
+
+    def __init__(self) -> None:
+        self.slots = HERE
+        self.seats: list[Unit] = []
+
+    @contextmanager
+    def seat(self, unit: Unit) -> Generator[dict[str, str]]:
+        self.seats.append(unit)
+        yield {"SEAT": unit.stages[0]}
+
+
+class Stages:
+    """Stands for DVC: notes the stages that it runs, of which some fail."""
+
+    def __init__(self, failing: set[str]) -> None:
+        self.failing, self.ran = failing, list[str]()
+
+    def repro_each(self, stages: Sequence[str], variables: dict[str, str], listener: Any) -> None:
+        assert variables
+        for stage in stages:
+            listener.said(stage, f"Running stage '{stage}':")
+            self.ran.append(stage)
+            listener.ended(stage, stage not in self.failing, [f"resblock: of {stage}"])
+
+    def end(self) -> None:
+        raise AssertionError("nothing is to be ended")
+
+
+def test_a_failed_training_stops_no_other_and_takes_its_report_with_it(small: Params) -> None:
+    failing = "train@digits-cnn-4-0"
+    planner = _Planner(small, set(stages(small)), apart=False)
+    units = [unit for chosen in choose(small, []) for unit in planner.units(chosen)]
+    dvc, shown = Stages({failing}), Board(planner.seconds, 2, Console(file=io.StringIO()))
+    dvc.failing.add("evaluate@digits-cnn-4-0")  # as DVC does where what it needs is missing
+    engine: Any = Seats()
+    _work_off(cast(Any, dvc), engine, Queue(units, HERE), shown, len(units))
+    assert shown.failed == {
+        failing: f"of {failing}",
+        "evaluate@digits-cnn-4-0": f"not run, since {failing} failed",
+        "report@digits": f"not run, since {failing} failed",
+    }
+    assert set(dvc.ran) == set(stages(small)) - {"report@digits"}
+    assert dvc.ran.index("report@cifar10") > dvc.ran.index("evaluate@cifar10-plain-8-1")
+    assert [unit.stages[0] for unit in engine.seats[:2]] == ["download@digits", "download@cifar10"]
 
 
 # What a person sees.
