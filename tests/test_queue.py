@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 from dvc.utils.serialize import dumps_yaml, parse_yaml
@@ -28,7 +28,7 @@ from resblock.running.study import _Planner, _work_off  # pyright: ignore[report
 from resblock.running.targets import choose
 from resblock.stages.terminal import epoch_line, read_epoch_line
 
-HERE: Mapping[Where, int] = {"here": 2}
+HERE: dict[Where, int] = {"here": 2}
 
 
 def seeds(network: str, seconds: float, count: int, **options: Any) -> list[Unit]:
@@ -213,10 +213,10 @@ def test_deeper_networks_are_forecast_to_take_longer_and_cifar_longer_than_digit
 class Seats:
     """An engine without processes, which notes what it was asked for."""
 
-    cores = None
+    cores: int | None = None
 
     def __init__(self) -> None:
-        self.slots = HERE
+        self.slots: Mapping[Where, int] = HERE
         self.seats: list[Unit] = []
 
     @contextmanager
@@ -224,12 +224,17 @@ class Seats:
         self.seats.append(unit)
         yield {"SEAT": unit.stages[0]}
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
 
 class Stages:
     """Stands for DVC: notes the stages that it runs, of which some fail."""
 
-    def __init__(self, failing: set[str]) -> None:
-        self.failing, self.ran = failing, list[str]()
+    def __init__(self, failing: set[str], killed_in: str = "") -> None:
+        self.failing, self.killed_in, self.ran = failing, killed_in, list[str]()
 
     def repro_each(self, stages: Sequence[str], variables: dict[str, str], listener: Any) -> None:
         assert variables
@@ -237,6 +242,8 @@ class Stages:
             listener.said(stage, f"Running stage '{stage}':")
             self.ran.append(stage)
             listener.ended(stage, stage not in self.failing, [f"resblock: of {stage}"])
+            if stage == self.killed_in:
+                return
 
     def end(self) -> None:
         raise AssertionError("nothing is to be ended")
@@ -248,7 +255,7 @@ def test_a_failed_training_stops_no_other_and_takes_its_report_with_it(small: Pa
     units = [unit for chosen in choose(small, []) for unit in planner.units(chosen)]
     dvc, shown = Stages({failing}), Board(planner.seconds, 2, Console(file=io.StringIO()))
     dvc.failing.add("evaluate@digits-cnn-4-0")  # as DVC does where what it needs is missing
-    engine: Any = Seats()
+    engine = Seats()
     _work_off(cast(Any, dvc), engine, Queue(units, HERE), shown, len(units))
     assert shown.failed == {
         failing: f"of {failing}",
@@ -258,6 +265,22 @@ def test_a_failed_training_stops_no_other_and_takes_its_report_with_it(small: Pa
     assert set(dvc.ran) == set(stages(small)) - {"report@digits"}
     assert dvc.ran.index("report@cifar10") > dvc.ran.index("evaluate@cifar10-plain-8-1")
     assert [unit.stages[0] for unit in engine.seats[:2]] == ["download@digits", "download@cifar10"]
+
+
+def test_where_dvc_is_killed_nothing_waits_for_what_it_did_not_come_to(small: Params) -> None:
+    first = "train@digits-cnn-4-0"
+    planner = _Planner(small, {first}, apart=False)
+    units = [unit for chosen in choose(small, ["digits"]) for unit in planner.units(chosen)]
+    shown, engine = Board(planner.seconds, 2, Console(file=io.StringIO())), Seats()
+    _work_off(cast(Any, Stages({first}, first)), engine, Queue(units, HERE), shown, len(units))
+    assert list(shown.failed) == [first, "report@digits", "evaluate@digits-cnn-4-0"]
+    planner = _Planner(small, {first}, apart=False)
+    shown = Board(planner.seconds, 2, Console(file=io.StringIO()))
+    _work_off(cast(Any, Stages(set(), first)), engine, Queue(units, HERE), shown, len(units))
+    assert shown.failed == {
+        "evaluate@digits-cnn-4-0": "not begun, since DVC ended before",
+        "report@digits": "not run, since evaluate@digits-cnn-4-0 failed",
+    }
 
 
 # What a person sees.

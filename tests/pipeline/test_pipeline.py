@@ -114,7 +114,7 @@ def test_a_clone_of_a_finished_study_has_nothing_stale_without_the_cache(workspa
     with chdir(tmp_path / "clone"), Repo() as repo:
         assert list(stale(repo)) == []
         (tmp_path / "clone/results/digits/trainings/base/cnn-4/seed-0/curve.csv").write_text("edited")
-        assert list(stale(repo))[0].startswith("train@digits-cnn-4-0: results/")
+        assert next(iter(stale(repo))).startswith("train@digits-cnn-4-0: results/")
 
 
 def test_metrics_and_plots_say_something(finished: Workspace, workspace: Workspace) -> None:

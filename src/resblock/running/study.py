@@ -146,9 +146,11 @@ def _work_off(dvc: Dvc, engine: Engine, queue: Queue, shown: Board, units: int) 
 
 def _work(dvc: Dvc, engine: Engine, queue: Queue, shown: Board, where: Where) -> None:
     while units := queue.take(where):
+        stages, listener = in_turn(units), _Listener(queue, shown, units)
         try:
             with engine.seat(units[0]) as variables:
-                dvc.repro_each(in_turn(units), variables, _Listener(queue, shown, units))
+                dvc.repro_each(stages, variables, listener)
+            listener.conclude(stages)
         finally:
             queue.release(units)
 
@@ -158,6 +160,7 @@ class _Listener:
 
     def __init__(self, queue: Queue, shown: Board, units: Iterable[Unit]) -> None:
         self._queue, self._shown = queue, shown
+        self._told: set[str] = set()
         self._needed = {
             stage: unit.stages[place - 1] for unit in units for place, stage in enumerate(unit.stages) if place
         }
@@ -168,12 +171,19 @@ class _Listener:
 
     def ended(self, stage: str, well: bool, lines: Sequence[str]) -> None:
         """See `Listener`."""
+        self._told.add(stage)
         cause = self._needed.get(stage)
         if not well and cause in self._shown.failed:
             lines = [_not_run(cause)]
         self._shown.ended(stage, well, lines)
         for lost, because in self._queue.settle(stage, well=well):
             self._shown.ended(lost, False, [_not_run(because)])
+
+    def conclude(self, stages: Sequence[str]) -> None:
+        """Give up what DVC, killed for instance, did not come to: what needs it must not wait for ever."""
+        for stage in stages:
+            if stage not in self._told:
+                self.ended(stage, False, ["not begun, since DVC ended before"])
 
 
 def _not_run(cause: str) -> str:
