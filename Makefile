@@ -34,7 +34,7 @@ format: setup ## Format the code
 
 test: check ## Run every check and test that CI runs
 	@# One more than two cores: some tests wait. Files as they come: the long ones, of whole pipelines, first.
-	pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	scripts/in-memory pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 slow: setup ## Run the slow tests too: many kills, full disks (half an hour)
 	pytest -m slow

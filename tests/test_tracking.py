@@ -290,6 +290,20 @@ def test_a_store_that_takes_much_of_a_training_is_given_up(monkeypatch: pytest.M
             clock.now += 5
 
 
+def test_a_process_that_slept_within_a_call_does_not_blame_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-Z, or a laptop's lid, in the middle of a call."""
+    monkeypatch.delenv("RESBLOCK_TRACKING_PATIENCE", raising=False)
+    clock = Clock()
+    monkeypatch.setattr(patience, "time", clock)
+    store = Distant(clock, 0.01)
+    client = PatientClient(store)
+    store.seconds = 3_600
+    client.write()
+    store.seconds = 0.01
+    client.write()
+    assert store.calls == 2
+
+
 def test_an_error_is_told_whole_or_up_to_a_word() -> None:
     advice = (
         "Detected out-of-date database schema (found version 0a1b, but expected 2c3d). Take a backup of your database, "

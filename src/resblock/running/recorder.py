@@ -8,9 +8,9 @@ own to the byte; where the file does not look as DVC leaves it, DVC does it.
 
 from __future__ import annotations
 
-import marshal
 import re
 import sys
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,21 +54,19 @@ def loader() -> Any:
 
 def read_lock(text: str) -> Any:
     """Return what dvc.lock, `text`, says; None where it is not as DVC leaves it."""
-    return marshal.loads(_read(text))  # noqa: S302  (our own; a copy, since DVC may change what it gets)
+    return deepcopy(_read(text))  # DVC may change what it gets
 
 
 @lru_cache(maxsize=1)
-def _read(text: str) -> bytes:
+def _read(text: str) -> Any:
     """Return the same for `read_lock`: DVC reads the file anew for every stage that it is asked for."""
     import yaml
 
     if not text.startswith(HEAD) or OTHER_SECTION.search(text, len(HEAD)) or not yaml.__with_libyaml__:
-        return marshal.dumps(None)
+        return None
     reading = loader()(text)  # makes plain values alone
     try:
-        return marshal.dumps(reading.get_single_data())
-    except ValueError:  # a value that DVC does not write, a date for instance
-        return marshal.dumps(None)
+        return reading.get_single_data()
     finally:
         reading.dispose()
 

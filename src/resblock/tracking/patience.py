@@ -12,6 +12,7 @@ from resblock.signals import uninterrupted
 
 PATIENCE_VARIABLE = "RESBLOCK_TRACKING_PATIENCE"
 PATIENCE = 60.0  # seconds that a stage waits for MLflow at a time
+LONGEST_CALL = 30.0  # seconds that count of one: a process that was stopped meanwhile looks the same
 SHARE = 0.1  # of the time that passes comes back: a healthy store at some distance may take that much of a training
 LONGEST = 400  # characters of an error, which holds MLflow's longest advice
 
@@ -47,7 +48,7 @@ class PatientClient:
                     return method(*arguments, **options)
             finally:
                 self._seen = time.monotonic()
-                self._left -= self._seen - begin
+                self._left -= min(self._seen - begin, max(LONGEST_CALL, self._patience / 2))
 
         return call
 
