@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,19 @@ ROOT = Path(__file__).resolve().parent.parent
 RESBLOCK = Path(sys.executable).parent / "resblock"
 
 
-def resblock(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{cwd / 'mlflow.db'}", **variables}
+def resblock(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Call the command as a shell does, in a process of its own."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{cwd / 'mlflow.db'}"}
     return subprocess.run([RESBLOCK, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def called(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Call the command within this process, which takes a tenth of the time."""
+    with chdir(cwd):
+        ended = CliRunner().invoke(
+            main, arguments, prog_name="resblock", env={"MLFLOW_TRACKING_URI": f"sqlite:///{cwd / 'mlflow.db'}"}
+        )
+    return subprocess.CompletedProcess(arguments, ended.exit_code, ended.stdout, ended.stderr)
 
 
 @pytest.fixture
@@ -69,7 +80,7 @@ COMMANDS = (
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
-    ended = resblock("--help", cwd=tmp_path)
+    ended = called("--help", cwd=tmp_path)
     assert ended.returncode == 0
     for command in COMMANDS:
         assert f"\n  {command} " in ended.stdout
@@ -77,14 +88,14 @@ def test_help_names_every_command(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_shows_an_example(command: str, tmp_path: Path) -> None:
-    ended = resblock(command, "--help", cwd=tmp_path)
+    ended = called(command, "--help", cwd=tmp_path)
     assert ended.returncode == 0
     assert "Example: " in ended.stdout
     assert f"resblock {command}" in ended.stdout.split("Example: ")[1]
 
 
 def test_variants_lists_the_grammar_without_a_project(tmp_path: Path) -> None:
-    ended = resblock("variants", cwd=tmp_path)
+    ended = called("variants", cwd=tmp_path)
     assert ended.returncode == 0
     for word in ("cnn", "plain", "residual", "preact", "bottleneck", "6n+2: 8, 14, 20", "9n+2: 11, 20, 29"):
         assert word in ended.stdout
@@ -93,7 +104,7 @@ def test_variants_lists_the_grammar_without_a_project(tmp_path: Path) -> None:
 
 
 def test_variants_counts_what_is_asked_for(project: Path) -> None:
-    ended = resblock("variants", "plain-20", "residual-20-projection", cwd=project)
+    ended = called("variants", "plain-20", "residual-20-projection", cwd=project)
     assert ended.returncode == 0, ended.stderr
     rows = [line.split() for line in ended.stdout.splitlines()]
     assert ["plain-20", "269,722", "40.6", "M", "residual-20"] in rows  # He et al. 2015's own count
@@ -101,11 +112,11 @@ def test_variants_counts_what_is_asked_for(project: Path) -> None:
 
 
 def test_variants_refuses_what_cannot_be(project: Path) -> None:
-    refused(resblock("variants", "plain-20-sd", cwd=project), "nearest: plain-20 and residual-20-sd")
+    refused(called("variants", "plain-20-sd", cwd=project), "nearest: plain-20 and residual-20-sd")
 
 
 def test_check_says_what_the_study_comprises(project: Path) -> None:
-    ended = resblock("check", cwd=project)
+    ended = called("check", cwd=project)
     assert ended.returncode == 0
     assert "75 trainings" in ended.stdout  # 2 data sets, 7 networks, 5 seeds; on digits 1 recipe, 5 seeds
     assert "recipes    low-lr: on digits, residual-8" in ended.stdout
@@ -128,7 +139,7 @@ def test_a_wrong_key_is_named_with_its_line(project: Path) -> None:
     text = (project / "params.yaml").read_text().replace("batch_size: 128", "batch_size: none")
     (project / "params.yaml").write_text(text)
     line = text.splitlines().index("    batch_size: none") + 1
-    refused(resblock("check", cwd=project), "train.cifar10.batch_size", "'none'", f"params.yaml, line {line}")
+    refused(called("check", cwd=project), "train.cifar10.batch_size", "'none'", f"params.yaml, line {line}")
 
 
 def test_outside_a_project_the_way_in_is_named(tmp_path: Path) -> None:
@@ -214,24 +225,24 @@ def test_what_a_stage_has_not_got_comes_with_what_brings_it(
 
 
 def test_an_impossible_depth_names_its_neighbours(project: Path) -> None:
-    refused(resblock("train", "digits", "residual-21", "0", cwd=project), "residual-20", "residual-26")
+    refused(called("train", "digits", "residual-21", "0", cwd=project), "residual-20", "residual-26")
 
 
 def test_an_unknown_data_set_names_those_there_are(project: Path) -> None:
-    refused(resblock("download", "mnist", cwd=project), "mnist", "digits, cifar10, cifar100", "resblock data add mnist")
+    refused(called("download", "mnist", cwd=project), "mnist", "digits, cifar10, cifar100", "resblock data add mnist")
     subprocess.run(["git", "init", "--quiet", project], check=True)
-    refused(resblock("run", "mnist", cwd=project), "mnist", "digits, cifar10, cifar100", "resblock data add mnist")
+    refused(called("run", "mnist", cwd=project), "mnist", "digits, cifar10, cifar100", "resblock data add mnist")
 
 
 def test_a_seed_beyond_32_bits_is_refused(project: Path) -> None:
-    ended = resblock("train", "digits", "residual-8", str(2**32), cwd=project)
+    ended = called("train", "digits", "residual-8", str(2**32), cwd=project)
     assert ended.returncode == 2
     assert "4294967295" in ended.stderr
 
 
 def test_training_before_its_data_are_there_says_what_is_missing(project: Path) -> None:
     told = ("data/splits/digits: no splits there", "`dvc repro preprocess@digits`")
-    refused(resblock("train", "digits", "residual-8", "0", cwd=project), *told)
+    refused(called("train", "digits", "residual-8", "0", cwd=project), *told)
 
 
 def test_evaluating_before_training_says_what_is_missing(project: Path, digits: dict[SplitName, Split]) -> None:
@@ -240,11 +251,11 @@ def test_evaluating_before_training_says_what_is_missing(project: Path, digits: 
         "results/digits/trainings/base/residual-8/seed-0: no training there",
         "`dvc repro train@digits-residual-8-0`",
     )
-    refused(resblock("evaluate", "digits", "residual-8", "0", cwd=project), *told)
+    refused(called("evaluate", "digits", "residual-8", "0", cwd=project), *told)
 
 
 def test_jobs_are_printed_for_a_machine_that_cannot_read_params(project: Path, params: Params) -> None:
-    ended = resblock("jobs", "digits", "cnn-4", "residual-8", "--seed", "7", "--recipe", "low-lr", cwd=project)
+    ended = called("jobs", "digits", "cnn-4", "residual-8", "--seed", "7", "--recipe", "low-lr", cwd=project)
     assert ended.returncode == 0, ended.stderr
     jobs = [Job.from_tree(tree) for tree in json.loads(ended.stdout)]
     keys = [RunKey("digits", ModelSpec.parse(variant), 7, "low-lr") for variant in ("cnn-4", "residual-8")]
@@ -252,10 +263,10 @@ def test_jobs_are_printed_for_a_machine_that_cannot_read_params(project: Path, p
     assert [job.recipe for job in jobs] == [params.recipe("digits", "low-lr")] * 2
     assert [job.splits for job in jobs] == [paths.splits("digits")] * 2
     assert [(job.results, job.cost) for job in jobs] == [(paths.run(key), paths.own_cost(key)) for key in keys]
-    of_the_study = json.loads(resblock("jobs", "cifar10", "cnn-4", cwd=project).stdout)
+    of_the_study = json.loads(called("jobs", "cifar10", "cnn-4", cwd=project).stdout)
     assert [tree["seed"] for tree in of_the_study] == params.study.seeds
-    refused(resblock("jobs", "digits", "residual-9", cwd=project), "nearest: residual-8 and residual-14")
-    refused(resblock("jobs", "digits", "residual-8", "--recipe", "warm", cwd=project), "recipes.warm: missing")
+    refused(called("jobs", "digits", "residual-9", cwd=project), "nearest: residual-8 and residual-14")
+    refused(called("jobs", "digits", "residual-8", "--recipe", "warm", cwd=project), "recipes.warm: missing")
 
 
 def test_stages_work_one_by_one_without_git_or_dvc(
@@ -264,9 +275,11 @@ def test_stages_work_one_by_one_without_git_or_dvc(
     text = (project / "params.yaml").read_text().replace("epochs: 20                 #", "epochs: 1  #")
     text = text.replace("_images: 180 ", "_images: 20 ")
     (project / "params.yaml").write_text(text)
-    for arguments in (("download", "digits"), ("preprocess", "digits"), ("train", "digits", "cnn-4", "0")):
-        ended = resblock(*arguments, cwd=project)
+    for arguments in (("download", "digits"), ("preprocess", "digits")):
+        ended = called(*arguments, cwd=project)
         assert ended.returncode == 0, ended.stderr
+    ended = resblock("train", "digits", "cnn-4", "0", cwd=project)
+    assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
     assert len(lines) == 1
     assert re.fullmatch(r"epoch 1/1  train \d\.\d{3} \d+\.\d%  validation .*  re-estimated .*%", lines[0])
@@ -282,7 +295,7 @@ def test_a_batch_larger_than_the_training_set_is_refused(project: Path, digits: 
     text = (project / "params.yaml").read_text().replace("batch_size: 64", "batch_size: 5000")
     (project / "params.yaml").write_text(text)
     write_digits(project, digits)
-    refused(resblock("train", "digits", "cnn-4", "0", cwd=project), "train.digits.batch_size", "5000", "1293")
+    refused(called("train", "digits", "cnn-4", "0", cwd=project), "train.digits.batch_size", "5000", "1293")
 
 
 def test_an_error_that_a_library_made_of_an_interruption_is_none(
@@ -306,7 +319,7 @@ def test_an_error_that_a_library_made_of_an_interruption_is_none(
 def test_the_ui_without_runs_says_how_to_get_some(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    refused(resblock("ui", "--dataset", "digits", cwd=project), "resblock run digits")
+    refused(called("ui", "--dataset", "digits", cwd=project), "resblock run digits")
     monkeypatch.chdir(project)
     with pytest.raises(SystemExit):
         main(["ui"])

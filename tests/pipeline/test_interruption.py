@@ -296,7 +296,9 @@ def hold_killed(project: Interrupted) -> None:
     assert newest.info.status == "KILLED"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_stopped_training_ends_cleanly_and_can_go_on(project: Interrupted, number: signal.Signals, code: int) -> None:
     process = project.start(*TRAIN)
     assert process.stdout is not None

@@ -14,7 +14,7 @@ from resblock.tracking.result import Result
 from resblock.tracking.stage import track
 from tests.server.services import HOST, MEMBERS, Account, MlflowServer
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]  # make server-test runs them
 
 EXPERIMENTS = "api/2.0/mlflow/experiments/search?max_results=10"
 ADA, KURT = MEMBERS
