@@ -23,8 +23,8 @@ from resblock.core.backends import start
 from resblock.core.splits import Split
 from resblock.core.training.checkpoint import Checkpoint
 from resblock.core.training.fit import fit
-from resblock.core.training.job import Nobody
 from resblock.core.training.run import EpochRow
+from resblock.core.training.watcher import Nobody
 
 
 class Forward:

@@ -16,8 +16,9 @@ from benchmarks.peers.protocol import RSS_UNIT
 from resblock import paths
 from resblock.core.recipe import LAST
 from resblock.core.spec import ModelSpec, RunKey
-from resblock.core.training.job import Job, Nobody, Workshop
+from resblock.core.training.job import Job, Workshop
 from resblock.core.training.run import read_cost
+from resblock.core.training.watcher import Nobody
 from resblock.params import read_params
 from resblock.startup import start_keras
 

@@ -131,7 +131,7 @@ def _stores_are_copied(tmp_path_factory: pytest.TempPathFactory, worker_id: str)
     from mlflow.store.db import utils
     from sqlalchemy import Engine, create_engine
 
-    make = utils._initialize_tables
+    make = utils._initialize_tables  # pyright: ignore[reportPrivateUsage]
 
     def make_first(folder: Path) -> None:
         engine = create_engine(f"sqlite:///{folder / 'mlflow.db'}")
@@ -144,6 +144,7 @@ def _stores_are_copied(tmp_path_factory: pytest.TempPathFactory, worker_id: str)
             return
         first = made_once(tmp_path_factory, worker_id, "first-store", make_first) / "mlflow.db"
         with closing(sqlite3.connect(first)) as source, closing(engine.raw_connection()) as target:
+            assert target.driver_connection is not None
             source.backup(target.driver_connection)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import networkx
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "resblock"
@@ -123,6 +124,17 @@ def test_the_order_of_rooms_has_no_circle() -> None:
     for room, may in MAY_IMPORT.items():
         if room != "__main__":
             assert may <= set(order[: order.index(room)]), room
+
+
+def test_no_file_is_imported_back() -> None:
+    """Within a room too, and where a function imports."""
+    graph = networkx.DiGraph()
+    for room in MAY_IMPORT:
+        for file in files_of(room):
+            parts = file.relative_to(PACKAGE).with_suffix("").parts
+            module = ".".join(("resblock", *parts)).removesuffix(".__init__")
+            graph.add_edges_from((module, other) for other in imports_of(file) if other != module)
+    assert list(networkx.simple_cycles(graph)) == []
 
 
 @pytest.mark.parametrize("room", sorted(MAY_IMPORT))

@@ -100,7 +100,17 @@ def test_other_arithmetic_has_another_key(
     assert len(seen) == 3
 
 
-@pytest.mark.parametrize("name", ["TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "XLA_FLAGS", "NVIDIA_TF32_OVERRIDE"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "TF_ENABLE_ONEDNN_OPTS",
+        "TF_ENABLE_ZENDNN_OPTS",
+        "ONEDNN_MAX_CPU_ISA",
+        "XLA_FLAGS",
+        "NVIDIA_TF32_OVERRIDE",
+        "CUBLAS_WORKSPACE_CONFIG",
+    ],
+)
 def test_a_variable_that_changes_bits_is_in_the_key(
     name: str, base: dict[str, Any], make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:

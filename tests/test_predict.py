@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from resblock.cli import main
-from resblock.core.backends import BatchStatistics
+from resblock.core.backends.protocol import BatchStatistics
 from resblock.core.errors import UserError
 from resblock.core.files import digest_tree, write_arrays
 from resblock.core.splits import SPLIT_NAMES, Split, SplitName, read_description, read_split

@@ -14,8 +14,8 @@ from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import DatasetDescription, Split, SplitName
 from resblock.core.training.checkpoint import Checkpoint
-from resblock.core.training.job import Nobody
 from resblock.core.training.run import Run
+from resblock.core.training.watcher import Nobody
 from resblock.evaluation.score import (
     METRICS,
     Confusion,

@@ -19,8 +19,9 @@ from resblock.core.files import digest_tree, read_arrays, read_json, write_array
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training import manifest as manifests
-from resblock.core.training.job import Nobody, Workshop
+from resblock.core.training.job import Workshop
 from resblock.core.training.run import CURVE, GRADIENTS, MANIFEST, METRICS, WEIGHTS
+from resblock.core.training.watcher import Nobody
 from resblock.params import read_params
 from resblock.running.accept import refuse_others
 from resblock.running.repeat import Repeat, first_difference

@@ -20,9 +20,9 @@ from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import Split
 from resblock.core.training.checkpoint import Checkpoint, Progress
-from resblock.core.training.job import Nobody
 from resblock.core.training.run import EpochRow
 from resblock.core.training.trainer import Trainer
+from resblock.core.training.watcher import Nobody
 from resblock.params import read_params
 
 DATASET = "cifar10"

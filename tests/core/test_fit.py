@@ -14,7 +14,8 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, log_loss
 
-from resblock.core.backends import Steps, backend
+from resblock.core.backends import backend
+from resblock.core.backends.protocol import Steps
 from resblock.core.model.network import build_network
 from resblock.core.recipe import Recipe
 from resblock.core.seeds import generator
@@ -22,10 +23,10 @@ from resblock.core.spec import ModelSpec
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.checkpoint import Checkpoint
 from resblock.core.training.fit import fit
-from resblock.core.training.job import Nobody, Watcher
 from resblock.core.training.run import METRICS, Cost, EpochRow, Run, read_run, write_run
 from resblock.core.training.statistics import reestimated, reestimation_images
 from resblock.core.training.trainer import Trainer
+from resblock.core.training.watcher import Nobody, Watcher
 
 pytestmark = pytest.mark.usefixtures("backend")
 

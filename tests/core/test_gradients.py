@@ -18,9 +18,9 @@ from resblock.core.splits import Split, SplitName
 from resblock.core.training.checkpoint import Checkpoint
 from resblock.core.training.fit import fit
 from resblock.core.training.gradients import Backward, GradientProbe, measure_gradients
-from resblock.core.training.job import Nobody, Watcher
 from resblock.core.training.run import EpochRow, GradientRow, Run, read_gradients, write_run
 from resblock.core.training.trainer import Trainer
+from resblock.core.training.watcher import Nobody, Watcher
 from tests.core.by_hand import by_hand
 
 WEIGHTS = (0.5, 2.0, 3.0)

@@ -19,8 +19,9 @@ from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.checkpoint import Checkpoint
-from resblock.core.training.job import Job, Nobody, Workshop
+from resblock.core.training.job import Job, Workshop
 from resblock.core.training.run import Cost, EpochRow, Run, is_there, read_cost, read_run
+from resblock.core.training.watcher import Nobody
 from resblock.data.splits import write_splits
 
 MakeRecipe = Callable[..., Recipe]

@@ -27,7 +27,7 @@ VARIANTS = (
     "preact-8-nobn-allprojection-sd",
     "bottleneck-11-projection",
 )
-TRAINED = "preact-8-nobn-allprojection-sd"  # as in training too, where it draws; JAX compiles for longer than all the rest
+TRAINED = "preact-8-nobn-allprojection-sd"  # in training too, where it draws: compiling is most of the time
 
 
 def compute() -> dict[str, np.ndarray]:

@@ -84,6 +84,24 @@ def test_sgd_has_the_momentum_asked_for(make_recipe: MakeRecipe) -> None:
     assert moved(optimizer, [1, 1, 0]) == pytest.approx([-0.1, -0.29, -0.461])
 
 
+def test_sgd_without_momentum_takes_plain_steps(make_recipe: MakeRecipe) -> None:
+    """Keras keeps no velocities then."""
+    for nesterov in (False, True):
+        optimizer = make_optimizer(
+            make_recipe(optimizer="sgd", momentum=0, nesterov=nesterov, learning_rate=0.1, schedule="constant"), STEPS
+        )
+        assert moved(optimizer, [1, 1, 0]) == pytest.approx([-0.1, -0.2, -0.2])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "onecycle"])
+def test_a_whole_number_is_the_rate_that_it_is_as_a_float(schedule: str, make_recipe: MakeRecipe) -> None:
+    """Keras takes a cosine of whole numbers where the peak is one: other rates, or an error."""
+    whole, same = (make_recipe(learning_rate=peak, schedule=schedule) for peak in (1, 1.0))
+    assert whole.tree() == same.tree()
+    assert type(whole.tree()["learning_rate"]) is float
+    assert [rate_at(step, whole, 10) for step in range(11)] == [rate_at(step, same, 10) for step in range(11)]
+
+
 def test_a_schedule_leaves_momentum_as_it_is(make_recipe: MakeRecipe) -> None:
     choices: dict[str, Any] = {"optimizer": "sgd", "nesterov": False, "learning_rate": 2.5, "schedule": "onecycle"}
     # At 2.5 / 25 a step of gradient 1 leaves the velocity -0.1; without looking ahead that is where it ends.

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from resblock.core.backends import BatchStatistics, Inference, backend
+from resblock.core.backends import backend
+from resblock.core.backends.protocol import BatchStatistics, Inference
 from resblock.core.model.layers import StochasticDepth
 from resblock.core.model.network import Network, build_network
 from resblock.core.recipe import Recipe

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from resblock.core.backends import start
 from resblock.core.errors import UserError
-from resblock.core.training.job import Job, Nobody, Workshop
+from resblock.core.training.job import Job, Workshop
 from resblock.core.training.run import Cost, EpochRow, Run
+from resblock.core.training.watcher import Nobody
 
 
 class _Printer(Nobody):

@@ -52,9 +52,14 @@ class Recipe:
     threads: int = field(metadata={"ge": 0})
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a value is none that its field may have, or they do not fit together."""
+        """Raise ValueError where a value is none that its field may have, or they do not fit together.
+
+        A whole number for a float becomes one: Keras computes with 1 in other steps than with 1.0.
+        """
         hints = get_type_hints(type(self))
         for each in fields(self):
+            if hints[each.name] is float and type(getattr(self, each.name)) is int:
+                object.__setattr__(self, each.name, float(getattr(self, each.name)))
             if expected := _expectation(getattr(self, each.name), hints[each.name], each.metadata):
                 raise ValueError(f"{each.name}: got {getattr(self, each.name)!r}, must be {expected}")
         late = [moment for moment in sorted(self.moments) if moment > self.epochs]

@@ -16,3 +16,8 @@ def derive(seed: int, *purpose: str | int) -> int:
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
     """Return NumPy's generator for one purpose."""
     return np.random.default_rng(derive(seed, *purpose))
+
+
+def sample(total: int, count: int, seed: int, *purpose: str | int) -> np.ndarray:
+    """Return `count` of the numbers below `total`, or all if there are fewer, in ascending order: int (count,)."""
+    return np.sort(generator(seed, *purpose).permutation(total)[:count])

@@ -67,7 +67,10 @@ def read_verified(folder: Path, dataset: DatasetDescription, name: SplitName) ->
         except FileNotFoundError as error:
             raise UserError(f"{error.filename}: is not there; {_remedy(dataset.name)}") from None
     if total.hexdigest() != dataset.digests[name]:
-        raise UserError(f"{folder}: its {name} images are not those of {DESCRIPTION}; {_remedy(dataset.name)}")
+        raise UserError(
+            f"{folder}: its {name} images are not those of {DESCRIPTION}; "
+            f"`dvc repro --force preprocess@{dataset.name}` makes them anew"
+        )
     return read_split(folder, name)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from resblock.core.backends.batches import small_batches
-from resblock.core.seeds import generator
+from resblock.core.seeds import generator, sample
 from resblock.core.splits import Split
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -69,7 +69,7 @@ class Corrupted:
 
 def corrupt(test: Split, limit: int) -> Corrupted:
     """Return at most `limit` images of `test`, chosen by seed, to be made worse."""
-    return Corrupted(test.take(np.sort(generator(SEED, "robustness").permutation(len(test.labels))[:limit])))
+    return Corrupted(test.take(sample(len(test.labels), limit, SEED, "robustness")))
 
 
 def apply(name: str, severity: int, images: np.ndarray) -> np.ndarray:

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from resblock.core.backends import Inference, backend
+from resblock.core.backends import backend
 from resblock.core.backends.normalization import normalizations
+from resblock.core.backends.protocol import Inference
 from resblock.core.model.network import Network
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec

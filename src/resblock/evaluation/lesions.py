@@ -14,8 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from resblock.core.backends import Inference
 from resblock.core.backends.batches import small_batches
+from resblock.core.backends.protocol import Inference
 from resblock.core.model.builder import Part
 from resblock.core.model.network import Network
 from resblock.core.seeds import generator

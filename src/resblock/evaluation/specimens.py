@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from resblock.core.seeds import generator
+from resblock.core.seeds import sample
 from resblock.core.splits import Split
 from resblock.evaluation.corruption import Corrupted, corrupt
 from resblock.params import Examination
@@ -35,4 +33,4 @@ def choose(test: Split, examination: Examination) -> Specimens:
 
 
 def _some(test: Split, count: int, purpose: str) -> Split:
-    return test.take(np.sort(generator(SEED, purpose).permutation(len(test.labels))[:count]))
+    return test.take(sample(len(test.labels), count, SEED, purpose))

@@ -26,11 +26,12 @@ def probe(
     mean = mean_image(train.images) if recipe.center == "pixel-mean" else None
     classes = len(dataset.classes)
     network = build_network(spec, dataset.image_shape, classes, recipe, seed, mean=mean, augmented=False)
-    gradients = GradientProbe(network, train, probing.images, probing.images, seed)
+    gradients = GradientProbe(network, train, probing.images, recipe.batch_size, seed)
     rows = gradients.measure(network.weights(), epoch=0)
     chosen = generator(seed, "lines").permutation(len(train.labels))
     images = train.images[chosen[: probing.images]]
-    with reestimated(network.model, backend().inference(network.model, compiled=False), images, probing.images, seed):
+    inference = backend().inference(network.model, compiled=False)
+    with reestimated(network.model, inference, images, recipe.batch_size, seed):
         ends = train.take(chosen[: 2 * probing.lines])
         cosines = shattering(gradients.backward, ends, probing.line_points)
     keras.backend.clear_session()  # each network would stay in memory otherwise

@@ -19,8 +19,9 @@ from resblock.core.backends import start
 from resblock.core.errors import UserError
 from resblock.core.files import write_bytes, write_together
 from resblock.core.splits import DESCRIPTION, read_description
-from resblock.core.training.job import Job, Nobody, Workshop
+from resblock.core.training.job import Job, Workshop
 from resblock.core.training.run import Cost, EpochRow, Run
+from resblock.core.training.watcher import Nobody
 
 Event = tuple[str, Any]
 CACHE = Path(tempfile.gettempdir()) / "resblock-splits"  # by digest: they come to a node once

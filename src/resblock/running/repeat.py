@@ -16,9 +16,10 @@ from resblock import paths
 from resblock.core.files import read_arrays, read_json
 from resblock.core.spec import RunKey
 from resblock.core.training.checkpoint import Checkpoint
-from resblock.core.training.job import Job, Nobody, Workshop
+from resblock.core.training.job import Job, Workshop
 from resblock.core.training.manifest import read_recipe
 from resblock.core.training.run import CURVE, GRADIENTS, METRICS, WEIGHTS, EpochRow, Run, write_run
+from resblock.core.training.watcher import Nobody
 from resblock.evaluation.identity import OUTSIDE_THE_KEY
 from resblock.stages.terminal import step_bar, warn
 from resblock.stages.weights import md5

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from resblock.core.backends import Inference, backend
+from resblock.core.backends import backend
+from resblock.core.backends.protocol import Inference
 from resblock.core.splits import DatasetDescription
 from resblock.core.training.fit import trained_network
 from resblock.core.training.inference import softmax

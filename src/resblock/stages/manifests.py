@@ -35,7 +35,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
     "report": ("core", "data/review.py", "evaluation", "report", "study"),
 }
 # What of a recipe networks are made and looked at by before training: what dvc.yaml names among probe's parameters.
-PROBED_BY = ("batch_norm_epsilon", "center", "precision", "rescale", "threads")
+PROBED_BY = ("batch_norm_epsilon", "batch_size", "center", "precision", "rescale", "threads")
 TEMPLATES = ("report/page.html", "report/page.css")  # what the report's room holds besides Python
 
 

@@ -13,9 +13,10 @@ from resblock.core.errors import UserError
 from resblock.core.files import digest_sources
 from resblock.core.spec import RunKey
 from resblock.core.splits import read_description
-from resblock.core.training.job import Job, Nobody, Workshop
+from resblock.core.training.job import Job, Workshop
 from resblock.core.training.manifest import CORE
 from resblock.core.training.run import Cost, EpochRow, Run
+from resblock.core.training.watcher import Nobody
 from resblock.params import Params, read_params
 from resblock.stages.results import trained
 from resblock.stages.terminal import epoch_line, say, step_bar, warn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, cast
 
 import jax
@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from resblock.core.backends import BatchStatistics
 from resblock.core.backends.batches import batches_of, gather, leading_batches, most_images, most_steps, small_batches
 from resblock.core.backends.normalization import normalizations, observing
+from resblock.core.backends.protocol import BatchStatistics
 from resblock.core.splits import Split
 
 STEPS_PER_CALL = 50  # Python and transfers cost per call; more would only make progress jump
@@ -32,7 +32,7 @@ class Steps:
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Split) -> None:
         self._train = train
         resident = train.images.nbytes <= _room()
-        held: Any = tuple(jax.device_put(array) for array in train) if resident else None
+        self._held: Any = tuple(jax.device_put(array) for array in train) if resident else None
 
         def objective(trainable: list[Any], others: list[Any], batch: Any, answers: Any) -> tuple[Any, Any]:
             logits, others, penalties = model.stateless_call(
@@ -41,7 +41,7 @@ class Steps:
             likelihoods = jnp.take_along_axis(jax.nn.log_softmax(logits), answers[:, None], axis=-1)[:, 0]  # (batch,)
             return -jnp.mean(likelihoods) + sum(penalties), (others, logits, likelihoods)
 
-        def step(state: State, given: Any) -> tuple[State, Any]:
+        def step(held: Any, state: State, given: Any) -> tuple[State, Any]:
             trainable, others, moments = state
             batch, answers = (array[given] for array in held) if resident else given
             differentiate: Any = jax.value_and_grad(objective, has_aux=True)
@@ -51,7 +51,10 @@ class Steps:
             return (trainable, others, moments), jnp.stack([-jnp.sum(likelihoods), correct.astype(jnp.float32)])
 
         self._resident = resident
-        self._steps: Any = jax.jit(lambda state, given: jax.lax.scan(step, state, given), donate_argnums=0)
+        # The images are an argument: what is merely at hand would become a part of every program that is compiled.
+        self._steps: Any = jax.jit(
+            lambda state, given, held: jax.lax.scan(partial(step, held), state, given), donate_argnums=0
+        )
         self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
 
     def train(self, batches: Sequence[np.ndarray], moved: Callable[[int], None]) -> np.ndarray:
@@ -64,7 +67,8 @@ class Steps:
             if not self._resident:
                 most = min(most, most_steps(self._train, len(batches[done])))
             call = leading_batches(batches[done:], most)
-            state, pairs = self._steps(state, jnp.asarray(call) if self._resident else gather(self._train, call))
+            given = jnp.asarray(call) if self._resident else gather(self._train, call)
+            state, pairs = self._steps(state, given, self._held)
             sums.append(pairs)
             done += len(call)
             moved(done)
@@ -131,7 +135,7 @@ class Inference:
 
 
 class Jax:
-    """See `resblock.core.backends.Backend`."""
+    """See `resblock.core.backends.protocol.Backend`."""
 
     name: Literal["jax"] = "jax"
 

@@ -15,9 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from resblock.core.backends import BatchStatistics
 from resblock.core.backends.batches import batches_of, gather, leading_batches, most_steps, small_batches
 from resblock.core.backends.normalization import normalizations, observing
+from resblock.core.backends.protocol import BatchStatistics
 from resblock.core.splits import Split
 
 CALL_SECONDS = 0.5  # Python costs a millisecond or two per call; a signal waits for a call's end
@@ -111,11 +111,14 @@ class Adam(keras.optimizers.Adam):
 
 
 class SGD(keras.optimizers.SGD):
-    """`keras.optimizers.SGD` with momentum, without weight decay or averaging, in one operation per variable."""
+    """`keras.optimizers.SGD` without weight decay or averaging, with momentum in one operation per variable."""
 
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
     ) -> None:
+        if not self.momentum:  # then Keras keeps no state for it
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+            return
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             tf.raw_ops.ResourceApplyKerasMomentum(
                 var=variable.value.handle,
@@ -213,7 +216,7 @@ class Inference:
 
 
 class TensorFlow:
-    """See `resblock.core.backends.Backend`."""
+    """See `resblock.core.backends.protocol.Backend`."""
 
     name: Literal["tensorflow"] = "tensorflow"
 

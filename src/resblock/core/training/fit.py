@@ -14,17 +14,17 @@ import numpy as np
 from resblock.core.backends import backend
 from resblock.core.backends.machine import processor
 from resblock.core.model.network import Network, build_network
-from resblock.core.seeds import generator
+from resblock.core.seeds import generator, sample
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import DatasetDescription, Split
 from resblock.core.training.checkpoint import Checkpoint, Progress
 from resblock.core.training.gradients import GradientProbe
 from resblock.core.training.inference import accuracy, cross_entropy
-from resblock.core.training.job import Watcher
 from resblock.core.training.manifest import read_recipe, versions
 from resblock.core.training.run import Cost, EpochRow, GradientRow, Run
 from resblock.core.training.statistics import reestimated, reestimation_images
 from resblock.core.training.trainer import Trainer
+from resblock.core.training.watcher import Watcher
 
 
 @dataclass
@@ -167,9 +167,9 @@ class _Looks:
     def choose(cls, trainer: Trainer, seed: int, validation: Split) -> Self:
         """Choose the images for a training with `seed`."""
         count = trainer.recipe.reestimate_images
-        chosen = generator(seed, "training sample").permutation(trainer.images)[: min(count, len(validation.labels))]
+        chosen = sample(trainer.images, min(count, len(validation.labels)), seed, "training sample")
         statistics_images = reestimation_images(trainer.train, count, seed)
-        return cls(trainer, seed, validation, trainer.train.take(np.sort(chosen)), statistics_images)
+        return cls(trainer, seed, validation, trainer.train.take(chosen), statistics_images)
 
     def take(self, *, finite: bool) -> dict[str, float]:
         """Return losses and accuracies by their names in `EpochRow`; NaN where a weight is not finite."""

@@ -13,7 +13,7 @@ from resblock.core.backends import backend
 from resblock.core.backends.batches import batches_of
 from resblock.core.backends.normalization import keeping_branches
 from resblock.core.model.network import Network
-from resblock.core.seeds import generator
+from resblock.core.seeds import sample
 from resblock.core.splits import Split
 from resblock.core.training.inference import softmax
 from resblock.core.training.run import GradientRow
@@ -55,8 +55,7 @@ class GradientProbe:
     """
 
     def __init__(self, network: Network, train: Split, count: int, batch_size: int, seed: int) -> None:
-        chosen = np.sort(generator(seed, "gradients").permutation(len(train.labels))[:count])
-        self._images, self._batch_size = train.take(chosen), batch_size
+        self._images, self._batch_size = train.take(sample(len(train.labels), count, seed, "gradients")), batch_size
         self._network, self.backward = network, Backward(network)
 
     def measure(self, weights: Mapping[str, np.ndarray], epoch: int) -> list[GradientRow]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from resblock.core.errors import UserError
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import DatasetDescription, read_description, read_verified
 from resblock.core.training.checkpoint import Checkpoint
-from resblock.core.training.run import Cost, EpochRow, Run, write_cost, write_run
+from resblock.core.training.run import Run, write_cost, write_run
+from resblock.core.training.watcher import Watcher
 
 if TYPE_CHECKING:
     from resblock.core.training.trainer import Trainer
@@ -52,57 +52,6 @@ class Job:
             raise UserError(f"a job says nothing of {error.args[0]}; write it anew with `resblock jobs`") from None
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"not a job ({error}); write it anew with `resblock jobs`") from None
-
-
-class Watcher(Protocol):
-    """Who is told of a training's course. None of them can change its result."""
-
-    def watch(self, manifest: dict[str, Any]) -> AbstractContextManager[Any]:
-        """Return what is held open from before the first epoch until the results are written."""
-        ...
-
-    def step(self, epoch: int, done: int, steps: int) -> None:
-        """Hear of optimiser steps that have been handed over."""
-        ...
-
-    def epoch(self, row: EpochRow) -> None:
-        """Hear of an epoch that has ended."""
-        ...
-
-    def resumed(self, curve: Sequence[EpochRow]) -> None:
-        """Hear of the epochs that an earlier, killed process finished."""
-        ...
-
-    def warn(self, message: str) -> None:
-        """Hear of what is wrong, and does not end the training."""
-        ...
-
-    def written(self, run: Run, cost: Cost) -> None:
-        """Hear that the files are there."""
-        ...
-
-
-class Nobody:
-    """Hears everything and says nothing: what a watcher may build on."""
-
-    def watch(self, manifest: dict[str, Any]) -> AbstractContextManager[Any]:
-        """See `Watcher`."""
-        return nullcontext()
-
-    def step(self, epoch: int, done: int, steps: int) -> None:
-        """See `Watcher`."""
-
-    def epoch(self, row: EpochRow) -> None:
-        """See `Watcher`."""
-
-    def resumed(self, curve: Sequence[EpochRow]) -> None:
-        """See `Watcher`."""
-
-    def warn(self, message: str) -> None:
-        """See `Watcher`."""
-
-    def written(self, run: Run, cost: Cost) -> None:
-        """See `Watcher`."""
 
 
 @dataclass

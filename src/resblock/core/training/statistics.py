@@ -9,16 +9,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from resblock.core.backends import BatchStatistics, Inference
 from resblock.core.backends.normalization import normalizations
-from resblock.core.seeds import derive, generator
+from resblock.core.backends.protocol import BatchStatistics, Inference
+from resblock.core.seeds import derive, sample
 from resblock.core.splits import Split
 
 
 def reestimation_images(train: Split, count: int, seed: int) -> np.ndarray:
     """Pick `count` training images, or all if there are fewer, from which statistics are re-estimated."""
-    chosen = generator(seed, "reestimation").permutation(len(train.labels))[:count]
-    return train.images[np.sort(chosen)]
+    return train.images[sample(len(train.labels), count, seed, "reestimation")]
 
 
 @contextmanager

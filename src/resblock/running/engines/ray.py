@@ -24,9 +24,10 @@ from resblock.core.errors import UserError
 from resblock.core.files import digest_sources, write_bytes, write_together
 from resblock.core.splits import DESCRIPTION, SPLIT_NAMES, array_path, read_description
 from resblock.core.training.checkpoint import Checkpoint
-from resblock.core.training.job import Job, Watcher
+from resblock.core.training.job import Job
 from resblock.core.training.manifest import CORE
 from resblock.core.training.run import MANIFEST, WEIGHTS, Run, read_cost, read_run
+from resblock.core.training.watcher import Watcher
 from resblock.running.engines.local import Local
 from resblock.running.queue import Unit, Where
 
