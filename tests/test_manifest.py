@@ -121,6 +121,15 @@ def test_a_variable_that_changes_bits_is_in_the_key(
     assert made["key"] != base["key"]
 
 
+@pytest.mark.parametrize("name", ["TF_CLI_CONFIG_FILE", "TF_VAR_REGION", "TF_CPP_MIN_LOG_LEVEL", "JAX_PLATFORMS"])
+def test_a_variable_that_changes_none_is_not(
+    name: str, base: dict[str, Any], make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Terraform's begin as TensorFlow's."""
+    monkeypatch.setenv(name, "0")
+    assert make_manifest(KEY, make_recipe(), **CHOICES) == base
+
+
 def test_tensorflow_takes_the_same_kernels_on_every_processor_unless_a_person_decides(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -28,7 +28,17 @@ CHANGE_BITS = (
     "KERAS_NNX_ENABLED",
     "NVIDIA_TF32_OVERRIDE",
     "ONEDNN_*",
-    "TF_*",
+    "TF_AUTO_MIXED_*",  # not TF_*: Terraform's variables begin so too
+    "TF_CONV2D_*",
+    "TF_CUDNN_*",
+    "TF_DETERMINISTIC_OPS",
+    "TF_DISABLE_*",
+    "TF_ENABLE_*",
+    "TF_FP16_*",
+    "TF_MATMUL_*",
+    "TF_SET_*",
+    "TF_USE_*",
+    "TF_XLA_*",
     "XLA_*",
 )
 # By backend, unless a person decides otherwise. TensorFlow by itself takes oneDNN's kernels on processors with AVX-512
@@ -40,9 +50,6 @@ CHANGE_NONE = (  # among them
     "JAX_*CACHE*",
     "JAX_PLATFORM*",
     "JAX_TRACEBACK_FILTERING",
-    "TF_CPP_*",
-    "TF_FORCE_GPU_ALLOW_GROWTH",
-    "TF_GPU_ALLOCATOR",
     "XLA_PYTHON_CLIENT_*",
 )
 
