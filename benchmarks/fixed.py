@@ -54,7 +54,7 @@ def measure_fixed_costs() -> Iterator[FixedCost]:
         yield FixedCost(
             "`resblock train cifar10 residual-20 0`, from its start to its first step done",
             statistics.median(first),
-            8.0,
+            5.0,
             "s",
         )
     training = json.loads(run([sys.executable, "-m", "benchmarks.training", "residual-8"]))
