@@ -31,9 +31,10 @@ from resblock.report.publish import publish
 from resblock.report.sections import advice, cost, data, errors
 from resblock.report.style import COLORS, DASHES, MARKERS, look, save_figure, series
 from resblock.report.summary import FIGURES, SHOWN, summarise
-from resblock.report.tables import markdown, number, p_value, percent, points, shown_name
+from resblock.report.tables import markdown, p_value, percent, shown_name
 from resblock.report.words import abstract, answer, lead, verdicts_on
-from resblock.study.interval import t_interval
+from resblock.study.interval import Interval, t_interval
+from resblock.study.numbers import counted, listed, number, plain, points, points_in_words
 from resblock.study.results import gather
 from resblock.study.summary import Study
 
@@ -475,11 +476,32 @@ def test_the_lead_gives_the_gap_with_both_kinds_of_statistics() -> None:
 def test_numbers_are_written_as_a_reader_expects() -> None:
     assert percent(t_interval([0.91, 0.92, 0.93])) == "92.0 ± 2.5"
     assert percent(t_interval([0.5])) == "50.0"
-    assert percent(t_interval([])) == "–"
+    assert percent(t_interval([])) == points(t_interval([])) == "–"
     assert points(t_interval([0.01, 0.02, 0.03])) == "+2.0 [-0.5, +4.5]"
-    assert (number(t_interval([-0.001])), points(t_interval([-0.0001]))) == ("0.0", "+0.0")
+    assert (number(t_interval([0.0])), points(t_interval([0.0]))) == ("0.0", "0.0")
+    assert points_in_words(t_interval([0.01, 0.02, 0.03])) == "+2.0 points, 95 % interval -0.5 to +4.5"
+    assert points_in_words(t_interval([-0.01])) == "-1.0 points"
     assert [p_value(p) for p in (0.0002, 0.0123, 0.5, float("nan"))] == ["< 0.001", "0.012", "0.50", "–"]
     assert markdown(pd.DataFrame({"a": ["x|y"], "b": ["1"]})) == "| a | b |\n| --- | --: |\n| x\\|y | 1 |\n"
+    assert [listed(names) for names in ([], ["8"], ["8", "20"], ["8", "20", "32"])] == [
+        "",
+        "8",
+        "8 and 20",
+        "8, 20 and 32",
+    ]
+    assert (counted(1, "seed"), counted(1_293, "image")) == ("1 seed", "1,293 images")
+
+
+def test_nothing_but_zero_shows_as_zero() -> None:
+    """Once "+0.0 [+0.0, +0.0]" and "100.0 ± 0.0", which hid on which side of zero and how wide."""
+    assert points(Interval(0.0, -0.0004, 0.0004, 5)) == "0.00 [-0.04, +0.04]"
+    assert points(Interval(0.00124, 0.00007, 0.0024, 5)) == "+0.12 [+0.01, +0.24]"
+    assert points(Interval(-0.0004, -0.006, 0.0052, 5)) == "-0.04 [-0.60, +0.52]"
+    assert points(Interval(0.0, 0.0, 0.0, 2)) == "0.0 [0.0, 0.0]"  # seeds without a spread
+    assert points(Interval(0.01, 1e-9, 0.02, 5)) == "+1.000 [+0.000, +2.000]"  # its sign stays, whatever the digits
+    assert percent(Interval(1.0, 0.9997, 1.0003, 5)) == "100.00 ± 0.03"
+    assert number(Interval(-0.00004, -0.006, 0.006, 5), digits=3) == "0.000 ± 0.006"
+    assert (number(t_interval([-0.001])), points(t_interval([-0.0001])), plain(0.04, 1)) == ("-0.001", "-0.01", "0.04")
 
 
 def test_a_page_of_links_leads_from_a_key_to_its_run_or_says_that_there_are_none(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import pandas as pd
 from resblock.evaluation.flow import Untrained
 from resblock.evaluation.score import HEADLINE, Statistics, headline, with_statistics
 from resblock.report.material import Material
-from resblock.report.tables import NONE, difference, percent
+from resblock.report.tables import percent
 from resblock.study.champion import champion
 from resblock.study.claims import CLAIMS
 from resblock.study.comparison import compare
 from resblock.study.gradients import COSINE, GROWTH, deepest_twins, probes
 from resblock.study.interval import CONFIDENCE
+from resblock.study.numbers import NONE, difference
 from resblock.study.rebound import comparable, pooled
 from resblock.study.summary import Study
 from resblock.study.verdicts import DIGITS, SCALES, Outcome, Verdict, judge_all

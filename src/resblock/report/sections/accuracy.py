@@ -11,9 +11,10 @@ from resblock.evaluation.score import HEADLINE, headline, with_statistics
 from resblock.report.figures import over_depth
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import house_style, legend_below, new_figure
-from resblock.report.tables import NONE, percent
+from resblock.report.tables import percent
 from resblock.report.words import KINDS, OTHER
 from resblock.study.interval import CONFIDENCE
+from resblock.study.numbers import NONE
 from resblock.study.summary import SHOWN, Study
 
 

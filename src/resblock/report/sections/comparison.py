@@ -13,10 +13,11 @@ from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import HEADLINE, headline, with_statistics
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, house_style, look, new_figure
-from resblock.report.tables import NONE, bounds, p_value, points
+from resblock.report.tables import bounds, p_value
 from resblock.report.words import KINDS, OTHER
 from resblock.study.comparison import Comparison, ImagePairs, adjusted_image_p_values, compare
 from resblock.study.interval import seeds_in_words
+from resblock.study.numbers import NONE, plain, points
 from resblock.study.summary import Gap, Study
 
 METRICS = (headline("train_accuracy"), headline("test_accuracy"), with_statistics("test_accuracy", OTHER))
@@ -143,7 +144,7 @@ def _shown_gaps(study: Study, comparisons: Sequence[Comparison]) -> pd.DataFrame
             "bootstrap": points(comparison.bootstrap).partition(" ")[2] or NONE,
             "p": p_value(comparison.p_value),
             "p, Holm": p_value(comparison.adjusted_p_value),
-            "detectable": f"{100 * comparison.detectable:.1f}" if comparison.detectable > 0 else NONE,
+            "detectable": plain(100 * comparison.detectable, 1) if comparison.detectable > 0 else NONE,
             "decision": comparison.decision,
             "seeds to tell": _seeds_needed(comparison),
             "remarks": remarks[comparison.gap.residual],

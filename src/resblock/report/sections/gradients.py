@@ -20,10 +20,10 @@ from resblock.evaluation.rows import rows_frame
 from resblock.report.figures import network_line, over_depth
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, house_style, legend_below, new_figure, shades
-from resblock.report.tables import difference, number
 from resblock.study.gradients import growth, growths, last_epoch, nearest
 from resblock.study.interval import t_interval
 from resblock.study.measure import Measure
+from resblock.study.numbers import difference, number
 
 WORDS = (
     "A gradient vanishes where its norm shrinks on its way from the last block to the stem. By how much is told in "

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from resblock.evaluation.rows import rows_frame
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, house_style, legend_below, new_figure
-from resblock.report.tables import NONE, difference, number, points
 from resblock.study.interval import t_interval
+from resblock.study.numbers import NONE, difference, number, points
 from resblock.study.rebound import LONG, REACHED, Rebound, lessened, pooled
 
 # Dark, middle and light also in grey; hatches tell them apart in print.

@@ -16,6 +16,7 @@ from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
 from resblock.study.claims.basis import differing_keys
 from resblock.study.measure import Measure
+from resblock.study.numbers import signed
 from resblock.study.rebound import (
     EARLY,
     LONG,
@@ -170,12 +171,12 @@ def _over_depths(rebounds: Sequence[Rebound], family: str, part: str, whole: str
 
 
 def _told_apart(statistics: Mapping[int, float], weights: Mapping[int, float]) -> str:
-    late, rest = (np.mean(list(values.values())) for values in (statistics, weights))
-    return f"height {late:+z.3f} nats through late statistics, {rest:+z.3f} through the weights"
+    late, rest = (signed(float(np.mean(list(values.values()))), 3) for values in (statistics, weights))
+    return f"height {late} nats through late statistics, {rest} through the weights"
 
 
 def _points(values: Mapping[int, float]) -> str:
-    return f"{100 * np.mean(list(values.values())):+z.1f} points"
+    return f"{signed(100 * float(np.mean(list(values.values()))), 1)} points"
 
 
 def _specs(rebounds: Sequence[Rebound]) -> list[ModelSpec]:
