@@ -55,8 +55,8 @@ def _twins(
         words += f"; apart: {_means(measure, apart)}"
     if plain.depth >= VERY_DEEP:
         return Contrast(values, words, unit, margin, networks=2)
-    because = f"not at depth {plain.depth}; needs probes of twins of depth {VERY_DEEP} or more"
-    return Contrast(values, words, unit, margin, cannot="refuted", because=because, networks=2)
+    because = f"depth {plain.depth} cannot refute it; needs probes of twins of depth {VERY_DEEP} or more"
+    return Contrast(values, words, unit, margin, cannot=("refuted",), because=because, networks=2)
 
 
 def _means(measure: Measure, pair: tuple[ModelSpec, ModelSpec]) -> str:
