@@ -33,7 +33,7 @@ from resblock.diff.side import by_network
 from resblock.evaluation.rows import rows_frame
 from resblock.report.style import COLORS, SOFT, house_style, new_figure, svg
 from resblock.report.tables import markdown
-from resblock.report.words import figure_of
+from resblock.report.words.verdicts import figure_of
 from resblock.study.claims.basis import HALF_A_POINT
 from resblock.study.interval import Interval
 from resblock.study.numbers import NONE, difference, number

@@ -29,9 +29,12 @@ def signed(value: float, digits: int) -> str:
 
 
 def in_parts(interval: Interval, scale: float, digits: int) -> tuple[str, str, str]:
-    """Return mean, low and high, signed and with the same number of digits; bounds that are not there are empty."""
+    """Return mean, low and high, signed and with the same number of digits; bounds that are not there are empty.
+
+    The width does not show as zero either.
+    """
     values = [scale * value for value in (interval.mean, interval.low, interval.high)]
-    many = enough(values, digits)
+    many = enough([*values, scale * interval.half_width], digits)
     mean, low, high = ("" if math.isnan(value) else _signed(value, many) for value in values)
     return mean, low, high
 
