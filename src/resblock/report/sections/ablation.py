@@ -39,8 +39,8 @@ def section(material: Material) -> Section | None:
         return None
     caption = (
         "Each recipe minus the data set's own, in percentage points and paired by seed, over seeds that finished by "
-        "both, with the paired 95 % t-interval. Right of zero the change raises accuracy, or the rebound of "
-        "validation loss."
+        "both: small marks are seeds, large ones their mean, bars its paired 95 % t-interval. Right of "
+        "zero the change raises accuracy, or the rebound of validation loss."
     )
     words = (
         "The same networks trained by recipes that differ from the data set's own in what the table says and in "
