@@ -17,9 +17,10 @@ from resblock.core.spec import ModelSpec
 from resblock.evaluation.flow import read_untrained
 from resblock.evaluation.score import headline, read_scores
 from resblock.report.style import series_of
-from resblock.report.tables import number, percent, points
+from resblock.report.tables import percent
 from resblock.study.gradients import growths, nearest
 from resblock.study.interval import t_interval
+from resblock.study.numbers import number, points
 from resblock.study.summary import Study
 
 README = Path("README.md")

@@ -117,7 +117,22 @@ def test_the_reason_says_mean_seeds_and_runner_up() -> None:
         "residual-8: mean validation accuracy 0.8500 over 2 seeds, batch-norm statistics re-estimated; this is its "
         "best, seed 1, with 0.9000."
     )
-    assert reason(*scores) == f"{text} Runner-up: plain-8 with 0.7000."
+    assert reason(*scores) == f"{text} Runner-up: plain-8 with 0.7000, not told apart by these seeds."
+
+
+def test_networks_that_validation_images_do_not_tell_apart_stand_beside_the_champion() -> None:
+    """Paired by seed: residual-8 leads plain-8 by 1 and 1.01 points, and cnn-4 by 5 on average, but not each time."""
+    ours = [finished("residual-8", seed, value) for seed, value in enumerate((0.80, 0.90, 0.85))]
+    steady = [finished("plain-8", seed, value) for seed, value in enumerate((0.79, 0.8899, 0.84))]
+    unsteady = [finished("cnn-4", seed, value) for seed, value in enumerate((0.81, 0.75, 0.84))]
+    best = champion(Study("digits", (*ours, *steady, *unsteady)))
+    assert best is not None
+    assert [other.spec.name for other in best.not_told_apart] == ["cnn-4"]
+    assert best.reason.endswith("Runner-up: plain-8 with 0.8400.")
+    fragile = (*unsteady[:2], without_figures("cnn-4", 2, "diverged"))
+    best = champion(Study("digits", (*ours, *fragile)))
+    assert best is not None
+    assert not best.not_told_apart  # what may diverge is no rival
 
 
 def test_the_reason_says_what_decided_a_tie_or_against_a_better_mean() -> None:

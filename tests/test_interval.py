@@ -95,7 +95,10 @@ def test_a_value_may_be_tested_against() -> None:
     ("needed", "n", "words"),
     [
         (None, 3, "no number of seeds in reach"),
-        (5, 3, "perhaps a few more seeds"),
+        (4, 3, "perhaps a few more seeds"),
+        (5, 3, "perhaps two or three times as many seeds"),
+        (11, 5, "perhaps two or three times as many seeds"),  # once "several times as many"
+        (10, 3, "perhaps several times as many seeds"),
         (30, 3, "perhaps several times as many seeds"),
         (31, 3, "many times as many seeds, if any number"),
         (55, 10, "about 55 seeds"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,8 @@ from resblock.report.material import Material
 from resblock.report.page import compose, render
 from resblock.report.sections import comparison
 from resblock.report.summary import summarise
-from resblock.report.words import abstract, verdicts_on
+from resblock.report.words.abstract import abstract
+from resblock.report.words.verdicts import verdicts_on
 from resblock.study.claims import CLAIMS
 from resblock.study.claims.basis import PAPERS_RECIPE
 from resblock.study.results import Results
@@ -100,7 +102,7 @@ def test_a_network_that_diverges_comes_off_no_better_than_one_that_ends_at_chanc
         assert "supported" in said, claim
         assert ("plain-56 diverged in 3 of 3 seeds, counted at chance (10 %)" in said) == (plain[0] == "diverged")
     assert "6 networks, 3 seeds, margin 0.5 points" in said_of("twin", material)
-    assert "depths 8, 20, 56" in said_of("twin", material)
+    assert re.search(r"residual − plain, depth 8 \S+ \[.*, depth 20 .*, depth 56 \+8", said_of("twin", material))
     assert "4 networks, 3 seeds" in said_of("depth", material)
     lead = " ".join(abstract(material, verdicts_on(material)))
     assert "At depth 56" in lead
@@ -121,7 +123,8 @@ def test_missing_trainings_are_left_out_and_named() -> None:
     assert "seed 2 left out of all, since not every network has it" in said
     none = said_of("twin", planted({**SHALLOW, "plain-56": ["missing"] * 3}))
     assert "4 networks, 3 seeds" in none
-    assert "depths 8, 20 " in none
+    assert re.search(r"residual − plain, depth 8 \S+ \[.*, depth 20 ", none)
+    assert "depth 56" not in none
     assert "plain-56 left out, missing: seeds 0, 1, 2" in none
 
 
@@ -254,6 +257,34 @@ def test_the_page_says_which_verdicts_survive_as_one_family() -> None:
     page = html.unescape(render(material, ()))
     assert re.search(r"Held as one family of \d \(Holm\), \d of \d decided claims stay decided", page)
     assert "survives Holm" in said_of("cnn", material)
+
+
+def test_the_page_says_how_many_of_the_family_the_study_cannot_decide() -> None:
+    """Twins of 8 and 20 layers: what is said of very deep ones counts in the family, and is decided by no seeds."""
+    scores = {f"{family}-{depth}": luck(90, 6, draw=depth) for family in ("plain", "residual") for depth in (8, 20)}
+    page = html.unescape(render(planted({**scores, "cnn-4": luck(60, 6)}), ()))
+    assert "1 of the 3 is one that this study cannot decide, whatever its seeds." in page
+    assert "cannot decide" not in html.unescape(render(planted({"cnn-4": luck(60), "residual-8": luck(90)}), ()))
+
+
+def test_what_is_decided_is_said_of_each_kind_of_statistics_and_of_both() -> None:
+    """Depth 20 is decided re-estimated alone, 8 as trained alone, 32 by both: once one list, and no kind was named."""
+    gaps = {8: (0, 4), 20: (4, 0), 32: (4, 4)}  # in points, re-estimated and as trained
+    scores: list[Score] = []
+    for depth, kinds in gaps.items():
+        for place, family in enumerate(("plain", "residual")):
+            reestimated, trained = (luck(80 + place * gap, 5, draw=depth + place) for gap in kinds)
+            for seed, (first, second) in enumerate(zip(reestimated, trained, strict=True)):
+                own = {"test_accuracy_reestimated": first / 100, "test_accuracy": second / 100}
+                spec = ModelSpec.parse(f"{family}-{depth}")
+                figures = dict.fromkeys(METRICS, 0.9) | own
+                scores.append(Score(spec.name, spec.family, spec.depth, seed, "finished", **figures))
+    material = replace(planted({}), results=Results(scores=scores))
+    assert (
+        "Held together (Holm), 2 of the 6 comparisons of twins, on train and on test images, are decided with "
+        "statistics re-estimated: depth 20 and 32 on test (residual better). As trained, 2 are: depth 8 and 32 on test "
+        "(residual better). Both kinds decide depth 32 on test (residual better)."
+    ) in abstract(material, verdicts_on(material))
 
 
 def test_every_first_number_is_with_statistics_re_estimated() -> None:

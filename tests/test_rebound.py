@@ -18,8 +18,10 @@ from resblock.study.rebound import (
     comparable,
     find_rebound,
     find_rebounds,
+    lateness,
     pooled,
     rebound_measure,
+    rebounding,
     settled_epoch,
 )
 from tests.planted import rows
@@ -30,6 +32,7 @@ def curve(training: Sequence[float], trained: Sequence[float], reestimated: Sequ
     return rows(trained, reestimated, training)
 
 
+losses = st.lists(st.floats(0.01, 10), min_size=2, max_size=12)
 FALLING = [1.0, 0.8, 0.6, 0.4]
 
 
@@ -52,6 +55,44 @@ def test_rises_of_each_curve_are_counted_and_added_up() -> None:
 def test_a_rise_that_goes_away_on_reestimation_is_lagging_statistics() -> None:
     found = find_rebound("plain-8", 0, curve(FALLING, [2.0, 1.5, 1.9, 1.0], FALLING))
     assert shares(found) == [1, 0, 0]
+
+
+def test_rises_that_re_estimation_brings_are_told_beside_what_it_takes() -> None:
+    """Rises of 0.4 and 0.2 as trained; re-estimated 0.1 at the first, none at the second and 0.3 of its own."""
+    found = find_rebound("plain-8", 0, curve([1.0] * 5, [2.0, 2.4, 1.0, 1.2, 1.0], [2.0, 2.1, 1.0, 0.9, 1.2]))
+    assert (found.lagging_statistics, found.unshared) == pytest.approx((0.5, 0.3))
+    together = lateness([found])
+    assert together is not None
+    assert (together.share, together.reverse, together.heights) == pytest.approx((0.5 / 0.6, 0.3 / 0.4, 0.4 / 0.6))
+    assert together.beside == "the other way round 75 % is not shared, and rises re-estimated are 67 % as high in all"
+
+
+def test_by_chance_alone_both_shares_are_alike_and_rises_as_high() -> None:
+    """Two curves with noise of their own, and no statistics that are late: a third of the rises looks late."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(1, 0.1, (200, 20))
+    trained, reestimated = shared + rng.normal(0, 0.05, (2, 200, 20))
+    found = lateness([find_rebound("plain-8", n, rows(trained[n], reestimated[n], shared[n])) for n in range(200)])
+    assert found is not None
+    assert 0.2 < found.share < 0.5
+    assert found.reverse == pytest.approx(found.share, abs=0.03)
+    assert found.heights == pytest.approx(1, abs=0.03)
+
+
+@given(st.data())
+def test_late_share_unshared_height_and_ratio_belong_together(data: st.DataObject) -> None:
+    trained = data.draw(losses)
+    others = st.lists(st.floats(0.01, 10), min_size=len(trained), max_size=len(trained))
+    found = find_rebound("plain-8", 0, curve(data.draw(others), trained, data.draw(others)))
+    late = found.lagging_statistics - found.unshared
+    assert late == pytest.approx(found.height_trained - found.height_reestimated, abs=1e-9)
+    assert found.unshared >= -1e-9
+
+
+def test_where_no_loss_rises_nothing_is_late() -> None:
+    steady = find_rebound("plain-8", 0, curve(FALLING, FALLING, FALLING))
+    assert lateness([steady]) is None
+    assert not rebounding([steady])
 
 
 def test_a_rise_that_training_images_share_is_optimisation() -> None:
@@ -97,9 +138,6 @@ def test_the_paper_saw_twenty_epochs() -> None:
     found = find_rebound("plain-8", 0, curve(losses, losses, losses))
     assert (found.height_trained, found.falls_trained) == (14, 15)
     assert (found.early_height, found.early_falls) == (9, 10)  # of twenty epochs
-
-
-losses = st.lists(st.floats(0.01, 10), min_size=2, max_size=12)
 
 
 @given(st.data())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -156,12 +157,29 @@ def test_undecided_says_how_many_seeds_would_decide() -> None:
     assert advice([0.01]) == "needs two seeds at least"
 
 
+def judged(values: Sequence[float], **choices: Any) -> Verdict:
+    contrast = Contrast(dict(enumerate(values)), "a − b", because="needs more", **choices)
+    return judge(Claim("c", "It is so.", "here", "so", "x", lambda _: contrast), evidence({}))
+
+
 def test_an_outcome_the_study_is_not_made_for_stays_undecided_with_the_reason() -> None:
+    refuted: tuple[Outcome, ...] = ("refuted",)
     both: tuple[Outcome, ...] = ("supported", "refuted")
-    for cannot in ("refuted", both):
-        contrast = Contrast({0: -0.1, 1: -0.1001}, "a − b", cannot=cannot, because="needs more")
-        found = judge(Claim("c", "It is so.", "here", "so", "x", lambda _, contrast=contrast: contrast), evidence({}))
-        assert (found.outcome, found.advice) == ("undecided", "needs more")
+    for cannot in (refuted, both):
+        found = judged([-0.1, -0.1001], cannot=cannot)
+        assert (found.outcome, found.advice, found.barred) == ("undecided", "needs more", True)
+
+
+def test_no_seeds_are_promised_where_more_would_lead_to_what_the_study_is_not_made_for() -> None:
+    """A mean below the margin: more seeds would refute, which this study cannot; once "a few more would decide"."""
+    below, above = [0.85, 0.93, 1.01], [0.95, 1.03, 1.11]
+    for values, promised in ((below, False), (above, True)):
+        found = judged(values, margin=1.0, cannot=("refuted",))
+        assert (found.outcome, found.barred) == ("undecided", False)
+        assert (found.advice == "needs more") != promised
+        assert found.advice.endswith("would decide") == promised
+    assert judged(below, margin=1.0).advice.endswith("would decide")
+    assert judged([0.9], margin=1.0, cannot=("refuted",)).advice == "needs two seeds at least"
 
 
 def test_holm_holds_all_measured_claims_together() -> None:
@@ -295,6 +313,32 @@ def test_what_the_paper_says_of_its_recipe_is_not_measured_by_another() -> None:
     assert not outside(RECIPE)
     other = Evidence(Trained({**RECIPE, "schedule": "cosine"}, study(TWINS)))
     assert verdict("twin", other).outcome == "supported"  # said of networks, whatever the recipe
+
+
+def test_what_is_measured_from_a_threshold_says_so() -> None:
+    """Once "-1.4 points" beside "share of the rises"; a share cannot be negative."""
+    for name in ("rebound-statistics", "rebound-overfitting"):
+        assert "minus one half" in BY_NAME[name].measured
+    assert "by how much it lies inside 15 to 25" in BY_NAME["convergence"].measured
+
+
+def test_a_mean_over_networks_shows_each_of_them() -> None:
+    """Twins of 8 layers gain nothing: the mean over depths is theirs, too, and the page shows it."""
+    found = verdict("elsewhere", evidence(TWINS, dataset="digits"))
+    assert found.contrast is not None
+    start, *others = found.contrast.compared.split(", depth ")
+    assert start == "residual − plain"
+    assert re.fullmatch(r"8 -0\.03 \[-.*\]", others[0])
+    assert re.fullmatch(r"56 \+10\.\d \[\+.*\]", others[1])
+    ablations = {
+        "bare": Trained(
+            {**RECIPE, "horizontal_flip": False, "vertical_flip": False},
+            study({"residual-8": 0.70, "plain-8": 0.6}, draw=1),
+        )
+    }
+    flips = verdict("flips", Evidence(Trained(RECIPE, study({"residual-8": 0.72, "plain-8": 0.7})), ablations))
+    assert flips.contrast is not None
+    assert re.search(r"residual-8 \+[12]\.\d \[.*, plain-8 \+(9|10)\.\d \[", flips.contrast.compared)
 
 
 def test_every_claim_has_words_and_a_name_of_its_own() -> None:

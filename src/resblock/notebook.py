@@ -28,7 +28,7 @@ from resblock.evaluation.score import HEADLINE, STATISTICS, Score, Statistics
 from resblock.params import parse_variant, read_params
 from resblock.report.material import Material, read_numbers, recorded
 from resblock.report.sections.comparison import gaps_frame
-from resblock.report.words import verdict_frame, verdicts_on
+from resblock.report.words.verdicts import verdict_frame, verdicts_on
 from resblock.stages.asked import asked, refuse_what_no_study_has, training_of, with_statistics_of_evaluation
 from resblock.startup import start_keras
 from resblock.study.comparison import compare

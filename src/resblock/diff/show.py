@@ -32,10 +32,11 @@ from resblock.diff.compare import (
 from resblock.diff.side import by_network
 from resblock.evaluation.rows import rows_frame
 from resblock.report.style import COLORS, SOFT, house_style, new_figure, svg
-from resblock.report.tables import NONE, difference, markdown, number
-from resblock.report.words import figure_of
+from resblock.report.tables import markdown
+from resblock.report.words.verdicts import figure_of
 from resblock.study.claims.basis import HALF_A_POINT
 from resblock.study.interval import Interval
+from resblock.study.numbers import NONE, difference, number
 
 WIDE = 160  # characters of a line where there is no terminal to say
 MOST_FILES = 8  # of code that are named each

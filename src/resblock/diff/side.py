@@ -25,7 +25,7 @@ from resblock.evaluation.flow import read_untrained
 from resblock.evaluation.identity import keys_of
 from resblock.evaluation.score import METRICS, Score, empty_score
 from resblock.report.material import Material, recorded
-from resblock.report.words import verdicts_on
+from resblock.report.words.verdicts import verdicts_on
 from resblock.stages.manifests import training_key
 from resblock.stages.results import DAMAGED
 from resblock.study.efficiency import Curves

@@ -19,7 +19,7 @@ from resblock.report.style import (
     COLORS,
     DASHES,
     dash,
-    dodges,
+    dodged,
     house_style,
     look,
     new_figure,
@@ -103,11 +103,10 @@ def over_depth(axis: Axes, measure: Measure, rounding: float = 0.0) -> None:
 
     `rounding` is what counting whole images adds to the variance of one number.
     """
-    families = series_of(measure)
-    aside = dodges(families)
-    for name, first in families.items():
+    places = dodged(measure)
+    for name, first in series_of(measure).items():
         members = sorted((spec for spec in measure if series(spec) == name), key=lambda spec: spec.depth)
-        depths = [spec.depth + aside[name] for spec in members]
+        depths = [places[spec] for spec in members]
         for depth, spec in zip(depths, members, strict=True):
             values = list(measure[spec].values())
             axis.plot([depth] * len(values), values, linestyle="none", alpha=0.35, markersize=4, **look(first))

@@ -10,7 +10,6 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from resblock.report import words
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.sections import (
     ablation,
@@ -28,6 +27,9 @@ from resblock.report.sections import (
     robustness,
 )
 from resblock.report.style import svg
+from resblock.report.words import verdicts as said
+from resblock.report.words.abstract import abstract, trouble
+from resblock.report.words.answer import answer
 from resblock.study.verdicts import Verdict
 
 PAGE, LINKS = "index.html", "mlflow.html"
@@ -57,20 +59,20 @@ def compose(material: Material) -> list[Section]:
 
 def render(material: Material, sections: Sequence[Section]) -> str:
     """Return the page's HTML."""
-    verdicts = words.verdicts_on(material)
+    verdicts = said.verdicts_on(material)
     there = {section.name for section in sections}
     return fill_template(
         "page.html",
         dataset=material.dataset,
-        answer=_unbroken(words.answer(material.study)),
-        abstract=_unbroken(" ".join(words.abstract(material, verdicts))),
-        trouble=words.trouble(material.study),
+        answer=_unbroken(answer(material.study)),
+        abstract=_unbroken(" ".join(abstract(material, verdicts))),
+        trouble=trouble(material.study),
         left_out=material.left_out,
         mixtures=material.mixtures,
         sections=[_section(section) for section in sections],
         verdicts=[_verdict(verdict, there) for verdict in verdicts],
-        statistics=words.STATISTICS,
-        survival=words.survival(verdicts),
+        statistics=said.STATISTICS,
+        survival=said.survival(verdicts),
         sizes=", ".join(f"{size:,} {name}" for name, size in material.dataset.sizes.items()) + " images.",
         recipe=_html(_recipe_table(material.recipes)),
         environment=_html(_environment_table(material)),
@@ -137,10 +139,10 @@ def _verdict(verdict: Verdict, there: set[str]) -> dict[str, str]:
         "source": claim.source,
         "measured": claim.measured,
         "compared": verdict.contrast.compared if verdict.contrast else "",
-        "figure": words.figure_of(verdict),
-        "basis": words.basis_of(verdict),
+        "figure": said.figure_of(verdict),
+        "basis": said.basis_of(verdict),
         "remarks": "; ".join(verdict.contrast.remarks) if verdict.contrast else "",
-        "outcome": words.outcome_of(verdict),
+        "outcome": said.outcome_of(verdict),
         "survives": "survives Holm" if verdict.survives else "",
         "kind": verdict.outcome.partition(" ")[0],
         "advice": verdict.advice,

@@ -8,11 +8,11 @@ import pandas as pd
 
 from resblock.core.files import write_json, write_text
 from resblock.evaluation.score import Status, write_scores
-from resblock.report import words
 from resblock.report.material import Material, Section
 from resblock.report.page import PAGE, compose, data_file, figure_file, render
 from resblock.report.style import save_figure
 from resblock.report.summary import write_summary
+from resblock.report.words.verdicts import verdict_frame, verdicts_on
 
 METRICS, VERDICTS = "metrics.json", "data/verdicts.csv"
 HERE: tuple[Status, ...] = ("finished", "diverged")
@@ -26,7 +26,7 @@ def publish(folder: Path, material: Material) -> list[Section]:
     sections = compose(material)
     write_text(folder / PAGE, render(material, sections))
     write_summary(folder, material, sections)
-    _write_csv(folder / VERDICTS, words.verdict_frame(words.verdicts_on(material)))
+    _write_csv(folder / VERDICTS, verdict_frame(verdicts_on(material)))
     (folder / "figures").mkdir(parents=True, exist_ok=True)  # DVC wants every out there, in an empty study too
     (folder / "timing").mkdir(exist_ok=True)
     for section in sections:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from resblock.core.files import write_bytes
 from resblock.core.spec import ModelSpec
+from resblock.study.interval import CONFIDENCE
 
 # Okabe & Ito's palette: told apart by the colour-blind; markers and dashes tell them apart in grey.
 COLORS = {"cnn": "#009E73", "plain": "#D55E00", "residual": "#0072B2", "preact": "#CC79A7", "bottleneck": "#E69F00"}
@@ -37,6 +38,7 @@ FILLS: dict[str, dict[str, Any]] = {
     "w": {"fillstyle": "top"},
     "sd": {"markeredgecolor": INK, "markeredgewidth": 1.5},
 }
+MARKS = f"small marks: seeds; large marks: their mean, with its {100 * CONFIDENCE:.0f} % t-interval"
 SPACE = 0.6  # layers between the marks of different series at one depth
 
 SETTINGS: dict[Any, Any] = {
@@ -88,10 +90,21 @@ def shades(specs: Collection[ModelSpec]) -> dict[ModelSpec, float]:
     return {spec: float(steps[depths.index(spec.depth)]) if spec.family != "cnn" else 1.0 for spec in specs}
 
 
-def dodges(names: Iterable[str]) -> dict[str, float]:
-    """Return for each series how far, in layers, its marks stand aside, so that bars of twins hide none."""
-    ordered = list(names)
-    return {name: SPACE * (place - (len(ordered) - 1) / 2) for place, name in enumerate(ordered)}
+def dodged(specs: Iterable[ModelSpec]) -> dict[ModelSpec, float]:
+    """Return where, in layers, each network's marks stand: side by side at one depth, so that bars of twins hide none.
+
+    Those of one depth stand in the order of their series, around the depth itself.
+    """
+    known = list(specs)
+    at: dict[int, list[ModelSpec]] = {}
+    for name in series_of(known):
+        for spec in (spec for spec in known if series(spec) == name):
+            at.setdefault(spec.depth, []).append(spec)
+    return {
+        spec: depth + SPACE * (place - (len(there) - 1) / 2)
+        for depth, there in at.items()
+        for place, spec in enumerate(there)
+    }
 
 
 def legend_below(figure: Figure, axis: Axes, title: str = "") -> None:

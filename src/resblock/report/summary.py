@@ -5,18 +5,22 @@ Whoever looks at the repository on the web sees the study here, without a clone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from resblock.core.files import write_text
 from resblock.evaluation.score import HEADLINE
-from resblock.report import words
 from resblock.report.material import Material, Picture, Section
 from resblock.report.page import METHODS
 from resblock.report.style import save_figure
 from resblock.report.tables import markdown
+from resblock.report.words import OTHER
+from resblock.report.words import verdicts as said
+from resblock.report.words.abstract import abstract, trouble
+from resblock.report.words.answer import answer
+from resblock.study.verdicts import Verdict
 
 SUMMARY, FIGURES = "summary.md", "summary"
 # What git keeps of the pictures, and what a reader who does not see them is told.
@@ -26,6 +30,7 @@ SHOWN = {
     "rebound": "How validation loss rebounds",
     "untrained": "Gradients before training, against depth",
 }
+TABLES = ("networks", f"gaps-{HEADLINE}", f"gaps-{OTHER}", "rebound-table", "recipes-table")  # the sections have more
 DOTS = 100  # per inch: git keeps every version
 
 
@@ -38,50 +43,67 @@ def write_summary(folder: Path, material: Material, sections: Sequence[Section])
 
 
 def summarise(material: Material, sections: Sequence[Section]) -> str:
-    """Return the answer, the abstract, networks and gaps with their figures, and the verdicts."""
-    verdicts = words.verdicts_on(material)
-    parts = [f"# What the residual block buys on {material.dataset.name}\n"]
-    parts += [f"{words.answer(material.study)}\n", " ".join(words.abstract(material, verdicts)) + "\n"]
-    if trouble := words.trouble(material.study):
-        parts.append(f"**Not all of the study is here:** {trouble}.\n")
-    if material.left_out:
-        parts.append(f"**Here, but left out:** {'. '.join(material.left_out)}.\n")
-    if material.mixtures:
-        parts.append(f"**These trainings were not made alike:** {'. '.join(material.mixtures)}.\n")
-    pictures = {picture.name: picture for picture in _shown(sections)}
-    tables = {table.name: table for section in sections for table in section.tables}
-    for title, picture, table in (
-        ("Networks", "depth", "networks"),
-        ("Residual minus plain", "gap", f"gaps-{HEADLINE}"),
-        ("The rebound", "rebound", ""),
-        ("Gradients before training", "untrained", ""),
+    """Return the answer, the abstract, the sections that git keeps with their figures and tables, and the verdicts."""
+    verdicts = said.verdicts_on(material)
+    name = material.dataset.name
+    parts = [
+        f"# What the residual block buys on {name}, and how accuracy changes with depth\n",
+        f"{answer(material.study)}\n",
+        " ".join(abstract(material, verdicts)) + "\n",
+        *_warnings(material),
+        *(part for section in sections for part in _section(section)),
+        "## Verdicts\n",
+        " ".join(filter(None, (said.STATISTICS, said.survival(verdicts)))) + "\n",
+        markdown(_verdicts(verdicts), left=("measured", "rests on", "verdict")),
+        f"[How it is measured]({METHODS}). `resblock run {name}` makes this again, with a page of all figures.\n",
+    ]
+    return "\n".join(parts)
+
+
+def _warnings(material: Material) -> Iterator[str]:
+    for title, told in (
+        ("Not all of the study is here", trouble(material.study)),
+        ("Here, but left out", ". ".join(material.left_out)),
+        ("These trainings were not made alike", ". ".join(material.mixtures)),
     ):
-        if picture in pictures or table in tables:
-            parts.append(f"## {title}\n")
-        if picture in pictures:
-            parts += [f"![{SHOWN[picture]}]({FIGURES}/{picture}.png)\n", f"{pictures[picture].caption}\n"]
-        if table in tables:
-            parts += [f"{tables[table].caption}\n", markdown(tables[table].frame)]
-    told = " ".join(filter(None, (words.STATISTICS, words.survival(verdicts))))
-    shown = pd.DataFrame(
+        if told:
+            yield f"**{title}:** {told}.\n"
+
+
+def _section(section: Section) -> Iterator[str]:
+    """Yield a section's words, and what is shown of its pictures and tables; nothing where that is nothing."""
+    pictures = [picture for picture in section.pictures if picture.name in SHOWN]
+    tables = [table for table in section.tables if table.name in TABLES]
+    if not pictures and not tables:
+        return
+    yield f"## {section.title}\n"
+    yield f"{section.words}\n"
+    for picture in pictures:
+        yield f"![{SHOWN[picture.name]}]({FIGURES}/{picture.name}.png)\n"
+        yield f"{picture.caption}\n"
+    for table in tables:
+        yield f"{table.caption}\n"
+        yield markdown(table.frame)
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    return pd.DataFrame(
         [
             {
                 "claim": f"{verdict.claim.statement} ({verdict.claim.source})",
                 "measured": verdict.claim.measured,
-                "figure [95 % interval]": words.figure_of(verdict),
-                "rests on": "; ".join(
-                    filter(None, (words.basis_of(verdict), *(verdict.contrast.remarks if verdict.contrast else ())))
-                ),
-                "verdict": "; ".join(filter(None, (f"**{words.outcome_of(verdict)}**", verdict.advice))),
+                "figure [95 % interval]": said.figure_of(verdict),
+                "rests on": "; ".join(filter(None, _basis(verdict))),
+                "verdict": "; ".join(filter(None, (f"**{said.outcome_of(verdict)}**", verdict.advice))),
             }
             for verdict in verdicts
         ]
     )
-    parts += ["## Verdicts\n", f"{told}\n", markdown(shown, left=("measured", "rests on", "verdict"))]
-    name = material.dataset.name
-    again = f"`resblock run {name}` makes this again, with a page of all figures."
-    parts.append(f"[How it is measured]({METHODS}). {again}\n")
-    return "\n".join(parts)
+
+
+def _basis(verdict: Verdict) -> Iterator[str]:
+    if verdict.contrast:
+        yield from (verdict.contrast.compared, said.basis_of(verdict), *verdict.contrast.remarks)
 
 
 def _shown(sections: Sequence[Section]) -> list[Picture]:

@@ -1,4 +1,4 @@
-"""How numbers are written: means with half-widths, differences with intervals, p-values, counts."""
+"""How tables are written: their cells, and themselves as Markdown."""
 
 from __future__ import annotations
 
@@ -9,35 +9,12 @@ from functools import cache
 import pandas as pd
 
 from resblock.study.interval import Interval
-
-NONE = "–"
+from resblock.study.numbers import NONE, number
 
 
 def percent(interval: Interval) -> str:
     """Return a mean with its half-width in per cent, for instance ``91.3 ± 0.4``; a dash where there is none."""
     return number(interval, scale=100)
-
-
-def number(interval: Interval, scale: float = 1, digits: int = 1) -> str:
-    """Return a mean with its half-width, for instance ``91.3 ± 0.4``; a dash where there is none."""
-    if math.isnan(interval.mean):
-        return NONE
-    if math.isnan(interval.half_width):
-        return f"{scale * interval.mean:z.{digits}f}"
-    return f"{scale * interval.mean:z.{digits}f} ± {scale * interval.half_width:z.{digits}f}"
-
-
-def points(interval: Interval) -> str:
-    """Return a difference with its interval in percentage points, for instance ``+1.2 [0.3, 2.1]``."""
-    return difference(interval, scale=100, digits=1)
-
-
-def difference(interval: Interval, scale: float, digits: int) -> str:
-    """Return a difference with its interval, signed, for instance ``+1.2 [+0.3, +2.1]``; a dash where there is none."""
-    if math.isnan(interval.mean):
-        return NONE
-    mean, low, high = (f"{scale * value:+z.{digits}f}" for value in (interval.mean, interval.low, interval.high))
-    return mean if math.isnan(interval.low) else f"{mean} [{low}, {high}]"
 
 
 def p_value(p: float) -> str:

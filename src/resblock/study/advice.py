@@ -22,6 +22,7 @@ from resblock.core.spec import FAMILIES, ModelSpec
 from resblock.core.training.run import Cost
 from resblock.study.efficiency import Costs
 from resblock.study.interval import CONFIDENCE, Interval, seeds_needed, t_interval
+from resblock.study.numbers import points
 from resblock.study.summary import Gap, Study, Summary
 
 METRIC = "validation_accuracy_reestimated"
@@ -129,7 +130,7 @@ class Advice:
             )
         return (
             f"{what}. It is the shallowest network within noise of the best, {self.best.spec} with "
-            f"{_percent(self.best)} %, whose lead is {_points(self.lead)}."
+            f"{_percent(self.best)} %, whose lead is {points(self.lead)}."
         )
 
     def _sureness(self) -> str:
@@ -240,16 +241,11 @@ def _seconds(costs: Iterable[Cost]) -> float:
 
 
 def _bought(gap: Gap) -> str:
-    return f"{_points(gap.interval)} at depth {gap.label}"
+    return f"{points(gap.interval)} at depth {gap.label}"
 
 
 def _percent(summary: Summary) -> str:
     return f"{100 * summary.interval(METRIC).mean:.1f}"
-
-
-def _points(interval: Interval) -> str:
-    mean = f"{100 * interval.mean:+z.1f}"
-    return mean if math.isnan(interval.low) else f"{mean} [{100 * interval.low:+z.1f}, {100 * interval.high:+z.1f}]"
 
 
 def _cost(here: Price, there: Price, batch_size: int) -> str:

@@ -9,7 +9,8 @@ from functools import cached_property
 
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import Score, headline
-from resblock.study.summary import Study, Summary
+from resblock.study.interval import t_interval
+from resblock.study.summary import Study, Summary, rounding
 
 ACCURACY, LOSS = headline("validation_accuracy"), headline("validation_loss")
 DIGITS = 9  # decimals to which means are told apart: the order of addition must not crown anyone
@@ -55,6 +56,7 @@ class Champion:
     dataset: str
     winner: Candidate
     runner_up: Candidate | None
+    not_told_apart: Sequence[Candidate] = ()  # as reliable ones whose accuracy may well be the winner's, the best first
 
     @property
     def score(self) -> Score:
@@ -78,7 +80,7 @@ class Champion:
             trouble = f" ({other.summary.trouble})" if other.summary.trouble else ""
             return f"{second} over {len(other.summary.finished)} of {len(other.summary.scores)} seeds{trouble}."
         if self.winner.accuracy > other.accuracy:
-            return f"{second}."
+            return f"{second}{', not told apart by these seeds' if other in self.not_told_apart else ''}."
         decided = f"validation loss, {self.winner.loss:.4f} against {other.loss:.4f}"
         return f"{second} as well; decided by {decided if self.winner.loss < other.loss else 'fewer layers'}."
 
@@ -99,7 +101,19 @@ def champion(study: Study) -> Champion | None:
     """
     candidates = [Candidate(summary) for summary in study.summaries if summary.finished]
     ranked = sorted(candidates, key=lambda one: (*one.reliability, -one.accuracy, one.loss, one.spec.depth))
-    return Champion(study.dataset, ranked[0], ranked[1] if len(ranked) > 1 else None) if ranked else None
+    if not ranked:
+        return None
+    winner, *others = ranked
+    alike = [other for other in others if other.reliability == winner.reliability and not _leads(winner, other)]
+    return Champion(study.dataset, winner, others[0] if others else None, alike)
+
+
+def _leads(winner: Candidate, other: Candidate) -> bool:
+    """Return whether the interval of the winner's lead in validation accuracy, paired by seed, lies above zero."""
+    theirs = {score.seed: score.metrics[ACCURACY] for score in other.summary.finished}
+    leads = [s.metrics[ACCURACY] - theirs[s.seed] for s in winner.summary.finished if s.seed in theirs]
+    interval = t_interval(leads, rounding=2 * rounding(ACCURACY, winner.summary.sizes))
+    return interval.high > interval.low > 0
 
 
 def best_seed(scores: Sequence[Score]) -> Score:

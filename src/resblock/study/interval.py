@@ -27,6 +27,11 @@ MOST_SEEDS = 1_000  # beyond that, "more seeds" is no advice
 # From ten seeds on, a spread is known to within a factor of 1.8 (95 % of the time, chi-square with nine degrees of
 # freedom) and the seeds that it asks for to within 3.3. At three it is a factor of 39: then words must do.
 ENOUGH_FOR_A_NUMBER = 10
+TIMES_AS_MANY = {  # up to
+    1.5: "perhaps a few more seeds",
+    3: "perhaps two or three times as many seeds",
+    10: "perhaps several times as many seeds",
+}
 
 
 @dataclass(frozen=True)
@@ -158,9 +163,10 @@ def seeds_in_words(needed: int | None, n: int) -> str:
         return "no number of seeds in reach"
     if n >= ENOUGH_FOR_A_NUMBER:
         return f"about {max(needed, n + 1)} seeds"
-    if needed <= 2 * n:
-        return "perhaps a few more seeds"
-    return "perhaps several times as many seeds" if needed <= 10 * n else "many times as many seeds, if any number"
+    for times, words in TIMES_AS_MANY.items():
+        if needed <= times * n:
+            return words
+    return "many times as many seeds, if any number"
 
 
 @cache

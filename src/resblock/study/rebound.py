@@ -22,6 +22,7 @@ from resblock.study.summary import unmodified
 EARLY = 20  # epochs of the paper's trainings: it sees the rebound within them
 LONG = 40  # epochs: in a shorter training, to settle and to end cannot be told apart
 REACHED = 0.99  # share of its final value at which accuracy has settled
+REBOUND_MARGIN = 0.05  # rises of validation loss as a share of its falls; less is no rebound worth a name
 END = 5  # the final value is the mean of one in so many epochs, the last ones
 
 
@@ -31,8 +32,8 @@ class Rebound:
 
     The rebound is the sum of the rises of validation loss as trained. Of the height of each rise,
 
-    - what validation loss re-estimated does not share is put down to **lagging statistics**: it is gone without any
-      change of a weight;
+    - what validation loss re-estimated does not share is put down to **lagging statistics**: without any change of a
+      weight it is gone, or at another epoch. Chance that moves one of the two losses alone counts here, too;
     - of the rest, what the loss on training images shares is **optimisation**: the weights got worse on both;
     - and what it does not share is **overfitting**, or chance: the weights got worse on validation images alone.
       Chance comes and goes, so the part of it that **lasts** to the end of the training is told too.
@@ -71,11 +72,17 @@ class Rebound:
         return self.optimisation + self.overfitting
 
     @property
+    def unshared(self) -> float:
+        """What of `height_reestimated` the loss as trained does not share: nats of rises that re-estimation brings."""
+        return self.height_reestimated - self.weights
+
+    @property
     def relative(self) -> float:
         """Rises over falls of validation loss as trained: 0 is a steady fall, 1 ends where it began; NaN: no fall."""
         return self.height_trained / self.falls_trained if self.falls_trained else math.nan
 
 
+HEIGHTS = ("height_reestimated", "height_trained")
 CAUSES = ("lagging_statistics", "optimisation", "overfitting")
 
 
@@ -183,6 +190,39 @@ def lessened(base: Sequence[Rebound], other: Sequence[Rebound], part: str, whole
     )
     first, second = pooled(ours, part, whole), pooled(theirs, part, whole)
     return {seed: first[seed] - second[seed] for seed in first if seed in second}
+
+
+def rebounding(rebounds: Sequence[Rebound]) -> bool:
+    """Return whether rises are enough of the falls for causes to be told; where nothing rebounds, nothing causes it."""
+    relative = pooled(rebounds, "height_trained", "falls_trained")
+    return bool(relative) and float(np.mean(list(relative.values()))) > REBOUND_MARGIN
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """What of rises is put down to late statistics, and what tells how much of that may be chance."""
+
+    share: float  # of the height of rises as trained, what re-estimated loss does not share, epoch by epoch
+    reverse: float  # the other way round: of the height of rises re-estimated, what loss as trained does not share
+    heights: float  # of rises re-estimated, as a share of that as trained
+
+    @property
+    def beside(self) -> str:
+        """What stands beside the share and tells how much of it may be chance, in words."""
+        reverse, heights = (f"{100 * value:.0f} %" for value in (self.reverse, self.heights))
+        return f"the other way round {reverse} is not shared, and rises re-estimated are {heights} as high in all"
+
+
+def lateness(rebounds: Sequence[Rebound]) -> Lateness | None:
+    """Return it of all trainings together; None where no loss as trained rises.
+
+    Two losses that differ by chance alone share as little one way as the other, and their rises are equally high.
+    """
+    ratios = (("lagging_statistics", "height_trained"), ("unshared", "height_reestimated"), HEIGHTS)
+    share, reverse, heights = (list(pooled(rebounds, part, whole).values()) for part, whole in ratios)
+    if not share:
+        return None
+    return Lateness(float(np.mean(share)), float(np.mean(reverse or [0.0])), float(np.mean(heights)))
 
 
 def _rises(values: np.ndarray) -> np.ndarray:

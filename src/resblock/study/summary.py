@@ -92,6 +92,21 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Deepening:
+    """The deepest network of a family minus its shallowest, paired by seed."""
+
+    shallow: ModelSpec
+    deep: ModelSpec
+    differences: dict[int, float]  # seed to difference; a diverged training counts at chance
+    rounding: float = 0.0  # what counting whole images adds to the variance of one difference
+
+    @property
+    def interval(self) -> Interval:
+        """The mean difference with its paired t-interval."""
+        return t_interval(list(self.differences.values()), rounding=self.rounding)
+
+
+@dataclass(frozen=True)
 class Study:
     """All scores of a data set, and what follows from them."""
 
@@ -183,6 +198,22 @@ class Study:
             differences = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
             gaps.append(Gap(residual, metric, differences, 2 * self.rounding(metric)))
         return gaps
+
+    def deepening(self, metric: str, family: str = "residual") -> Deepening | None:
+        """Return what an accuracy gains from the shallowest unmodified network of `family` to the deepest.
+
+        None where there are no two depths. A training that diverged counts at chance.
+        """
+        values = {
+            spec: seeds for spec, seeds in self.accuracies(metric).items() if spec.family == family and unmodified(spec)
+        }
+        if len(values) < 2:
+            return None
+        shallow, *_, deep = sorted(values, key=lambda spec: spec.depth)
+        differences = {
+            seed: value - values[shallow][seed] for seed, value in values[deep].items() if seed in values[shallow]
+        }
+        return Deepening(shallow, deep, differences, 2 * self.rounding(metric)) if differences else None
 
     def metrics(self) -> dict[str, Any]:
         """Return the few figures that `dvc metrics diff` compares: means over seeds, and the paired gaps.

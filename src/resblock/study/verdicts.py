@@ -75,7 +75,7 @@ class Contrast:
     compared: str  # which networks or recipes, in words
     unit: Unit = "points"
     margin: float = 0.0  # the smallest effect that matters, in stored units
-    cannot: Outcome | tuple[Outcome, ...] | None = None  # what this study is not made for, whatever the number
+    cannot: tuple[Outcome, ...] = ()  # what this study is not made for, whatever the number
     because: str = ""  # what it would take; without values, why nothing was measured
     rounding: float = 0.0  # what counting whole images adds to the variance of one value, in stored units squared
     networks: int = 0  # how many it rests on; 0 where that is not told
@@ -110,6 +110,7 @@ class Verdict:
     contrast: Contrast | None = None
     kind: str = ""  # of a refuted claim: too small to matter, the opposite, or not known
     advice: str = ""  # what would decide an undecided claim, or why it was not measured
+    barred: bool = False  # undecided because the outcome that the interval asks for is none that the study is made for
     p_value: float = math.nan  # two-sided, that the mean is the margin: below 0.05 the rule decides
     adjusted_p_value: float = math.nan  # Holm's, over all claims that were measured
 
@@ -137,12 +138,11 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     interval = t_interval(values, rounding=contrast.rounding)
     p_value = t_p_value(values, rounding=contrast.rounding, against=contrast.margin)
     outcome = decide(interval, contrast.margin)
-    kind, advice = refutation(interval, contrast.margin) if outcome == "refuted" else "", ""
-    if outcome in (contrast.cannot if isinstance(contrast.cannot, tuple) else (contrast.cannot,)):
-        outcome, kind, advice = "undecided", "", contrast.because
-    elif outcome == "undecided":
-        advice = _advice(values, contrast)
-    return Verdict(claim, outcome, interval, contrast, kind, advice, p_value)
+    if outcome in contrast.cannot:
+        return Verdict(claim, "undecided", interval, contrast, "", contrast.because, barred=True, p_value=p_value)
+    kind = refutation(interval, contrast.margin) if outcome == "refuted" else ""
+    advice = _advice(values, contrast) if outcome == "undecided" else ""
+    return Verdict(claim, outcome, interval, contrast, kind, advice, p_value=p_value)
 
 
 def decide(interval: Interval, margin: float) -> Outcome:
@@ -162,13 +162,16 @@ def refutation(interval: Interval, margin: float) -> str:
 
 
 def _advice(values: Sequence[float], contrast: Contrast) -> str:
-    """Say how many seeds would move the interval off the margin."""
+    """Say how many seeds would move the interval off the margin, or what else it takes where that would not decide."""
+    mean = float(np.mean(values))
     if len(values) < 2:
         return "needs two seeds at least"
+    if ("supported" if mean > contrast.margin else "refuted") in contrast.cannot:
+        return contrast.because
     spread = spread_of(values, contrast.rounding)
     if not spread:
         return "all seeds give the same number, so nothing is known of their spread"
-    needed = seeds_needed(spread, float(np.mean(values)) - contrast.margin)
+    needed = seeds_needed(spread, mean - contrast.margin)
     return f"{seeds_in_words(needed, len(values))} would decide"
 
 

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from resblock.evaluation.score import HEADLINE, headline, with_statistics
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, house_style, look, new_figure
-from resblock.report.tables import NONE, bounds, points
+from resblock.report.tables import bounds
 from resblock.report.words import KINDS, OTHER
 from resblock.study.effects import REBOUND, Effect, changes, effects
 from resblock.study.interval import Interval, t_interval
+from resblock.study.numbers import NONE, points
 from resblock.study.verdicts import Trained
 
 TEST, OTHER_TEST = headline("test_accuracy"), with_statistics("test_accuracy", OTHER)
@@ -38,8 +39,8 @@ def section(material: Material) -> Section | None:
         return None
     caption = (
         "Each recipe minus the data set's own, in percentage points and paired by seed, over seeds that finished by "
-        "both, with the paired 95 % t-interval. Right of zero the change raises accuracy, or the rebound of "
-        "validation loss."
+        "both: small marks are seeds, large ones their mean, bars its paired 95 % t-interval. Right of "
+        "zero the change raises accuracy, or the rebound of validation loss."
     )
     words = (
         "The same networks trained by recipes that differ from the data set's own in what the table says and in "

@@ -10,10 +10,10 @@ from matplotlib.ticker import PercentFormatter
 from resblock.evaluation.score import HEADLINE, headline, with_statistics
 from resblock.report.figures import over_depth
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.style import house_style, legend_below, new_figure
-from resblock.report.tables import NONE, percent
+from resblock.report.style import MARKS, house_style, legend_below, new_figure
+from resblock.report.tables import percent
 from resblock.report.words import KINDS, OTHER
-from resblock.study.interval import CONFIDENCE
+from resblock.study.numbers import NONE
 from resblock.study.summary import SHOWN, Study
 
 
@@ -22,9 +22,10 @@ def section(material: Material) -> Section | None:
     study = material.study
     finished = any(summary.finished for summary in study.summaries)
     caption = (
-        "Small marks are seeds, large ones their mean, bars its 95 % t-interval. Left: test images, right: training "
-        "images without augmentation. Above, batch-norm statistics re-estimated on training images, the weights "
-        "untouched; below, as trained. Trainings that diverged are not drawn; the table names them."
+        "Small marks are seeds, large ones their mean, bars its 95 % t-interval. Networks of one depth stand side by "
+        "side. Left: test images, right: training images without augmentation, on a scale of their own. Above, "
+        "batch-norm statistics re-estimated on training images, the weights untouched; below, as trained. Trainings "
+        "that diverged are not drawn; the table names them."
     )
     pictures = [Picture("depth", caption, draw(study), _data(study))] if finished else []
     words = (
@@ -44,7 +45,7 @@ def draw(study: Study) -> Figure:
     """Draw accuracy over depth on test and training images: every seed, the mean, and its t-interval."""
     with house_style():
         figure = new_figure(9, 6.4)
-        axes = figure.subplots(2, 2, sharex=True, sharey="row")
+        axes = figure.subplots(2, 2, sharex=True, sharey="col")
         for row, (suffix, statistics) in enumerate(
             (("_reestimated", "batch-norm statistics re-estimated"), ("", "statistics as trained"))
         ):
@@ -56,7 +57,7 @@ def draw(study: Study) -> Figure:
             axis.set_xlabel("depth (weight layers)")
         for axis in axes[:, 0]:
             axis.set_ylabel("accuracy")
-        legend_below(figure, axes[0, 0], f"points: seeds; bars: {100 * CONFIDENCE:.0f} % t-interval of the mean")
+        legend_below(figure, axes[0, 0], MARKS)
     return figure
 
 

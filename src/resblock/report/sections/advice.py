@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from resblock.report.material import Material, Section, Table
-from resblock.report.tables import number, points
 from resblock.study.advice import METRIC, Advice, Circumstances, advise, shared
 from resblock.study.interval import t_interval
+from resblock.study.numbers import number, points
 
 
 def section(material: Material) -> Section | None:

@@ -15,9 +15,9 @@ from resblock.evaluation.rows import rows_frame
 from resblock.evaluation.score import HEADLINE, Statistics
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, SOFT, house_style, look, new_figure
-from resblock.report.tables import number
 from resblock.report.words import KINDS, OTHER
 from resblock.study.interval import t_interval
+from resblock.study.numbers import number
 
 WORDS = (
     f"Expected calibration error over {BINS} bins of equal width (Guo et al. 2017): the mean distance between how sure "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,15 +13,17 @@ from matplotlib.figure import Figure
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import HEADLINE, headline, with_statistics
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.style import INK, house_style, look, new_figure
-from resblock.report.tables import NONE, bounds, p_value, points
+from resblock.report.style import INK, house_style, legend_below, look, new_figure
+from resblock.report.tables import bounds, p_value
 from resblock.report.words import KINDS, OTHER
 from resblock.study.comparison import Comparison, ImagePairs, adjusted_image_p_values, compare
-from resblock.study.interval import seeds_in_words
+from resblock.study.interval import CONFIDENCE, seeds_in_words
+from resblock.study.numbers import NONE, plain, points
 from resblock.study.summary import Gap, Study
 
-METRICS = (headline("train_accuracy"), headline("test_accuracy"), with_statistics("test_accuracy", OTHER))
 ORDER = (HEADLINE, OTHER)
+SPLITS = ("test", "train")
+METRICS = tuple(with_statistics(f"{split}_accuracy", kind) for kind in ORDER for split in SPLITS)
 
 
 def section(material: Material) -> Section | None:
@@ -30,8 +33,9 @@ def section(material: Material) -> Section | None:
     if not any(gap.differences for modified in (False, True) for gap in study.gaps(test, modified=modified)):
         return None
     caption = (
-        "Accuracy of the residual network minus that of its plain twin, paired by seed, with the paired 95 % "
-        "t-interval. Above zero the shortcut helps. Twins with modifiers are not drawn; a table names them."
+        "Accuracy of the residual network minus that of its plain twin, paired by seed: small marks are seeds, large "
+        "ones their mean, bars its paired 95 % t-interval. Above zero the shortcut helps. Left: test images, right: "
+        "training images, on a scale of their own. Twins with modifiers are not drawn; a table names them."
     )
     words = (
         "Twins share initial weights and batches and differ in the addition alone, so each seed is a pair. The "
@@ -40,7 +44,8 @@ def section(material: Material) -> Section | None:
         "of one family together: every pair of twins without modifiers, on train and on test, by one kind of "
         "statistics. The decision rests on the adjusted p-value of the paired t-test; the seeds to tell are those "
         "that would find a gap as large as the one seen four times in five, in words where the spread of so few seeds "
-        "is hardly known. A training that diverged counts at chance."
+        "is hardly known. Detectable is the smallest true gap that a t-test at this number of seeds, taken alone, "
+        "finds four times in five at the spread seen. A training that diverged counts at chance."
     )
     tables = [
         Table(
@@ -67,27 +72,35 @@ def section(material: Material) -> Section | None:
 
 
 def draw(study: Study) -> Figure:
-    """Draw the paired residual-minus-plain gap over depth, one panel per metric."""
+    """Draw the paired residual-minus-plain gap over depth, a row per kind of statistics and a column per split."""
     with house_style():
-        figure = new_figure(3.2 * len(METRICS) + 0.4, 3.2)
-        axes = figure.subplots(1, len(METRICS), sharey=True, squeeze=False)[0]
-        for axis, metric in zip(axes, METRICS, strict=True):
-            _panel(axis, study.gaps(metric))
-            split, *rest = metric.split("_")
-            axis.set_title(f"{split} accuracy, {KINDS['reestimated' if 'reestimated' in rest else 'trained']}")
+        figure = new_figure(9, 5.4)
+        axes = figure.subplots(len(ORDER), len(SPLITS), sharex=True, sharey="col")
+        for row, kind in zip(axes, ORDER, strict=True):
+            for axis, split in zip(row, SPLITS, strict=True):
+                _panel(axis, study.gaps(with_statistics(f"{split}_accuracy", kind)))
+                axis.set_title(f"{split} images, statistics {KINDS[kind]}")
+            row[0].set_ylabel("residual − plain (points)")
+        for axis in axes[-1]:
             axis.set_xlabel("depth (weight layers)")
-        axes[0].set_ylabel("residual − plain (points)")
+        legend_below(figure, axes[0, 0])
     return figure
+
+
+_SEED, _MEAN = "a seed's twins", f"mean over seeds, with its {100 * CONFIDENCE:.0f} % t-interval"
 
 
 def _panel(axis: Axes, gaps: Sequence[Gap]) -> None:
     axis.axhline(0, color=INK, linewidth=0.8)
     for gap in gaps:
-        points_ = [100 * difference for difference in gap.differences.values()]
-        axis.plot([gap.depth] * len(points_), points_, linestyle="none", alpha=0.35, markersize=4, **look(gap.residual))
-        interval = gap.interval
+        points_, first = [100 * difference for difference in gap.differences.values()], gap is gaps[0]
+        seeds: dict[str, Any] = {"linestyle": "none", "alpha": 0.35, "markersize": 4, "label": _SEED if first else None}
+        axis.plot([gap.depth] * len(points_), points_, **seeds, **look(gap.residual))
+        interval, label = gap.interval, _MEAN if first else None
         half = float(np.nan_to_num(interval.half_width))
-        axis.errorbar([gap.depth], [100 * interval.mean], yerr=[100 * half], capsize=3, **look(gap.residual))
+        axis.errorbar(
+            [gap.depth], [100 * interval.mean], yerr=[100 * half], capsize=3, label=label, **look(gap.residual)
+        )
     axis.set_xticks(sorted({gap.depth for gap in gaps}))
 
 
@@ -143,7 +156,7 @@ def _shown_gaps(study: Study, comparisons: Sequence[Comparison]) -> pd.DataFrame
             "bootstrap": points(comparison.bootstrap).partition(" ")[2] or NONE,
             "p": p_value(comparison.p_value),
             "p, Holm": p_value(comparison.adjusted_p_value),
-            "detectable": f"{100 * comparison.detectable:.1f}" if comparison.detectable > 0 else NONE,
+            "detectable": plain(100 * comparison.detectable, 1) if comparison.detectable > 0 else NONE,
             "decision": comparison.decision,
             "seeds to tell": _seeds_needed(comparison),
             "remarks": remarks[comparison.gap.residual],

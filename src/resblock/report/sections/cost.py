@@ -18,10 +18,11 @@ from resblock.evaluation.score import HEADLINE, Statistics, headline, with_stati
 from resblock.report.figures import label_apart
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import SOFT, house_style, look, new_figure
-from resblock.report.tables import NONE, percent
+from resblock.report.tables import percent
 from resblock.report.words import KINDS, OTHER
 from resblock.study.efficiency import Point, pareto_front, seconds_to, target_accuracy
 from resblock.study.interval import Interval, t_interval
+from resblock.study.numbers import NONE
 
 
 @dataclass(frozen=True)

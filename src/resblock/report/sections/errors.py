@@ -13,9 +13,10 @@ from resblock.evaluation.rows import rows_frame
 from resblock.evaluation.score import Confusion
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import COLORS, house_style, new_figure
-from resblock.report.tables import NONE, shown_name
+from resblock.report.tables import shown_name
 from resblock.study.agreement import SHOWN, Agreement, Mistake
 from resblock.study.interval import t_interval
+from resblock.study.numbers import NONE
 
 MOST_CLASSES = 20  # whose matrix a reader can take in
 WORST = 20  # pairs shown of more

@@ -19,11 +19,11 @@ from resblock.evaluation.flow import (
 from resblock.evaluation.rows import rows_frame
 from resblock.report.figures import network_line, over_depth
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.style import INK, house_style, legend_below, new_figure, shades
-from resblock.report.tables import difference, number
+from resblock.report.style import INK, MARKS, house_style, legend_below, new_figure, shades
 from resblock.study.gradients import growth, growths, last_epoch, nearest
 from resblock.study.interval import t_interval
 from resblock.study.measure import Measure
+from resblock.study.numbers import counted, difference, number
 
 WORDS = (
     "A gradient vanishes where its norm shrinks on its way from the last block to the stem. By how much is told in "
@@ -54,16 +54,22 @@ def section(material: Material) -> Section | None:
         tables.append(Table("gradients-table", note, _growth_table(trained), _growth_data(trained)))
     if material.untrained and material.untrained.gradients:
         caption = (
-            "Networks before training. Left: decades by which gradient norms grow from the last block to the stem. "
-            "Right: cosine between the input gradients of neighbouring points on lines between training images. Small "
-            "marks are seeds, large "
-            "ones their mean, bars its 95 % t-interval; open marks: without batch normalisation."
+            f"Networks before training, {_seeds(material.untrained)} each. Left: decades by which gradient norms grow "
+            "from the last block to the stem. Right: cosine between the input gradients of neighbouring points on "
+            "lines between training images. Small marks are seeds, large ones their mean, bars its 95 % t-interval, "
+            "which may reach beyond one, the largest cosine that there is; open marks: without batch normalisation, "
+            "where residual branches start at zero and take no part yet. Networks of one depth stand side by side."
         )
         picture = Picture("untrained", caption, draw_untrained(material.untrained), _untrained_data(material.untrained))
         pictures.append(picture)
         note = "The same numbers: mean over seeds ± half of the 95 % t-interval, growth in decades."
         tables.append(Table("untrained-table", note, _untrained_table(material.untrained)))
     return Section("gradients", "Gradient flow", WORDS, pictures, tables) if pictures else None
+
+
+def _seeds(found: Untrained) -> str:
+    counts = sorted({len(seeds) for seeds in found.gradients.values()})
+    return " to ".join(counted(count, "seed") for count in counts)
 
 
 def draw(gradients: Gradients) -> Figure:
@@ -101,9 +107,9 @@ def draw_untrained(found: Untrained) -> Figure:
             axis.set_xticks(sorted({spec.depth for spec in found.gradients}))
         axes[0].axhline(0, color=INK, linewidth=0.8)
         axes[0].set_title("above zero: gradients grow towards the image")
-        axes[1].set_ylim(-0.05, 1.05)
-        axes[1].set_title("near zero: shattered")
-        legend_below(figure, axes[0])
+        axes[1].axhline(1, color=INK, linewidth=0.8)
+        axes[1].set_title("near zero: shattered; at one: alike")
+        legend_below(figure, axes[0], MARKS)
     return figure
 
 

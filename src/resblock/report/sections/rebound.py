@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from resblock.evaluation.rows import rows_frame
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.style import INK, house_style, legend_below, new_figure
-from resblock.report.tables import NONE, difference, number, points
+from resblock.report.style import INK, SOFT, house_style, new_figure
+from resblock.report.words import KINDS
 from resblock.study.interval import t_interval
-from resblock.study.rebound import LONG, REACHED, Rebound, lessened, pooled
+from resblock.study.numbers import NONE, difference, number, points
+from resblock.study.rebound import HEIGHTS, LONG, REACHED, REBOUND_MARGIN, Rebound, lessened, pooled, rebounding
 
 # Dark, middle and light also in grey; hatches tell them apart in print.
 CAUSES = {
-    "lagging_statistics": ("lagging batch-norm statistics", "#0072B2", ""),
-    "optimisation": ("optimisation: training images share it", "#E69F00", "///"),
-    "overfitting": ("overfitting, or chance: they do not", "#F0E4D8", "..."),
+    "lagging_statistics": ("lagging statistics, or chance:\nre-estimated loss does not share it", "#0072B2", ""),
+    "optimisation": ("optimisation:\ntraining images share it", "#E69F00", "///"),
+    "overfitting": ("overfitting, or chance:\ntraining images do not share it", "#F0E4D8", "..."),
 }
 WORDS = (
     "The rebound is the sum of the rises of validation loss, taken with batch-norm statistics as trained, from one "
-    "epoch to the next. What a rise does not share with validation loss re-estimated is gone without any change of a "
-    "weight: lagging statistics. Of the rest, as much as the loss on training images rises too is put down to "
+    "epoch to the next. What a rise does not share, at its epoch, with validation loss re-estimated is put down to "
+    "lagging statistics: no weight differs between the two. Chance that moves one of the two alone counts there, too. "
+    "Two numbers tell how much that may be: the share the other way round, of rises re-estimated that the loss as "
+    "trained does not share, and how high rises re-estimated are in all. By chance alone both shares would be alike "
+    "and the rises equally high. Of the rest, as much as the loss on training images rises too is put down to "
     "optimisation, and what remains to overfitting. On few validation images, chance looks like overfitting; but "
     "chance does not last, so the share of it that lasts to the end of the training is told too. All ratios are of "
-    "heights summed over seeds, and over networks where there are several."
+    f"heights summed over seeds, and over networks where there are several. Where rises are less than "
+    f"{100 * REBOUND_MARGIN:.0f} % of the falls there is no rebound, and no cause is told."
 )
+
+
+Groups = dict[str, list[Rebound]]  # by network
 
 
 def section(material: Material) -> Section | None:
@@ -38,14 +48,16 @@ def section(material: Material) -> Section | None:
     if not rebounds:
         return None
     caption = (
-        "Left: rises of validation loss as a share of its falls; small marks are seeds, bars all seeds together; at "
-        "100 % it ends where it began. Right: each cause's share of the rises, all seeds together."
+        f"Left: rises of validation loss, statistics {KINDS['trained']}, as a share of its falls; dots are seeds, bars "
+        "all seeds together; at 100 % it ends where it began. Right: each cause's share of the rises, all seeds "
+        f"together; none is told of networks whose rises are less than {100 * REBOUND_MARGIN:.0f} % of their falls."
     )
     picture = Picture("rebound", caption, draw(rebounds), _data(rebounds))
     note = (
         "Numbers and heights (nats, summed over epochs) of rises from epoch to epoch: means over seeds ± half of the "
-        "95 % t-interval. Shares of the rises: all seeds together. Lasting: that part of overfitting, or chance, which "
-        f"no later epoch takes back. Settled: the epoch at which validation accuracy, smoothed, reaches "
+        "95 % t-interval. Shares: all seeds together, and of causes only where there is a rebound. Unshared: of the "
+        "height re-estimated, what the loss as trained does not share. Lasting: that part of overfitting, or chance, "
+        f"which no later epoch takes back. Settled: the epoch at which validation accuracy, smoothed, reaches "
         f"{100 * REACHED:.0f} % of its final value; not told of trainings of fewer than {LONG} epochs."
     )
     tables = [Table("rebound-table", note, _table(rebounds))]
@@ -63,38 +75,48 @@ def section(material: Material) -> Section | None:
 def draw(rebounds: Sequence[Rebound]) -> Figure:
     """Draw how far validation loss rebounds for each network, and the causes' shares."""
     groups = _by_variant(rebounds)
-    places = np.arange(len(groups))
     with house_style():
-        figure = new_figure(9, 0.34 * len(groups) + 1.5)
+        figure = new_figure(9, 0.34 * len(groups) + 1.9)
         left, right = figure.subplots(1, 2, sharey=True)
-        for place, members in zip(places, groups.values(), strict=True):
-            values = [100 * member.relative for member in members]
-            left.barh(place, _percent(members, "height_trained", "falls_trained"), color="#B8C4CE", height=0.65)
-            left.plot(values, [place] * len(values), "o", color=INK, markersize=3, alpha=0.7)
-        start = np.zeros(len(groups))
-        for cause, (label, color, hatch) in CAUSES.items():
-            shares = np.array([_percent(members, cause, "height_trained") for members in groups.values()])
-            right.barh(
-                places,
-                shares,
-                left=start,
-                color=color,
-                hatch=hatch,
-                edgecolor=INK,
-                linewidth=0.4,
-                height=0.65,
-                label=label,
-            )
-            start += shares
-        left.set_yticks(places, list(groups))
+        _draw_heights(left, groups)
+        _draw_causes(right, groups)
+        left.set_yticks(range(len(groups)), list(groups))
         left.invert_yaxis()
-        left.set_xlabel("rises of validation loss, % of its falls")
-        right.set_xlabel("share of the rises, %")
-        right.set_xlim(0, 100)
         for axis in (left, right):
             axis.grid(visible=False, axis="y")
-        legend_below(figure, right)
+        figure.legend(loc="outside lower center", ncols=len(CAUSES) + 2, fontsize=8)
     return figure
+
+
+def _draw_heights(axis: Axes, groups: Groups) -> None:
+    for place, members in enumerate(groups.values()):
+        values, first = [100 * member.relative for member in members], place == 0
+        whole = _percent(members, "height_trained", "falls_trained")
+        axis.barh(place, whole, color="#B8C4CE", height=0.65, label="all seeds" if first else None)
+        dots: dict[str, Any] = {"color": INK, "markersize": 3, "alpha": 0.7, "label": "a seed" if first else None}
+        axis.plot(values, [place] * len(values), "o", **dots)
+    axis.set_xlabel("rises of validation loss as trained, % of its falls")
+
+
+def _draw_causes(axis: Axes, groups: Groups) -> None:
+    start = np.zeros(len(groups))
+    for cause, (label, color, hatch) in CAUSES.items():
+        shares = np.array([_percent(group, cause, "height_trained") * rebounding(group) for group in groups.values()])
+        style: dict[str, Any] = {
+            "color": color,
+            "hatch": hatch,
+            "edgecolor": INK,
+            "linewidth": 0.4,
+            "height": 0.65,
+            "label": label,
+        }
+        axis.barh(np.arange(len(groups)), shares, left=start, **style)
+        start += shares
+    for place, members in enumerate(groups.values()):
+        if not rebounding(members):
+            axis.text(1, place, "no rebound", va="center", fontsize=8, color=SOFT)
+    axis.set_xlabel("share of the rises, %")
+    axis.set_xlim(0, 100)
 
 
 def _percent(members: Sequence[Rebound], part: str, whole: str) -> float:
@@ -107,10 +129,9 @@ def _table(rebounds: Sequence[Rebound]) -> pd.DataFrame:
         values = [float(getattr(member, name)) for member in members]
         return number(t_interval([value for value in values if not math.isnan(value)]), 1, digits)
 
-    def share(members: Sequence[Rebound], part: str) -> str:
-        there = any(member.height_trained for member in members)
-        late = members[0].spec.normalized or part != "lagging_statistics"  # else no statistics could be late
-        return f"{_percent(members, part, 'height_trained'):.0f}" if there and late else NONE
+    def share(members: Sequence[Rebound], part: str, whole: str = "height_trained") -> str:
+        late = members[0].spec.normalized or part not in _LATE  # else no statistics could be late
+        return f"{_percent(members, part, whole):.0f}" if rebounding(members) and late else NONE
 
     return pd.DataFrame(
         [
@@ -122,6 +143,8 @@ def _table(rebounds: Sequence[Rebound]) -> pd.DataFrame:
                 "height, as trained": mean(members, "height_trained", digits=3),
                 "height, re-estimated": mean(members, "height_reestimated", digits=3),
                 **{f"{name.replace('_', ' ')}, %": share(members, name) for name in (*CAUSES, "lasting")},
+                "unshared, %": share(members, "unshared", "height_reestimated"),
+                "height, re-estimated / as trained, %": share(members, *HEIGHTS),
                 "settled, as trained": mean(members, "settled"),
                 "settled, re-estimated": mean(members, "settled_reestimated"),
             }
@@ -142,11 +165,15 @@ def _effects(rebounds: Sequence[Rebound], material: Material) -> list[dict[str, 
     return rows
 
 
+_LATE = ("lagging_statistics", "unshared", HEIGHTS[0])
+
+
 def _data(rebounds: Sequence[Rebound]) -> pd.DataFrame:
-    return rows_frame(Rebound, rebounds).assign(relative=[rebound.relative for rebound in rebounds])
+    more = {name: [getattr(rebound, name) for rebound in rebounds] for name in ("unshared", "relative")}
+    return rows_frame(Rebound, rebounds).assign(**more)
 
 
-def _by_variant(rebounds: Sequence[Rebound]) -> dict[str, list[Rebound]]:
+def _by_variant(rebounds: Sequence[Rebound]) -> Groups:
     groups: dict[str, list[Rebound]] = {}
     for rebound in rebounds:
         groups.setdefault(rebound.variant, []).append(rebound)

@@ -15,12 +15,11 @@ from resblock.study.claims.basis import (
     HALF_A_POINT,
     SAME_COST,
     between,
-    depths_of,
     nearest_in_cost,
     seeds_left_out,
 )
 from resblock.study.summary import unmodified
-from resblock.study.verdicts import Claim, Contrast, Evidence
+from resblock.study.verdicts import Claim, Contrast, Evidence, Outcome
 
 VERY_DEEP = 56  # where He et al. 2015, Figure 6, show plain networks degrade beyond doubt
 TEST, TRAIN, VALIDATION = (headline(f"{split}_accuracy") for split in ("test", "train", "validation"))
@@ -31,7 +30,7 @@ def residual_beats_cnn(evidence: Evidence) -> Contrast | None:
     ours, theirs = _best(evidence, "residual"), _best(evidence, "cnn")
     if ours is None or theirs is None:
         return None
-    return between(evidence.base.study, TEST, [(ours, theirs)], f"{ours} − {theirs}")
+    return between(evidence.base.study, TEST, {f"{ours} − {theirs}": (ours, theirs)})
 
 
 def residual_beats_equal_cnn(evidence: Evidence) -> Contrast | None:
@@ -42,8 +41,8 @@ def residual_beats_equal_cnn(evidence: Evidence) -> Contrast | None:
 def block_is_the_cause(evidence: Evidence) -> Contrast | None:
     """Take the mean over depths of the twins' gap in test accuracy."""
     study = evidence.base.study
-    there = [gap.residual for gap in study.gaps(TEST) if gap.differences]
-    return between(study, TEST, study.twins, f"residual − plain, {depths_of(there)}") if study.twins else None
+    pairs = {f"depth {pair[0].depth}": pair for pair in study.twins}
+    return between(study, TEST, pairs, "residual − plain, ") if pairs else None
 
 
 def depth_trains(evidence: Evidence) -> Contrast | None:
@@ -60,7 +59,7 @@ def depth_trains(evidence: Evidence) -> Contrast | None:
     used = {spec for pair in study.twins if pair[0].depth in (shallow.depth, deep.depth) for spec in pair}
     absent = {spec for pair in study.twins if pair[0].depth > deep.depth for spec in pair}
     rows = {gap.residual: gap.differences for gap in (shallow, deep)}
-    cannot = ("supported", "refuted") if deep.depth < VERY_DEEP else None
+    cannot: tuple[Outcome, ...] = ("supported", "refuted") if deep.depth < VERY_DEEP else ()
     return Contrast(
         values,
         f"(residual − plain) at depth {deep.depth}, minus the same at {shallow.depth}",
@@ -100,11 +99,11 @@ def _at_equal_cost(
         return None
     others = [spec for spec in specs if spec.family in rivals]
     near = {spec: nearest_in_cost(spec, others, evidence.multiply_adds) for spec in ours}
-    pairs = [(rival, spec) if turned else (spec, rival) for spec, rival in near.items() if rival]
+    sides = [(rival, spec) if turned else (spec, rival) for spec, rival in near.items() if rival]
     alone = [f"no network within {100 * SAME_COST:.0f} % of the multiply-adds of {s}" for s, r in near.items() if not r]
-    if not pairs:
+    if not sides:
         return Contrast({}, "", because="; ".join(alone))
-    found = between(study, TEST, pairs, ", ".join(f"{first} − {second}" for first, second in pairs))
+    found = between(study, TEST, {f"{first} − {second}": (first, second) for first, second in sides})
     return replace(found, remarks=[*found.remarks, *alone])
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
+from resblock.study.interval import t_interval
+from resblock.study.numbers import points
 from resblock.study.summary import Study
 from resblock.study.verdicts import Contrast, Evidence, over_networks
 
@@ -63,12 +65,6 @@ def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> set[s
     return {key for key in {*first, *second} if first.get(key) != second.get(key)} - set(IRRELEVANT)
 
 
-def depths_of(specs: Iterable[ModelSpec]) -> str:
-    """Return the depths of networks in words, for instance ``depths 8, 20``."""
-    depths = sorted({spec.depth for spec in specs})
-    return f"depth{'s' if len(depths) > 1 else ''} {', '.join(map(str, depths))}"
-
-
 def nearest_in_cost(spec: ModelSpec, others: Iterable[ModelSpec], multiply_adds: Mapping[str, int]) -> ModelSpec | None:
     """Return which of `others` is nearest to `spec` in multiply-adds, within SAME_COST; None where none is."""
     ours = multiply_adds.get(spec.name, 0)
@@ -77,29 +73,37 @@ def nearest_in_cost(spec: ModelSpec, others: Iterable[ModelSpec], multiply_adds:
     return min(within, key=lambda other: (within[other], other.name), default=None)
 
 
-def between(study: Study, metric: str, pairs: Sequence[tuple[ModelSpec, ModelSpec]], compared: str) -> Contrast:
+def between(study: Study, metric: str, pairs: Mapping[str, tuple[ModelSpec, ModelSpec]], start: str = "") -> Contrast:
     """Return the mean over `pairs` of the first network's accuracy minus the second's, seed by seed.
 
     A diverged training counts at chance. Pairs that share no seed are left out, and then seeds that one of the others
-    lacks: the contrast's remarks name both.
+    lacks: the contrast's remarks name both. What is compared are the pairs by their names, after `start`.
     """
     known = study.accuracies(metric)
-    together: dict[tuple[ModelSpec, ModelSpec], dict[int, float]] = {}
-    for first, second in pairs:
+    together: dict[str, dict[int, float]] = {}
+    for name, (first, second) in pairs.items():
         ours, theirs = known.get(first, {}), known.get(second, {})
-        together[first, second] = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
-    there = [pair for pair, row in together.items() if row]
-    values = over_networks(together)
-    remarks = [*study.remarks(spec for pair in pairs for spec in pair), *seeds_left_out(together, values)]
+        together[name] = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+    there = [pairs[name] for name, row in together.items() if row]
+    values, rounding = over_networks(together), 2 * study.rounding(metric)
+    remarks = [*study.remarks(spec for pair in pairs.values() for spec in pair), *seeds_left_out(together, values)]
     return Contrast(
         values,
-        compared,
+        start + each_alone(together, rounding),
         margin=HALF_A_POINT,
         because="; ".join(remarks),
-        rounding=2 * study.rounding(metric) / max(len(there), 1),
+        rounding=rounding / max(len(there), 1),
         networks=len({spec for pair in there for spec in pair}),
         remarks=remarks,
     )
+
+
+def each_alone(rows: Mapping[str, Mapping[int, float]], rounding: float) -> str:
+    """Return the names of what a mean is over, each with its own number where there are several."""
+    there = {name: list(row.values()) for name, row in rows.items() if row}
+    if len(there) < 2:
+        return "".join(there)
+    return ", ".join(f"{name} {points(t_interval(values, rounding=rounding))}" for name, values in there.items())
 
 
 def seeds_left_out(measure: Mapping[Any, Mapping[int, float]], values: Mapping[int, float]) -> list[str]:

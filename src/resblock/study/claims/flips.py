@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from resblock.evaluation.score import headline
-from resblock.study.claims.basis import HALF_A_POINT, differing_keys, seeds_left_out
+from resblock.study.claims.basis import HALF_A_POINT, differing_keys, each_alone, seeds_left_out
 from resblock.study.summary import unmodified
 from resblock.study.verdicts import Claim, Contrast, Evidence, Trained, over_networks
 
@@ -40,11 +40,12 @@ def _flips(evidence: Evidence, *, horizontal: bool, vertical: bool) -> Contrast 
     values = over_networks(rows)
     told = [f"{side} flips, {remark}" for side, study in sides.items() for remark in study.remarks(shared)]
     there = [spec for spec in shared if rows[spec]]
+    rounding = sum(study.rounding(TEST) for study in sides.values())
     return Contrast(
         values,
-        f"with − without, {', '.join(spec.name for spec in there)}",
+        f"with − without, {each_alone({spec.name: rows[spec] for spec in shared}, rounding)}",
         margin=HALF_A_POINT,
-        rounding=sum(study.rounding(TEST) for study in sides.values()) / max(len(there), 1),
+        rounding=rounding / max(len(there), 1),
         networks=len(there),
         remarks=[*told, *seeds_left_out(rows, values)],
     )

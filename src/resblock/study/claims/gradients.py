@@ -14,6 +14,7 @@ from resblock.core.spec import ModelSpec
 from resblock.study.claims.accuracy import VERY_DEEP
 from resblock.study.gradients import COSINE, GROWTH, deepest_twins
 from resblock.study.measure import Measure
+from resblock.study.numbers import signed
 from resblock.study.verdicts import Claim, Contrast, Evidence, Unit
 
 DECADE = 1.0  # from the last block to the stem: a factor of less than ten is no vanishing and no explosion
@@ -54,12 +55,12 @@ def _twins(
         words += f"; apart: {_means(measure, apart)}"
     if plain.depth >= VERY_DEEP:
         return Contrast(values, words, unit, margin, networks=2)
-    because = f"not at depth {plain.depth}; needs probes of twins of depth {VERY_DEEP} or more"
-    return Contrast(values, words, unit, margin, cannot="refuted", because=because, networks=2)
+    because = f"depth {plain.depth} cannot refute it; needs probes of twins of depth {VERY_DEEP} or more"
+    return Contrast(values, words, unit, margin, cannot=("refuted",), because=because, networks=2)
 
 
 def _means(measure: Measure, pair: tuple[ModelSpec, ModelSpec]) -> str:
-    return ", ".join(f"{spec} {np.mean(list(measure[spec].values())):+z.2f}" for spec in pair)
+    return ", ".join(f"{spec} {signed(float(np.mean(list(measure[spec].values()))), 2)}" for spec in pair)
 
 
 CLAIMS = (

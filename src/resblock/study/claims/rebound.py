@@ -16,19 +16,22 @@ from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
 from resblock.study.claims.basis import differing_keys
 from resblock.study.measure import Measure
+from resblock.study.numbers import signed
 from resblock.study.rebound import (
     EARLY,
     LONG,
     REACHED,
+    REBOUND_MARGIN,
     Rebound,
     comparable,
+    lateness,
     lessened,
     pooled,
     rebound_measure,
+    rebounding,
 )
 from resblock.study.verdicts import Claim, Contrast, Evidence, Trained, over_networks
 
-REBOUND_MARGIN = 0.05  # rises of validation loss as a share of its falls; less is no rebound worth a name
 RELATIVE = ("height_trained", "falls_trained")  # the rebound as a ratio
 PARTS = ("lagging_statistics", "weights")  # of its height, in nats: what statistics did, and what weights did
 AROUND = (15, 25)  # epochs that pass for "around 20"
@@ -71,7 +74,9 @@ def overfitting_causes_rebound(evidence: Evidence) -> Contrast:
 
 def statistics_cause_rebound(evidence: Evidence) -> Contrast:
     """Ask whether lagging batch-norm statistics are more than half of the rebound of networks that have them."""
-    return _majority(evidence, comparable(_long(evidence.base), normalized=True), "lagging_statistics")
+    rebounds = comparable(_long(evidence.base), normalized=True)
+    found = lateness(rebounds)
+    return _majority(evidence, rebounds, "lagging_statistics", found.beside if found else "")
 
 
 def schedule_mends_rebound(evidence: Evidence) -> Contrast:
@@ -126,13 +131,14 @@ def _whole(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {**Recipe.defaults(), **recipe}  # recipes leave out what is at its default
 
 
-def _majority(evidence: Evidence, rebounds: Sequence[Rebound], cause: str) -> Contrast:
-    """Take a cause's share of the rebound, less one half; where nothing rebounds there is nothing to share."""
-    if np.mean([*pooled(rebounds, *RELATIVE).values()] or [0]) <= REBOUND_MARGIN:
+def _majority(evidence: Evidence, rebounds: Sequence[Rebound], cause: str, beside: str = "") -> Contrast:
+    """Take a cause's share of the rebound, minus one half; where nothing rebounds there is nothing to share."""
+    if not rebounding(rebounds):
         return _lacking(f"a rebound above {100 * REBOUND_MARGIN:.0f} % of the falls, in trainings of {EARLY} epochs")
     values = {seed: share - 0.5 for seed, share in pooled(rebounds, cause, "height_trained").items()}
-    words = f"share of the rebound, above one half; {_networks(evidence.base, rebounds)}"
-    return Contrast(values, words, networks=len(_specs(rebounds)))
+    share = 100 * (0.5 + float(np.mean(list(values.values()))))
+    words = [f"share {share:.0f} %, minus 50 %", beside, _networks(evidence.base, rebounds)]
+    return Contrast(values, "; ".join(filter(None, words)), networks=len(_specs(rebounds)))
 
 
 def _mended(evidence: Evidence, wanted: Callable[[Mapping[str, Any], Mapping[str, Any]], bool], *keys: str) -> Contrast:
@@ -170,12 +176,12 @@ def _over_depths(rebounds: Sequence[Rebound], family: str, part: str, whole: str
 
 
 def _told_apart(statistics: Mapping[int, float], weights: Mapping[int, float]) -> str:
-    late, rest = (np.mean(list(values.values())) for values in (statistics, weights))
-    return f"height {late:+z.3f} nats through late statistics, {rest:+z.3f} through the weights"
+    late, rest = (signed(float(np.mean(list(values.values()))), 3) for values in (statistics, weights))
+    return f"height {late} nats through late statistics, {rest} through the weights"
 
 
 def _points(values: Mapping[int, float]) -> str:
-    return f"{100 * np.mean(list(values.values())):+z.1f} points"
+    return f"{signed(100 * float(np.mean(list(values.values()))), 1)} points"
 
 
 def _specs(rebounds: Sequence[Rebound]) -> list[ModelSpec]:
@@ -236,7 +242,7 @@ CLAIMS = (
         "Overfitting is the main cause of the rebound.",
         "results",
         "Share of the rises that re-estimated statistics keep, training images do not share, and no later epoch takes "
-        "back.",
+        "back, minus one half.",
         "rebound",
         overfitting_causes_rebound,
     ),
@@ -244,7 +250,8 @@ CLAIMS = (
         "rebound-statistics",
         "Late batch-norm statistics are the main cause of the rebound.",
         "not in the paper: ours",
-        "Share of the rises that is gone with statistics re-estimated, the weights untouched.",
+        "Share of the rises of validation loss that the loss with statistics re-estimated, the weights untouched, does "
+        "not share, epoch by epoch, minus one half. Chance that moves one of the two alone counts as late.",
         "rebound",
         statistics_cause_rebound,
     ),
@@ -269,7 +276,7 @@ CLAIMS = (
         "Training converges around 20 epochs.",
         "results",
         f"Epoch at which validation accuracy, re-estimated and smoothed, reaches {100 * REACHED:.0f} % of its final "
-        f"value, in trainings of {LONG} epochs or more.",
+        f"value, in trainings of {LONG} epochs or more: by how much it lies inside {AROUND[0]} to {AROUND[1]}.",
         "accuracy",
         settles_around_20,
     ),

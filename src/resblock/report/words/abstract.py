@@ -1,0 +1,287 @@
+"""The abstract: what was done, what the twins show, what depth does, why loss rebounds, how gradients flow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from resblock.core.spec import ModelSpec
+from resblock.evaluation.flow import Untrained
+from resblock.evaluation.score import HEADLINE, headline, with_statistics
+from resblock.report.material import Material
+from resblock.report.tables import percent
+from resblock.report.words import KINDS, OTHER
+from resblock.study.comparison import Comparison, compare
+from resblock.study.gradients import COSINE, GROWTH, deepest_twins, probes
+from resblock.study.interval import CONFIDENCE, Interval, t_interval
+from resblock.study.measure import Measure
+from resblock.study.numbers import counted, difference, in_parts, listed, number, points
+from resblock.study.rebound import REBOUND_MARGIN, comparable, lateness, rebounding
+from resblock.study.summary import Gap, Study
+from resblock.study.verdicts import Outcome, Trained, Verdict
+
+OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "undecided", "not measured in this study")
+TEST, OTHER_TEST = headline("test_accuracy"), with_statistics("test_accuracy", OTHER)
+STILL = 0.05  # decades: a norm that changes by less keeps
+
+
+def abstract(material: Material, verdicts: Sequence[Verdict]) -> list[str]:
+    """Return the page's first sentences, from what was done to how many claims are decided."""
+    study = material.study
+    if not any(summary.finished for summary in study.summaries):
+        return [lead(study)]
+    said = (
+        _scope(material),
+        lead(study),
+        _family(study),
+        _deepening(study),
+        _rebound(material),
+        _gradients(material.untrained),
+        _count(verdicts),
+    )
+    return [text for text in said if text]
+
+
+def trouble(study: Study) -> str:
+    """Name what is missing or diverged; empty where nothing is."""
+    return "; ".join(f"{summary.spec.name}: {summary.trouble}" for summary in study.summaries if summary.trouble)
+
+
+# What was done
+
+
+def _scope(material: Material) -> str:
+    study, sizes = material.study, material.dataset.sizes
+    seeds = len({score.seed for score in study.scores})
+    diverged = sum(score.status == "diverged" for score in study.scores)
+    said = (
+        f"{counted(len(study.summaries), 'network')} were trained on {material.dataset.name} "
+        f"({counted(sizes['train'], 'training image')}, {sizes['validation']:,} for validation, {sizes['test']:,} for "
+        f"the test) from {counted(seeds, 'seed')} each; {_finished(study)} of {len(study.scores)} trainings "
+        f"finished{f', {diverged} diverged' if diverged else ''}."
+    )
+    return " ".join(filter(None, (said, _other_recipes(material.ablations))))
+
+
+def _other_recipes(ablations: Mapping[str, Trained]) -> str:
+    """Name the trainings by other recipes than the data set's own."""
+    if not ablations:
+        return ""
+    studies = [trained.study for trained in ablations.values()]
+    names = [
+        f"{recipe} ({', '.join(summary.spec.name for summary in trained.study.summaries)})"
+        for recipe, trained in ablations.items()
+    ]
+    finished, all_ = sum(map(_finished, studies)), sum(len(study.scores) for study in studies)
+    return f"By other recipes {finished} of {all_} more finished: {listed(names)}."
+
+
+def _finished(study: Study) -> int:
+    return sum(score.status == "finished" for score in study.scores)
+
+
+# Twins
+
+
+def lead(study: Study) -> str:
+    """Say in words what the deepest pair of twins shows, from the numbers alone, with both kinds of statistics.
+
+    Twins with modifiers are not meant; a table of their own names them.
+    """
+    gaps = [gap for gap in study.gaps(TEST) if gap.differences]
+    if not gaps:
+        return _best_so_far(study)
+    deepest, interval = gaps[-1], gaps[-1].interval
+    mean, low, high = in_parts(interval, 100, 1)
+    pair = next(pair for pair in study.twins if pair[0] == deepest.residual)
+    sure = f", {100 * CONFIDENCE:.0f} % interval {low} to {high}): {_alone(interval)}." if low else f"; {_ONE_SEED})."
+    return (
+        f"At depth {deepest.depth}, the deepest with both twins, the residual network's test accuracy lies {mean} "
+        f"points from its plain twin's, batch-norm statistics {KINDS[HEADLINE]} "
+        f"({'; '.join([counted(interval.n, 'seed'), *study.remarks(pair)])}{sure}{_as_trained(study, deepest)}"
+    )
+
+
+_ONE_SEED = "one seed gives no interval, so this decides nothing"
+
+
+def _alone(interval: Interval) -> str:
+    if interval.low == interval.high:
+        return "all seeds give the same number, so nothing is known of their spread and this decides nothing"
+    if interval.low > 0:
+        return "taken alone, the addition helps there"
+    if interval.high < 0:
+        return "taken alone, the addition hurts there"
+    return "the interval holds zero, so this study does not decide whether the addition helps there"
+
+
+def _as_trained(study: Study, deepest: Gap) -> str:
+    """Return the same gap by the other kind of statistics; nothing where it is equal, as without normalisation."""
+    other = next(gap for gap in study.gaps(OTHER_TEST) if gap.residual == deepest.residual)
+    if other.differences == deepest.differences:
+        return ""
+    return f" With statistics {KINDS[OTHER]} it is {points(other.interval)} points."
+
+
+def _best_so_far(study: Study) -> str:
+    finished = [summary for summary in study.summaries if summary.finished]
+    best = max(finished, key=lambda summary: summary.interval(TEST).mean, default=None)
+    if best is None:
+        return "No training has finished yet."
+    return f"Best so far: {best.spec.name} with {percent(best.interval(TEST))} % on test images."
+
+
+Decided = tuple[str, str, str]  # images, depth, decision
+
+
+def _family(study: Study) -> str:
+    """Say which comparisons of twins are decided by each kind of statistics, and which by both."""
+    ours = compare(study, HEADLINE)
+    if len(ours) < 2 or all(comparison.gap.interval.n < 2 for comparison in ours):
+        return ""
+    here, there = _decided(ours), _decided(compare(study, OTHER))
+    start = f"Held together (Holm), {{}} of the {len(ours)} comparisons of twins, on train and on test images,"
+    if here == there:
+        told = _told(here)
+        return f"{start.format(len(here) or 'none')} {_is(here)} decided, with either kind of statistics{told}."
+    both = [one for one in here if one in there]
+    return (
+        f"{start.format(len(here) or 'none')} {_is(here)} decided with statistics {KINDS[HEADLINE]}{_told(here)}. "
+        f"{KINDS[OTHER].capitalize()}, {len(there) or 'none'} {_is(there)}{_told(there)}. "
+        f"{'Both kinds decide' if both else 'No comparison is decided by both kinds'}{_told(both).lstrip(':')}."
+    )
+
+
+def _decided(comparisons: Sequence[Comparison]) -> list[Decided]:
+    return [
+        (each.gap.metric.partition("_")[0], each.gap.label, each.decision)
+        for each in comparisons
+        if each.decision != "undecided"
+    ]
+
+
+def _is(found: Collection[Decided]) -> str:
+    return "are" if len(found) > 1 else "is"
+
+
+def _told(found: Sequence[Decided]) -> str:
+    """Name comparisons, for instance ``: depth 20 and 32 on test (residual better)``; nothing where there are none."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for images, depth, decision in found:
+        groups.setdefault((images, decision), []).append(depth)
+    names = [f"depth {listed(depths)} on {images} ({decision})" for (images, decision), depths in groups.items()]
+    return f": {', '.join(names)}" if names else ""
+
+
+# Depth
+
+
+def _deepening(study: Study) -> str:
+    """Say what test accuracy gains from the shallowest to the deepest network with the block, and without it."""
+    changes = {family: study.deepening(TEST, family) for family in ("residual", "plain")}
+    told = [
+        f"that of {family} networks by {points(change.interval)} points from {change.shallow.depth} to "
+        f"{change.deep.depth} layers{_change_as_trained(study, family, change.interval)}"
+        for family, change in changes.items()
+        if change
+    ]
+    start = f"With statistics {KINDS[HEADLINE]} and paired by seed, test accuracy changes with depth"
+    return f"{start}: {', '.join(told)}." if told else ""
+
+
+def _change_as_trained(study: Study, family: str, known: Interval) -> str:
+    other = study.deepening(OTHER_TEST, family)
+    return f" ({KINDS[OTHER]} {points(other.interval)})" if other and other.interval != known else ""
+
+
+# Rebound
+
+
+def _rebound(material: Material) -> str:
+    """Say of the unmodified networks with batch normalisation how often loss rises, and what of it may be late."""
+    rebounds = comparable(material.rebounds, normalized=True)
+    found = lateness(rebounds)
+    if found is None:
+        return ""
+    steps = sum(rebound.epochs - 1 for rebound in rebounds)
+    trained = sum(rebound.rises_trained for rebound in rebounds) / steps
+    reestimated = sum(rebound.rises_reestimated for rebound in rebounds) / steps
+    compared = {rebound.spec for rebound in rebounds}
+    others = ", ".join(dict.fromkeys(each.variant for each in material.rebounds if each.spec not in compared))
+    rises = (
+        f"Validation loss of networks with batch normalisation{f' (all networks but {others})' if others else ''} "
+        f"rises after {100 * trained:.0f} % of the epochs with statistics {KINDS['trained']} and after "
+        f"{100 * reestimated:.0f} % with statistics {KINDS['reestimated']}."
+    )
+    if not rebounding(rebounds):
+        return f"{rises} Rises are no {100 * REBOUND_MARGIN:.0f} % of the falls, too little to ask for causes."
+    share = f"{100 * found.share:.0f} %"
+    chance = f", so part of the {share} may be chance" if found.reverse > 0 else ""
+    return (
+        f"{rises} {share} of the height of the rises as trained is not shared, epoch by epoch, by the loss with "
+        f"statistics re-estimated, the weights untouched; {found.beside}{chance}."
+    )
+
+
+# Gradients
+
+
+def _gradients(untrained: Untrained | None) -> str:
+    """Say of the deepest twins before training how gradients grow or shrink, and how alike those of neighbours are."""
+    measures = probes(untrained)
+    if not measures:
+        return ""
+    starts = {
+        (): "Before training ({seeds}) ",
+        ("nobn",): "Without batch normalisation, where residual branches start at zero and take no part yet, ",
+    }
+    said: list[str] = []
+    for modifiers, start in starts.items():
+        if pair := deepest_twins(*measures.values(), modifiers=modifiers):
+            seeds = counted(len(measures[GROWTH][pair[0]]), "seed")
+            told = _flow(measures[GROWTH], pair, again=bool(said)), _likeness(measures[COSINE], pair, again=bool(said))
+            said.append(f"{start.format(seeds=seeds)}{' '.join(told)}")
+    return " ".join(said)
+
+
+def _flow(growths: Measure, pair: tuple[ModelSpec, ModelSpec], *, again: bool) -> str:
+    """Return by how much the gradient's norm moves in two twins; on which way is said once."""
+    first, second = (_moved(t_interval(list(growths[spec].values()))) for spec in pair)
+    way = "" if again else ", on its way from the last block to the stem,"
+    return f"the gradient of the loss{way} {first} in {pair[0]}; in {pair[1]} it {second}."
+
+
+def _moved(growth: Interval) -> str:
+    if abs(growth.mean) <= STILL:
+        return "keeps its norm"
+    return f"{'grows' if growth.mean > 0 else 'shrinks'} by {_size(growth)} decades"
+
+
+def _size(growth: Interval) -> str:
+    """Return by how much a norm moves, without its direction."""
+    turned = Interval(-growth.mean, -growth.high, -growth.low, growth.n)
+    return number(turned if growth.mean < 0 else growth)
+
+
+def _likeness(cosines: Measure, pair: tuple[ModelSpec, ModelSpec], *, again: bool) -> str:
+    """Return the cosines of two twins and their difference, paired by seed; of what is said once."""
+    plain, residual = pair
+    shown = [number(t_interval(list(cosines[spec].values())), digits=2) for spec in pair]
+    apart = t_interval(
+        [value - cosines[plain][seed] for seed, value in cosines[residual].items() if seed in cosines[plain]]
+    )
+    opened = ", which may be none" if apart.low <= 0 <= apart.high else ""
+    start = (
+        "The cosines are" if again else "Gradients of one logit by the pixels of neighbouring inputs have a cosine of"
+    )
+    return f"{start} {shown[0]} and {shown[1]} there, a difference of {difference(apart, 1, 2)}{opened}."
+
+
+# Verdicts
+
+
+def _count(verdicts: Sequence[Verdict]) -> str:
+    counts = {outcome: sum(verdict.outcome == outcome for verdict in verdicts) for outcome in OUTCOMES}
+    return (
+        f"Of {len(verdicts)} claims, this study supports {counts['supported']}, refutes {counts['refuted']}, leaves "
+        f"{counts['undecided']} undecided and does not measure {counts['not measured in this study']}."
+    )

@@ -1,0 +1,120 @@
+"""The answer to the study's two questions in plain words, and which network to use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from resblock.core.spec import ModelSpec
+from resblock.evaluation.score import HEADLINE, headline
+from resblock.report.tables import percent
+from resblock.report.words import KINDS
+from resblock.study.champion import Champion, champion
+from resblock.study.comparison import Decision, compare
+from resblock.study.interval import Interval
+from resblock.study.numbers import counted, listed, points_in_words
+from resblock.study.summary import Study
+from resblock.study.verdicts import decide
+
+TEST = headline("test_accuracy")
+OPEN, FEW = "it stays open ", "too few seeds say "
+NAMED = 3  # networks that are not told apart from the champion
+
+
+def answer(study: Study) -> str:
+    """Return what the block buys, what depth does to residual networks, and which network to use.
+
+    The first sentence has no number, the next ones have those that it rests on. Accuracies are those of test images,
+    statistics as in every headline; a diverged training counts at chance.
+    """
+    best = champion(study)
+    if best is None:
+        return "No training has finished yet, so nothing is known."
+    block, depth = _block(study), _depth(study)
+    for start in (OPEN, FEW):  # said once of both
+        depth = depth.removeprefix(start) if block.startswith(start) else depth
+    plain = ", and ".join(filter(None, (block, depth)))
+    first = [f"On {study.dataset} {plain}."] if plain else []
+    last = f"Batch-norm statistics are {KINDS[HEADLINE]} throughout."
+    return " ".join([*first, *_numbers(study), *_use(best), last])
+
+
+def _block(study: Study) -> str:
+    """Say at which depths the block helps or hurts, and at which that stays open, errors of all comparisons held."""
+    found = [each for each in compare(study, HEADLINE) if each.gap.metric == TEST and each.gap.differences]
+    layers: dict[Decision, str] = {
+        each: _layers(one.gap.depth for one in found if one.decision == each) for each in _DECISIONS
+    }
+    opened = layers.pop("undecided")
+    if opened and all(one.gap.interval.n < 2 for one in found):
+        return f"{FEW}whether the residual block helps at {opened}"
+    told = [f"{_DECISIONS[decision]} at {there}" for decision, there in layers.items() if there]
+    if not told:
+        return f"{OPEN}whether the residual block helps at {opened}" if opened else ""
+    said = f"the residual block {' and '.join(told)}"
+    return f"{said}, at {opened} that stays open" if opened else said
+
+
+_DECISIONS: Mapping[Decision, str] = {"residual better": "helps", "plain better": "hurts", "undecided": ""}
+
+
+def _depth(study: Study) -> str:
+    """Say whether residual networks gain or lose accuracy from the shallowest to the deepest."""
+    change = study.deepening(TEST)
+    if change is None:
+        return ""
+    span = f"from {change.shallow.depth} to {_layers([change.deep.depth])}"
+    if change.interval.n < 2:
+        return f"{FEW}whether residual networks gain or lose accuracy {span}"
+    way = {"supported": "gain", "refuted": "lose"}.get(decide(change.interval, 0.0))
+    opened = f"{OPEN}whether residual networks gain or lose accuracy {span}"
+    return f"{span} residual networks {way} accuracy" if way else opened
+
+
+def _numbers(study: Study) -> Iterator[str]:
+    """Yield what the deepest twins, and the shallowest and deepest residual networks, have right."""
+    gaps = [gap for gap in study.gaps(TEST) if gap.differences]
+    if gaps and (plain := gaps[-1].residual.twin):
+        gap = gaps[-1]
+        ours, theirs = (_mean(study, spec, gap.differences) for spec in (gap.residual, plain))
+        yield (
+            f"At {_layers([gap.depth])} {ours} of the test images are right with the block and {theirs} without it "
+            f"({_sure(gap.interval)})."
+        )
+    if change := study.deepening(TEST):
+        few, many = (_mean(study, spec, change.differences) for spec in (change.shallow, change.deep))
+        yield (
+            f"Residual networks have {few} right at {_layers([change.shallow.depth])} and {many} at "
+            f"{change.deep.depth} ({_sure(change.interval)})."
+        )
+
+
+def _use(found: Champion) -> Iterator[str]:
+    """Yield which network to use, which others may be as good, and what it has right."""
+    best = found.winner
+    yield f"The champion is {best.spec}, the best on validation images: {_share(best.accuracy)} are right."
+    if found.not_told_apart:
+        names = [f"{other.spec} ({_share(other.accuracy)})" for other in found.not_told_apart[:NAMED]]
+        more = len(found.not_told_apart) - len(names)
+        yield f"Not told apart from it there: {listed([*names, *([f'{more} more'] if more else [])])}."
+    yield f"Of the test images {percent(best.summary.interval(TEST))} % are right."
+
+
+def _mean(study: Study, spec: ModelSpec, seeds: Iterable[int]) -> str:
+    values = study.accuracies(TEST)[spec]
+    return _share(float(np.mean([values[seed] for seed in seeds])))
+
+
+def _share(accuracy: float) -> str:
+    return f"{100 * accuracy:.1f} %"
+
+
+def _sure(interval: Interval) -> str:
+    return f"{points_in_words(interval)}, {counted(interval.n, 'seed')}"
+
+
+def _layers(depths: Iterable[int]) -> str:
+    """Return depths in words, for instance ``8 and 20 layers``; empty where there are none."""
+    names = listed([str(depth) for depth in depths])
+    return f"{names} layers" if names else ""
