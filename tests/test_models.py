@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.models import Model
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache  # pyright: ignore[reportPrivateUsage]
 from PIL import Image
 
 from resblock import paths
@@ -65,6 +66,7 @@ def _inside(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(root)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    _artifact_repos_cache.clear()  # by a model's id alone, and a copy of a project has the same
     mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
     mlflow.set_registry_uri(f"sqlite:///{root / 'mlflow.db'}")
     yield root
