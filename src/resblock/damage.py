@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 from ruamel.yaml.error import YAMLError
 
 from resblock.core.errors import one_line
+from resblock.core.files import read_json
 
 # What readers raise for a file that is not as it was written.
 KINDS = (ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, csv.Error, BadZipFile, YAMLError)
@@ -25,6 +26,15 @@ def damage(error: Exception) -> str | None:
     """Return in one line which file `error` is about and what to do; None where it is not about reading one."""
     found = fault(error)
     return found and "; ".join(found)
+
+
+def damaged(path: Path) -> str | None:
+    """Return what `damage` says of the JSON file at `path`; None where it can be read, or is not there."""
+    try:
+        read_json(path)
+    except Exception as error:
+        return damage(error)
+    return None
 
 
 def fault(error: Exception) -> tuple[str, str] | None:
