@@ -160,3 +160,10 @@ def test_sync_shows_the_rest_and_names_the_file_that_is_damaged(monkeypatch: pyt
     assert f"warning: left out: {file}, line 1: git left the conflict" in ended.stderr
     assert "plain-8-0: not in MLflow" not in ended.stdout
     assert "plain-8-1: not in MLflow" in ended.stdout
+
+
+@pytest.mark.usefixtures("project")
+def test_a_seed_that_nobody_trained_is_answered_by_those_that_are_there() -> None:
+    ended = CliRunner().invoke(main, ["predict", "picture.png", "--dataset", "digits", "--seed", "7"])
+    assert "no training on digits that was asked for has finished; finished are cnn-4, plain-8," in ended.stderr
+    assert ended.stderr.endswith(" with seed 0, 1, 2, 3, 4\n")

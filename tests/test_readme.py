@@ -78,3 +78,9 @@ def test_scores_hold_nothing_that_no_stage_writes() -> None:
     listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=True)
     scores = [path for path in listed.stdout.split() if path.split("/")[2] == "scores"]
     assert [path for path in scores if not re.search(r"/seed-\d+/[a-z]+\.(csv|json)$", path)] == []
+
+
+def test_counts_of_trainings_are_those_of_params(params: Params) -> None:
+    count = len(params.study.keys(OWN))
+    assert re.findall(r"(\d+) trainings", (ROOT / "docs" / "your-images.md").read_text()) == [str(count)]
+    assert f"\n{count} of {count} came out equal\n" in (ROOT / "docs" / "verify.md").read_text()
