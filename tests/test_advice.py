@@ -11,6 +11,7 @@ import pytest
 
 from resblock import paths
 from resblock.cli import main
+from resblock.core.files import write_json
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.run import Cost
@@ -18,6 +19,7 @@ from resblock.data.splits import write_splits
 from resblock.evaluation.score import Score, empty_score, write_scores
 from resblock.paths import PARAMS
 from resblock.study.advice import Advice, Circumstances, activations, advise, next_deeper
+from resblock.study.champion import champion
 from resblock.study.efficiency import Costs
 from resblock.study.summary import Study
 from tests.conftest import ROOT
@@ -163,6 +165,28 @@ def test_the_command_prints_the_advice_of_the_scores_that_are_here(capsys: pytes
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Use residual-20: 92.")
     assert lines[-1].startswith("Next: ")
+    assert "One of the 4 validation images is 25.0 points." in lines[-2]
+
+
+def lines_in_a_clone(scores: Sequence[Score], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return the advice where git's files lie alone."""
+    shutil.rmtree(paths.splits("digits"))
+    described = {"classes": ["0", "1"], "image_shape": [8, 8, 1], "sizes": dict.fromkeys(("train", "validation"), 4)}
+    write_json(paths.manifest("preprocess", "digits"), described)
+    write_scores(paths.report("digits"), scores)
+    main(["advise", "digits"], standalone_mode=False)
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_clone_without_splits_is_advised_and_told_of_the_champion(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = planted({"plain-8": 0.90, "residual-8": 0.905, "residual-20": 0.91}, seeds=3, noise=0.02).scores
+    lines = lines_in_a_clone(scores, capsys)
+    best = champion(Study("planted", tuple(scores)))
+    assert best is not None
+    assert not lines[0].startswith(f"Use {best.winner.spec}:")
+    assert lines[1].startswith("The champion, ")
+    assert f" is {best.winner.spec}: the highest validation accuracy" in lines[1]
     assert "One of the 4 validation images is 25.0 points." in lines[-2]
 
 

@@ -13,11 +13,14 @@ from click.testing import CliRunner
 
 from resblock import paths
 from resblock.cli import main
+from resblock.core.errors import UserError
 from resblock.core.files import read_arrays, read_json
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.training.run import read_cost, read_curve, read_gradients
 from resblock.damage import damage
 from resblock.evaluation.score import read_scores
+from resblock.params import read_params
+from resblock.stages.asked import asked, damaged_file, training_of
 from resblock.stages.weights import weights_address
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -122,11 +125,30 @@ def test_commands_say_it_in_one_line(command: tuple[str, ...], file: Path, monke
 
 
 @pytest.mark.usefixtures("project")
-def test_check_names_the_training_whose_manifest_is_damaged() -> None:
+def test_check_names_the_training_and_its_file_that_is_damaged() -> None:
     file = paths.run(KEY) / "run.json"
     file.write_text(in_conflict(file.read_text()))
     ended = CliRunner().invoke(main, ["check"])
-    assert f"{paths.stage(KEY)}: its run.json is damaged" in ended.stderr
+    assert f"{paths.stage(KEY)}: {file}, line 1: git left the conflict" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["run.json", "score.csv"])
+@pytest.mark.usefixtures("project")
+def test_a_conflict_in_scores_is_named_by_its_file(name: str) -> None:
+    file = paths.scores(KEY) / name
+    file.parent.mkdir(parents=True)
+    shutil.copy(ROOT / file, file)
+    file.write_text(in_conflict(file.read_text(), after=1))
+    assert f"{file}, line 2: git left the conflict" in str(damaged_file(KEY))
+
+
+@pytest.mark.usefixtures("project")
+def test_a_conflict_is_no_reason_to_train_anew() -> None:
+    file = paths.run(KEY) / "run.json"
+    file.write_text(in_conflict(file.read_text()))
+    with pytest.raises(UserError, match="line 1: git left the conflict") as caught:
+        training_of(asked(read_params(paths.PARAMS), KEY))
+    assert "dvc repro" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("project")
@@ -138,3 +160,10 @@ def test_sync_shows_the_rest_and_names_the_file_that_is_damaged(monkeypatch: pyt
     assert f"warning: left out: {file}, line 1: git left the conflict" in ended.stderr
     assert "plain-8-0: not in MLflow" not in ended.stdout
     assert "plain-8-1: not in MLflow" in ended.stdout
+
+
+@pytest.mark.usefixtures("project")
+def test_a_seed_that_nobody_trained_is_answered_by_those_that_are_there() -> None:
+    ended = CliRunner().invoke(main, ["predict", "picture.png", "--dataset", "digits", "--seed", "7"])
+    assert "no training on digits that was asked for has finished; finished are cnn-4, plain-8," in ended.stderr
+    assert ended.stderr.endswith(" with seed 0, 1, 2, 3, 4\n")

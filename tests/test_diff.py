@@ -253,6 +253,77 @@ def test_a_damaged_file_costs_no_more_than_itself(project: Path) -> None:
     assert sentence.startswith(f"{paths.run(ONE)}: damaged, or another version's (")
 
 
+@pytest.mark.parametrize("content", ["{", "<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> other\n"])
+def test_a_training_whose_manifest_is_damaged_is_named(project: Path, content: str) -> None:
+    file = paths.run(ONE) / MANIFEST
+    file.write_text(content)
+    here = side(WORKSPACE)
+    assert ONE not in here.manifests
+    (sentence,) = here.left_out
+    wrong = (
+        ", line 1: git left the conflict of a merge there" if content != "{" else ": damaged, or another version's ("
+    )
+    assert sentence.startswith(f"{file}{wrong}")
+    assert str(file) in answer()
+
+
+def ask_for(**changes: str) -> None:
+    """Write lists into the section study of params.yaml."""
+    text = paths.PARAMS.read_text()
+    for name, values in changes.items():
+        text = re.sub(rf"^  {name}: .*$", f"  {name}: {values}", text, count=1, flags=re.MULTILINE)
+    paths.PARAMS.write_text(text)
+
+
+def test_only_trainings_that_are_asked_for_are_compared(project: Path) -> None:
+    """As an experiment leaves it: fewer networks and seeds, and what was published beside them."""
+    ask_for(variants="[cnn-4, residual-8]", seeds="[0]")
+    comparison = compare("digits", side("HEAD"), side(WORKSPACE))
+    assert [(shift.label, list(shift.differences)) for shift in comparison.of(HEADLINE)] == [
+        ("cnn-4", [0]),
+        ("residual-8", [0]),
+    ]
+    assert comparison.trainings == comparison.gaps == []
+    left = "params.yaml does not ask for it: cnn-4 (seed 1, 2), plain-8 (seed 0, 1, 2), residual-8 (seed 1, 2)"
+    assert comparison.after.left_out == [left]
+    told = answer()
+    assert "9 trainings before, 2 after" in told
+    assert "cnn-4 (seed 1, 2)" in told
+
+
+def test_a_training_by_another_recipe_than_is_asked_for_is_left_out(project: Path) -> None:
+    """As DVC leaves it where nothing was trained anew."""
+    text = paths.PARAMS.read_text()
+    paths.PARAMS.write_text(text.replace("learning_rate: 0.001 ", "learning_rate: 0.002 ", 1))
+    manifest = read_json(paths.run(ONE) / MANIFEST)
+    manifest["recipe"]["learning_rate"] = 0.002
+    write_json(paths.run(ONE) / MANIFEST, manifest)
+    here = side(WORKSPACE)
+    assert list(here.manifests) == [ONE]
+    (sentence,) = here.left_out
+    assert sentence.startswith(
+        "trained by another recipe than params.yaml asks for (learning_rate 0.001 instead of 0.002): cnn-4 (seed 1, 2)"
+    )
+
+
+def test_both_means_are_those_of_the_seeds_on_both_sides(project: Path) -> None:
+    for seed in SEEDS[1:]:
+        shutil.rmtree(paths.run(RunKey("digits", SPECS[1], seed)))
+    comparison = compare("digits", side("HEAD"), side(WORKSPACE))
+    for shift in (*comparison.of(HEADLINE), *comparison.gaps):
+        assert shift.before.n == shift.after.n == len(shift.differences)
+        assert shift.before.mean == shift.after.mean
+    assert {shift.label: shift.before.n for shift in comparison.of(HEADLINE)}["plain-8"] == 1
+
+
+def test_a_network_without_a_common_seed_is_not_compared(project: Path) -> None:
+    ask_for(seeds="[0]")
+    commit("One seed")
+    ask_for(seeds="[1]")
+    comparison = compare("digits", side("HEAD"), side(WORKSPACE))
+    assert comparison.shifts == comparison.gaps == []
+
+
 def test_an_older_revision_without_results_is_named(project: Path) -> None:
     git("rm", "-r", "--quiet", "--cached", "results")
     git("commit", "--quiet", "--message", "No results")

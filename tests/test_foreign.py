@@ -190,3 +190,17 @@ def test_a_training_by_another_recipe_is_refused(project: Path) -> None:
     ended = CliRunner().invoke(main, EVALUATE)
     assert ended.exit_code == 1
     assert "trained by another recipe (batch_size 64 instead of 32)" in ended.stderr
+
+
+def test_stages_name_the_file_in_which_a_merge_left_its_conflict(project: Path) -> None:
+    manifest, score = paths.run(KEY) / MANIFEST, paths.scores(KEY) / "score.csv"
+    score.write_text(f"<<<<<<< HEAD\n{score.read_text()}=======\n>>>>>>> other\n")
+    ended = CliRunner().invoke(main, ["report", "digits"])
+    assert ended.exit_code == 0, ended.stderr
+    assert f"{score}, line 1: git left the conflict" in " ".join(ended.stderr.split())
+    manifest.write_text("<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> other\n")
+    for command in (("report", "digits"), EVALUATE):
+        ended = CliRunner().invoke(main, command)
+        assert ended.exit_code == 1
+        (line,) = [line for line in ended.stderr.splitlines() if line.startswith("resblock: ")]
+        assert line.startswith(f"resblock: {manifest}, line 1: git left the conflict")

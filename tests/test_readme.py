@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from fnmatch import filter as matching
 from pathlib import Path
+
+import pytest
 
 from resblock import paths
 from resblock.core.files import read_json
@@ -73,3 +77,52 @@ def test_every_make_target_of_the_readme_exists() -> None:
     named = set(re.findall(r"\bmake ([a-z]+)\b", (ROOT / "README.md").read_text()))
     assert named <= targets
     assert {"demo", "test"} <= named
+
+
+OWN = "pets"  # the data set of docs/your-images.md
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+STAGE = re.compile(r"\b((?:download|preprocess|probe|train|ablate|evaluate|evaluate_ablation|report)@[\w*-]+)")
+
+
+def asked_on(page: Path, params: Params) -> Params:
+    """Return what params.yaml asks for once the reader of `page` has edited it as the page says."""
+    if page.name != "gpu.md":
+        return params
+    more = {"variants": ["residual-56"]}
+    study = params.study.model_copy(update={"variants": [*params.study.variants, *more["variants"]]})
+    ablation = params.ablation.model_copy(update={**more, "dataset": "cifar10", "recipes": ["he2015"]})
+    return params.model_copy(update={"study": study, "ablation": ablation})
+
+
+def stages(params: Params) -> Iterator[str]:
+    """Yield what DVC calls each stage of the study."""
+    for dataset in params.study.datasets:
+        yield from (f"{stage}@{dataset}" for stage in paths.DATASET_STAGES)
+        for key in params.keys(dataset):
+            yield from (paths.stage(key), paths.evaluation(key))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_stage_that_is_named_exists(page: Path, params: Params) -> None:
+    """Those of a data set of the reader's own are none of this project's."""
+    known = set(stages(asked_on(page, params)))
+    named = {name for name in STAGE.findall(page.read_text()) if f"@{OWN}" not in name}
+    assert {name for name in named if not matching(known, name)} == set()
+
+
+def test_the_stages_that_pages_are_held_against_are_those_of_dvc(params: Params) -> None:
+    locked = set(re.findall(r"^  ([\w@-]+):$", (ROOT / "dvc.lock").read_text(), re.MULTILINE))
+    assert locked
+    assert locked - {f"download@{name}" for name in params.data} <= set(stages(params))
+
+
+def test_scores_hold_nothing_that_no_stage_writes() -> None:
+    listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=True)
+    scores = [path for path in listed.stdout.split() if path.split("/")[2] == "scores"]
+    assert [path for path in scores if not re.search(r"/seed-\d+/[a-z]+\.(csv|json)$", path)] == []
+
+
+def test_counts_of_trainings_are_those_of_params(params: Params) -> None:
+    count = len(params.study.keys(OWN))
+    assert re.findall(r"(\d+) trainings", (ROOT / "docs" / "your-images.md").read_text()) == [str(count)]
+    assert f"\n{count} of {count} came out equal\n" in (ROOT / "docs" / "verify.md").read_text()

@@ -219,8 +219,15 @@ def test_a_training_under_another_ones_name_is_refused(project: Path) -> None:
 
 
 def test_a_damaged_manifest_is_named(project: Path) -> None:
-    (paths.run(KEY) / MANIFEST).write_text("{")
+    file = paths.run(KEY) / MANIFEST
+    file.write_text("{}")
     with pytest.raises(UserError, match=r"run\.json: damaged, or another version's; `git restore "):
+        verify([], Workshop(start))
+    file.write_text("{")
+    with pytest.raises(UserError, match=rf"run\.json: damaged, or another version's \(.*git checkout -- {file}"):
+        verify([], Workshop(start))
+    file.write_text("<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> other\n")
+    with pytest.raises(UserError, match=rf"line 1: git left the conflict .*git checkout --ours -- {file}"):
         verify([], Workshop(start))
 
 

@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 from ruamel.yaml.error import YAMLError
 
 from resblock.core.errors import one_line
+from resblock.core.files import read_json
 
 # What readers raise for a file that is not as it was written.
 KINDS = (ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, csv.Error, BadZipFile, YAMLError)
@@ -23,19 +24,40 @@ CONFLICT = b"<<<<<<< "  # how the line begins that git puts before two versions 
 
 def damage(error: Exception) -> str | None:
     """Return in one line which file `error` is about and what to do; None where it is not about reading one."""
+    found = fault(error)
+    return found and "; ".join(found)
+
+
+def damaged(path: Path) -> str | None:
+    """Return what `damage` says of the JSON file at `path`; None where it can be read, or is not there."""
+    try:
+        read_json(path)
+    except Exception as error:
+        return damage(error)
+    return None
+
+
+def fault(error: Exception) -> tuple[str, str] | None:
+    """Return what is wrong with the file that `error` is about, and what to do; None where it is not about one."""
     place = _place(error) if isinstance(error, KINDS) else None
-    if place is None:
-        return None
+    return conflict(place) or _broken(place, error) if place else None
+
+
+def conflict(place: Path) -> tuple[str, str] | None:
+    """Return where git left a conflict in the file or folder `place`, and what to do; None without one."""
     for file in sorted(place.iterdir()) if place.is_dir() else [place]:
         if line := _conflict(file):
             return (
-                f"{file}, line {line}: git left the conflict of a merge there; choose one version whole "
-                f"(git checkout --ours -- {file}, or --theirs) and run the same command again"
+                f"{file}, line {line}: git left the conflict of a merge there",
+                f"choose one version whole (git checkout --ours -- {file}, or --theirs) and run the same command again",
             )
-    said = f"{type(error).__name__}: {one_line(error, 120)}"
+    return None
+
+
+def _broken(place: Path, error: Exception) -> tuple[str, str]:
     return (
-        f"{place}: damaged, or another version's ({said}); bring it back (git checkout -- {place}, or dvc checkout) "
-        "or remove it and make it again"
+        f"{place}: damaged, or another version's ({type(error).__name__}: {one_line(error, 120)})",
+        f"bring it back (git checkout -- {place}, or dvc checkout) or remove it and make it again",
     )
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from resblock.core.recipe import BASE, Recipe
-from resblock.core.spec import ModelSpec, RunKey
-from resblock.diff.side import Side
+from resblock.core.spec import RunKey
+from resblock.diff.side import Side, label
 from resblock.evaluation.score import METRICS, headline
 from resblock.study.claims.basis import HALF_A_POINT
 from resblock.study.interval import Interval, t_interval
@@ -51,9 +51,9 @@ class Shift:
 
     label: str  # the network, with its recipe where that is not the data set's own; or the pair of twins
     metric: str
-    before: Interval
+    before: Interval  # of the seeds that finished on both sides, as is all here
     after: Interval
-    differences: Mapping[int, float]  # seed to difference, of seeds that finished on both sides
+    differences: Mapping[int, float]  # seed to difference
     rounding: float = 0.0  # what counting whole images adds to the variance of one difference
 
     @property
@@ -124,11 +124,6 @@ def compare(dataset: str, before: Side, after: Side) -> Comparison:
     )
 
 
-def label(spec: ModelSpec, recipe: str) -> str:
-    """Return what a network by a recipe is called."""
-    return spec.name if recipe == BASE else f"{spec.name}, {recipe}"
-
-
 def _parameters(dataset: str, before: Side, after: Side) -> Iterator[Change]:
     """Yield the keys of params.yaml that differ and say something of `dataset`."""
     for name in dict.fromkeys((*before.params, *after.params)):
@@ -167,7 +162,7 @@ def _code(before: Side, after: Side) -> Iterator[Change]:
 def _trainings(before: Side, after: Side) -> Iterator[Change]:
     for key in dict.fromkeys((*before.scores, *after.scores)):
         states = [side.scores[key].status if key in side.scores else None for side in (before, after)]
-        if states[0] != states[1]:
+        if states[0] != states[1] and key not in before.set_aside and key not in after.set_aside:
             words = [{"missing": "trained, not scored"}.get(state or "", state) for state in states]
             yield Change(f"{label(key.spec, key.recipe)}, seed {key.seed}", *words)
 
@@ -177,7 +172,7 @@ def _shifts(before: Side, after: Side) -> Iterator[Shift]:
         theirs, ours = before.studies[recipe], after.studies[recipe]
         for metric in METRICS:
             old, new = theirs.measure(metric), ours.measure(metric)
-            for spec in (spec for spec in old if spec in new):
+            for spec in (spec for spec in old if spec in new and set(old[spec]) & set(new[spec])):
                 yield _shift(label(spec, recipe), metric, old[spec], new[spec], rounding=2 * ours.rounding(metric))
 
 
@@ -185,7 +180,7 @@ def _gaps(before: Study, after: Study) -> Iterator[Shift]:
     theirs = {gap.label: gap for gap in before.gaps(HEADLINE)}
     for gap in after.gaps(HEADLINE):
         old = theirs.get(gap.label)
-        if old and old.differences and gap.differences:
+        if old and set(old.differences) & set(gap.differences):
             yield _shift(_pair(gap), HEADLINE, old.differences, gap.differences, rounding=2 * gap.rounding)
 
 
@@ -196,12 +191,13 @@ def _pair(gap: Gap) -> str:
 def _shift(
     name: str, metric: str, before: Mapping[int, float], after: Mapping[int, float], *, rounding: float
 ) -> Shift:
+    both = [seed for seed in before if seed in after]
     return Shift(
         label=name,
         metric=metric,
-        before=t_interval(list(before.values())),
-        after=t_interval(list(after.values())),
-        differences={seed: after[seed] - before[seed] for seed in before if seed in after},
+        before=t_interval([before[seed] for seed in both]),
+        after=t_interval([after[seed] for seed in both]),
+        differences={seed: after[seed] - before[seed] for seed in both},
         rounding=rounding,
     )
 

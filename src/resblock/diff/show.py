@@ -27,9 +27,9 @@ from resblock.diff.compare import (
     Comparison,
     Outcome,
     Shift,
-    label,
+    shared_keys,
 )
-from resblock.diff.side import by_network
+from resblock.diff.side import by_network, label
 from resblock.evaluation.rows import rows_frame
 from resblock.report.style import COLORS, SOFT, house_style, new_figure, svg
 from resblock.report.tables import markdown
@@ -164,8 +164,11 @@ def curves(comparison: Comparison) -> list[Figure]:
 
 
 def _curves(comparison: Comparison, recipe: str) -> Figure | None:
-    sides = (by_network(comparison.before.curves, recipe), by_network(comparison.after.curves, recipe))
-    shared = [spec for spec in sides[0] if spec in sides[1]]
+    both = shared_keys(comparison)
+    sides = [
+        by_network({key: side.curves[key] for key in both}, recipe) for side in (comparison.before, comparison.after)
+    ]
+    shared = list(sides[0])
     if not shared:
         return None
     with house_style():
@@ -196,7 +199,7 @@ def _styles(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _what_was_changed(comparison: Comparison) -> str:
     sides = (comparison.before, comparison.after)
-    both = len([key for key in sides[0].curves if key in sides[1].curves])
+    both = len(shared_keys(comparison))
     trained = f"{len(sides[0].manifests)} trainings before, {len(sides[1].manifests)} after"
     lead = f"{trained}; {comparison.repeated} of the {both} on both sides have the same curve to its last bit."
     return lead if comparison.changes else f"Nothing. {lead}"

@@ -6,12 +6,9 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from resblock import paths
 from resblock.core.files import digest_file, read_json
@@ -20,6 +17,8 @@ from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import DatasetDescription
 from resblock.core.training.run import MANIFEST, Cost, EpochRow, GradientRow, read_curve, read_gradients
 from resblock.costs import published_first
+from resblock.damage import conflict, fault
+from resblock.diff.asked import objection, read_parameters
 from resblock.diff.tree import Tree
 from resblock.evaluation.flow import read_untrained
 from resblock.evaluation.identity import keys_of
@@ -45,12 +44,13 @@ class Side:
     name: str
     params: Mapping[str, Any]  # of params.yaml, as one level of dotted names
     code: Mapping[str, str]  # file of the deciding rooms to its digest
-    manifests: Mapping[RunKey, Mapping[str, Any]]  # of every training that is there
+    manifests: Mapping[RunKey, Mapping[str, Any]]  # of every training that is there and asked for
     scores: Mapping[RunKey, Score]  # likewise
     curves: Mapping[RunKey, Sequence[EpochRow]]  # likewise
     studies: Mapping[str, Study]  # by recipe
     verdicts: Sequence[Verdict]
-    left_out: Sequence[str] = ()  # what is there and cannot be read, in sentences
+    set_aside: Mapping[RunKey, str] = field(default_factory=dict[RunKey, str])  # why params.yaml does not ask for it
+    left_out: Sequence[str] = ()  # what is there and cannot be read or is not asked for, in sentences
 
 
 def datasets_at(tree: Tree) -> list[str]:
@@ -60,16 +60,17 @@ def datasets_at(tree: Tree) -> list[str]:
 
 
 def read_side(tree: Tree, dataset: str) -> Side:
-    """Read all of a data set's trainings at a revision, whether or not its params.yaml asks for them."""
+    """Read those of a data set's trainings at a revision that its params.yaml asks for; the others are named."""
     with chdir(tree.folder):
         return _Reader(dataset).read(tree.name)
 
 
 def _training(path: Path) -> bool:
+    """Return whether a manifest is that of a training, or may be that of one."""
     try:
         return read_json(path).get("stage") == "train"
     except DAMAGED:
-        return False
+        return True
 
 
 class _Reader:
@@ -77,7 +78,9 @@ class _Reader:
 
     def __init__(self, dataset: str) -> None:
         self._dataset = dataset
-        self._left_out: list[str] = []
+        self._params = read_parameters()
+        self._set_aside: dict[RunKey, str] = {}
+        self._left_out: dict[str, None] = {}  # sentences, each once
 
     def read(self, name: str) -> Side:
         manifests = self._manifests()
@@ -90,22 +93,29 @@ class _Reader:
         material = self._material(manifests, curves, by_recipe)
         return Side(
             name=name,
-            params=_parameters(),
+            params=flatten(self._params),
             code=_code(),
             manifests=manifests,
             scores=scores,
             curves=curves,
             studies={**by_recipe, BASE: material.study},
             verdicts=verdicts_on(material),
-            left_out=self._left_out,
+            set_aside=self._set_aside,
+            left_out=[*self._left_out, *_not_asked_for(self._set_aside)],
         )
 
     def _manifests(self) -> dict[RunKey, Mapping[str, Any]]:
         found: dict[RunKey, Mapping[str, Any]] = {}
-        for path in filter(_training, paths.manifests(self._dataset)):
+        for path in paths.manifests(self._dataset):
             manifest = self._try(path, read_json)
-            key = self._try(path, lambda _, manifest=manifest: training_key(manifest or {}))
-            if manifest and key and path.parent == paths.run(key):
+            if manifest is None or manifest.get("stage") != "train":
+                continue
+            key = self._try(path, lambda _, manifest=manifest: training_key(manifest))
+            if key is None or path.parent != paths.run(key):
+                continue
+            if reason := objection(self._params, key, manifest):
+                self._set_aside[key] = reason
+            else:
                 found[key] = manifest
         return dict(sorted(found.items(), key=lambda item: _place(item[0])))
 
@@ -132,7 +142,7 @@ class _Reader:
                 if of in keys_of(manifests[key]):
                     found[key] = _score(row)
                 elif of is not None:
-                    self._left_out.append(f"{paths.stage(key)}: its scores are those of another training")
+                    self._left_out[f"{paths.stage(key)}: its scores are those of another training"] = None
         return found
 
     def _material(
@@ -181,8 +191,27 @@ class _Reader:
         try:
             return read(place)
         except DAMAGED as error:
-            self._left_out.append(f"{place}: damaged, or another version's ({type(error).__name__}: {error})")
+            told = fault(error) or conflict(place)
+            words = told[0] if told else f"{place}: damaged, or another version's ({type(error).__name__}: {error})"
+            self._left_out[words] = None
             return None
+
+
+def _not_asked_for(set_aside: Mapping[RunKey, str]) -> list[str]:
+    """Return a sentence for each reason for which params.yaml does not ask for trainings, with their names."""
+    seeds: dict[str, dict[str, list[str]]] = {}
+    for key, reason in sorted(set_aside.items(), key=lambda item: _place(item[0])):
+        seeds.setdefault(reason, {}).setdefault(label(key.spec, key.recipe), []).append(str(key.seed))
+    named = {
+        reason: [f"{name} (seed {', '.join(those)})" for name, those in networks.items()]
+        for reason, networks in seeds.items()
+    }
+    return [f"{reason}: {', '.join(names)}" for reason, names in named.items()]
+
+
+def label(spec: ModelSpec, recipe: str) -> str:
+    """Return what a network by a recipe is called."""
+    return spec.name if recipe == BASE else f"{spec.name}, {recipe}"
 
 
 def by_network(curves: Mapping[RunKey, Sequence[EpochRow]], recipe: str) -> Curves:
@@ -206,15 +235,6 @@ def _score(row: Mapping[str, str]) -> Score:
 def _place(key: RunKey) -> tuple[bool, str, bool, int, str, int]:
     spec = key.spec
     return key.recipe != BASE, key.recipe, spec.family != "cnn", spec.depth, spec.name, key.seed
-
-
-def _parameters() -> dict[str, Any]:
-    """Return what params.yaml holds, read without its rules: those of another version may have been others."""
-    try:
-        tree = YAML(typ="safe").load(paths.PARAMS.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError):
-        return {}
-    return flatten(tree) if isinstance(tree, Mapping) else {}
 
 
 def _code() -> dict[str, str]:

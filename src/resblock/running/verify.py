@@ -18,6 +18,7 @@ from resblock.core.spec import RunKey
 from resblock.core.splits import read_description
 from resblock.core.training.job import Workshop
 from resblock.core.training.run import MANIFEST
+from resblock.damage import damage
 from resblock.params import read_params
 from resblock.running.accept import accept, changed_for_dvc, is_stale, refuse_others
 from resblock.running.repeat import Repeat, first_difference, repeat, unlike
@@ -52,8 +53,9 @@ def published_trainings() -> dict[str, RunKey]:
                 if manifest["stage"] != "train":
                     continue
                 key = training_key(manifest)
-            except DAMAGED:
-                raise UserError(f"{path}: damaged, or another version's; `git restore {path}` brings it back") from None
+            except DAMAGED as error:
+                what = f"{path}: damaged, or another version's; `git restore {path}` brings it back"
+                raise UserError(damage(error) or what) from None
             if path.parent != paths.run(key):
                 raise UserError(f"{path}: says that it is {paths.stage(key)}, which belongs in {paths.run(key)}")
             found[paths.stage(key)] = key

@@ -8,21 +8,23 @@ from resblock import paths
 from resblock.core.errors import UserError
 from resblock.core.files import read_json
 from resblock.core.spec import ModelSpec
-from resblock.core.splits import read_description
+from resblock.core.splits import DESCRIPTION, DatasetDescription, read_description
 from resblock.core.training.run import MANIFEST, Cost
 from resblock.costs import own_first
 from resblock.evaluation.score import SCORES, read_scores
 from resblock.params import read_params
+from resblock.report.material import recorded
 from resblock.study.advice import Circumstances, advise
+from resblock.study.champion import champion
 from resblock.study.summary import Study
 
 
 def run(dataset: str) -> Iterator[str]:
-    """Yield the advice in sentences. Raises UserError where nothing has been scored."""
+    """Yield the advice in sentences. Raises UserError where nothing was scored or nothing is known of the data."""
     folder = paths.report(dataset)
     if not (folder / SCORES).is_file():
         raise UserError(f"{folder / SCORES}: is not here; `resblock run {dataset}` makes it")
-    params, described = read_params(paths.PARAMS), read_description(paths.splits(dataset))
+    params, described = read_params(paths.PARAMS), _described(dataset)
     costs: dict[ModelSpec, dict[int, Cost]] = {}
     for key in params.study.keys(dataset):
         manifest = paths.run(key) / MANIFEST
@@ -36,4 +38,20 @@ def run(dataset: str) -> Iterator[str]:
     advice = advise(study, costs, circumstances)
     if advice is None:
         raise UserError(f"no training on {dataset} has finished; `resblock run {dataset}` trains")
-    yield from advice.sentences()
+    first, *others = advice.sentences()
+    yield first
+    best = champion(study)
+    if best and not advice.too_few and best.winner.spec != advice.choice.spec:
+        yield (
+            f"The champion, whom `resblock predict` asks and the report crowns, is {best.winner.spec}: the highest "
+            "validation accuracy, by however little. The advice prefers fewer layers within noise of it."
+        )
+    yield from others
+
+
+def _described(dataset: str) -> DatasetDescription:
+    """Return what the splits are; in a clone, what git holds of them."""
+    splits, manifest = paths.splits(dataset), paths.manifest("preprocess", dataset)
+    if (splits / DESCRIPTION).is_file() or not manifest.is_file():
+        return read_description(splits)
+    return recorded(dataset, read_json(manifest))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from resblock.core.recipe import BASE
 from resblock.core.spec import RunKey
 from resblock.core.splits import DESCRIPTION, read_description
 from resblock.core.training.run import MANIFEST, WEIGHTS, Run, is_there
+from resblock.damage import conflict, damaged
+from resblock.evaluation.assessment import SCORE
 from resblock.evaluation.identity import Wanted, read_training
 from resblock.evaluation.statistics import STATISTICS_FILE, normalizing_by, read_statistics
 from resblock.params import Params
@@ -35,7 +38,8 @@ def training_of(wanted: Wanted) -> Mapping[str, Any]:
     manifest, reason = read_training(folder, wanted)
     if reason:
         raise UserError(
-            f"{folder}: not what {paths.PARAMS} asks for, so it is not used: {reason}; "
+            damaged(folder / MANIFEST)
+            or f"{folder}: not what {paths.PARAMS} asks for, so it is not used: {reason}; "
             f"`dvc repro {stage}` trains it anew"
         )
     require(folder / WEIGHTS, stage)
@@ -76,11 +80,24 @@ def with_statistics_of_evaluation(run: Run, key: RunKey) -> Run:
     return normalizing_by(read_statistics(scores), run)
 
 
+def damaged_file(key: RunKey) -> str | None:
+    """Return which file of a training, or of its scores, cannot be read, and what to do; None where all can."""
+    scores = paths.scores(key)
+    if words := damaged(paths.run(key) / MANIFEST) or damaged(scores / MANIFEST):
+        return words
+    found = conflict(scores / SCORE)
+    return found and "; ".join(found)
+
+
 def remarks(params: Params, dataset: str) -> list[str]:
     """Say which trainings on `dataset` that are here are not what `params` ask for, and what the others mix."""
     wanted = [asked(params, key) for key in params.keys(dataset)]
     found = [find(one, paths.run(one.key), paths.scores(one.key)) for one in wanted]
-    foreign_ones = left_out((paths.stage(one.key), one) for one in found if one.score.status == "foreign")
+    foreign_ones = left_out(
+        (paths.stage(one.key), replace(one, reason=damaged_file(one.key) or one.reason))
+        for one in found
+        if one.score.status == "foreign"
+    )
     return [
         *(f"here, but not what {paths.PARAMS} asks for, so without figures: {words}" for words in foreign_ones),
         *(

@@ -137,7 +137,7 @@ def _key(choice: Choice) -> RunKey:
     if best is None:
         raise UserError(
             f"no training on {dataset} that was asked for has finished; "
-            f"finished are {', '.join(_finished(scores)) or 'none'}"
+            f"finished are {'; '.join(_finished(scores)) or 'none'}"
         )
     return RunKey(dataset, best.spec, best.seed)
 
@@ -158,7 +158,15 @@ def _best(dataset: str, scores: Sequence[Score], choice: Choice) -> Score | None
 
 
 def _finished(scores: Sequence[Score]) -> list[str]:
-    return [f"{score.variant} seed {score.seed}" for score in scores if score.status == "finished"]
+    """Return the finished trainings, the networks of the same seeds together."""
+    seeds: dict[str, list[str]] = {}
+    for score in scores:
+        if score.status == "finished":
+            seeds.setdefault(score.variant, []).append(str(score.seed))
+    alike: dict[str, list[str]] = {}
+    for variant, those in seeds.items():
+        alike.setdefault(", ".join(those), []).append(variant)
+    return [f"{', '.join(variants)} with seed {those}" for those, variants in alike.items()]
 
 
 def _first_evaluated() -> str:

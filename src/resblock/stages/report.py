@@ -10,7 +10,7 @@ from resblock.report.material import read_material
 from resblock.report.page import PAGE
 from resblock.report.publish import publish
 from resblock.stages import manifests
-from resblock.stages.asked import asked
+from resblock.stages.asked import asked, damaged_file
 from resblock.stages.models import register
 from resblock.stages.results import result_of
 from resblock.stages.terminal import say, warn
@@ -25,6 +25,8 @@ def run(dataset_name: str) -> None:
     manifest = manifests.of_report(dataset_name, params.study, keys, data_digest=material.dataset.digest)
     for sentence in material.left_out:
         warn(f"left out: {sentence}")
+    for words in filter(None, map(damaged_file, keys)):
+        warn(words)
     with tracked(manifest) as tracker:
         sections = publish(folder, material)
         write_json(paths.manifest("report", dataset_name), manifest)
