@@ -13,6 +13,7 @@ from resblock.core.training.run import MANIFEST, Cost
 from resblock.costs import own_first
 from resblock.evaluation.score import SCORES, read_scores
 from resblock.params import read_params
+from resblock.stages.asked import refuse_what_is_not_studied
 from resblock.study.advice import Circumstances, advise
 from resblock.study.summary import Study
 
@@ -20,9 +21,11 @@ from resblock.study.summary import Study
 def run(dataset: str) -> Iterator[str]:
     """Yield the advice in sentences. Raises UserError where nothing has been scored."""
     folder = paths.report(dataset)
+    params = read_params(paths.PARAMS)
     if not (folder / SCORES).is_file():
+        refuse_what_is_not_studied(params, dataset)
         raise UserError(f"{folder / SCORES}: is not here; `resblock run {dataset}` makes it")
-    params, described = read_params(paths.PARAMS), read_description(paths.splits(dataset))
+    described = read_description(paths.splits(dataset))
     costs: dict[ModelSpec, dict[int, Cost]] = {}
     for key in params.study.keys(dataset):
         manifest = paths.run(key) / MANIFEST

@@ -13,6 +13,7 @@ from resblock.core.recipe import BASE
 from resblock.core.spec import RunKey
 from resblock.core.splits import DESCRIPTION, read_description
 from resblock.core.training.run import MANIFEST, WEIGHTS, Run, is_there
+from resblock.data.table import find_dataset
 from resblock.evaluation.identity import Wanted, read_training
 from resblock.evaluation.statistics import STATISTICS_FILE, normalizing_by, read_statistics
 from resblock.params import Params
@@ -48,8 +49,17 @@ def require(path: Path, stage: str) -> None:
         raise UserError(f"{path}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
 
 
+def refuse_what_is_not_studied(params: Params, dataset: str) -> None:
+    """Raise UserError where no stage works on `dataset`, so that none can be advised."""
+    if dataset not in params.study.datasets:
+        there = ", ".join(params.study.datasets)
+        find_dataset(dataset)
+        raise UserError(f"{dataset} is not in the study, whose data sets are {there} ({paths.PARAMS}, study.datasets)")
+
+
 def refuse_what_no_study_has(params: Params, key: RunKey) -> None:
     """Raise UserError where no stage trains `key`, so that none can be advised."""
+    refuse_what_is_not_studied(params, key.dataset)
     if key in params.keys(key.dataset):
         return
     study, ablation = params.study, params.ablation
