@@ -61,7 +61,7 @@ def parse_variant(name: str) -> ModelSpec:
 
 
 def _meant_by(name: str) -> str | None:
-    """Return the network that `name` is another way of writing, residual-20 for ResNet20, or its possible neighbours."""
+    """Return the network that `name` is another way of writing, or its neighbours: residual-20 for ResNet20."""
     words = re.sub("[^a-z0-9]+", "-", name[:SHOWN].lower()).strip("-")
     family, depth = re.match("([a-z]*)-?(.*)", words).groups()  # pyright: ignore[reportOptionalMemberAccess]
     near = difflib.get_close_matches(OTHER_WORDS.get(family, family), FAMILIES, n=1)

@@ -17,6 +17,7 @@ from resblock.data.table import find_dataset
 from resblock.evaluation.identity import Wanted, read_training
 from resblock.evaluation.statistics import STATISTICS_FILE, normalizing_by, read_statistics
 from resblock.params import Params
+from resblock.stages.weights import may_be_pulled
 from resblock.study.found import find, left_out
 from resblock.study.provenance import mixtures
 
@@ -46,7 +47,8 @@ def training_of(wanted: Wanted) -> Mapping[str, Any]:
 def require(path: Path, stage: str) -> None:
     """Raise UserError where the file at `path`, which `stage` makes, is not here."""
     if not path.is_file():
-        raise UserError(f"{path}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
+        pull = f"`dvc pull {stage}` or " if may_be_pulled(path, stage) else ""
+        raise UserError(f"{path}: is not here; {pull}`dvc repro {stage}` brings it")
 
 
 def refuse_what_is_not_studied(params: Params, dataset: str) -> None:
