@@ -234,6 +234,33 @@ def test_an_unknown_data_set_names_those_there_are(project: Path) -> None:
     refused(called("run", "mnist", cwd=project), "mnist", "digits, cifar10, cifar100", "resblock data add mnist")
 
 
+def test_what_no_stage_makes_is_not_advised(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dvc repro train@digits-cnn-4-7` and `resblock run mnist` would end with an error of their own."""
+    monkeypatch.chdir(project)
+    unknown, other = "there are digits, cifar10, cifar100; `resblock data add mnist", "cifar100 is not in the study"
+    for command, told in (
+        ("evaluate digits cnn-4 7", "cnn-4 with seed 7 is not in the study"),
+        ("evaluate digits plain-56 0", "plain-56 with seed 0 is not in the study"),
+        ("evaluate digits residual-8 0 --recipe slow-averages", "by the recipe slow-averages is not in the study"),
+        ("evaluate mnist cnn-4 0", unknown),
+        ("data info mnist", unknown),
+        ("data show mnist", unknown),
+        ("advise mnist", unknown),
+        ("data info cifar100", other),
+        ("advise cifar100", other),
+        ("predict a.png --dataset cifar100 --variant cnn-4 --seed 0", other),
+    ):
+        ended = CliRunner().invoke(main, command.split())
+        assert ended.exit_code == 1, command
+        assert told in ended.stderr, (command, ended.stderr)
+        assert "dvc repro" not in ended.stderr, command
+
+
+def test_a_recipe_that_is_not_there_is_named_once(project: Path) -> None:
+    ended = called("train", "digits", "cnn-4", "0", "--recipe", "warm", cwd=project)
+    assert ended.stderr.count("recipes.warm") == ended.stderr.count("(params.yaml)") == 1
+
+
 def test_a_seed_beyond_32_bits_is_refused(project: Path) -> None:
     ended = called("train", "digits", "residual-8", str(2**32), cwd=project)
     assert ended.returncode == 2

@@ -27,7 +27,7 @@ from resblock.core.errors import UserError
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import read_split
 from resblock.serving.package import constraints, requirements
-from resblock.stages import sync
+from resblock.stages import report, sync
 from resblock.stages.models import model_package
 from resblock.tracking.models import download_model, log_model, register_champion
 from resblock.tracking.package import Registration
@@ -266,6 +266,22 @@ def test_another_champion_gets_a_version_and_the_alias(changing: Path) -> None:
     assert client().get_model_version_by_alias("resblock-digits", "champion").tags["resblock.variant"] == "cnn-4"
     assert len(client().search_model_versions("name = 'resblock-digits'")) == 2
     assert register_champion(client(), Registration("digits", "train@x", "unknown", "", {})) is None
+
+
+def test_an_experiment_of_dvcs_registers_no_champion(changing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be one epoch long and never taken, and works in a copy that has a store of its own for MLflow."""
+    sync.run([])
+    client().delete_registered_model_alias("resblock-digits", "champion")
+    monkeypatch.setenv("DVC_ROOT", str(changing))
+    monkeypatch.setenv("DVC_EXP_NAME", "quick")
+    report.run("digits")
+    name = "report@digits (quick)"
+    (run,) = client().search_runs([experiment_id()], f"attributes.run_name = '{name}'")
+    assert run.info.status == "FINISHED"
+    assert not client().get_registered_model("resblock-digits").aliases
+    monkeypatch.delenv("DVC_EXP_NAME")
+    sync.run([])
+    assert "champion" in client().get_registered_model("resblock-digits").aliases
 
 
 def test_sync_gives_results_from_files_their_models(without_store: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -224,7 +224,7 @@ def test_trained_weights_give_the_published_accuracy(variant: str, small_study: 
 def test_missing_weights_are_said_in_one_line(clone: Path, small_study: Path) -> None:
     with pytest.raises(UserError) as caught:
         resblock.trained("residual-8", dataset="digits")
-    brings = "is not here; `dvc pull {0}` or `dvc repro {0}` brings it"
+    brings = "is not here; `dvc repro {0}` brings it"
     stage = "train@digits-residual-8-0"
     assert str(caught.value) == f"{paths.run(KEY) / WEIGHTS}: {brings.format(stage)}"
     shutil.copy(small_study / paths.run(KEY) / WEIGHTS, paths.run(KEY))

@@ -300,7 +300,7 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole comp
     "data set with no section": (
         ("study.datasets", "datasets: [digits, mnist]"),
         "study.datasets.1: mnist has no section data.mnist, train.mnist, probes.mnist, evaluation.mnist; "
-        "described are digits, cifar10; CONTRIBUTING.md says how to add one",
+        "described are digits, cifar10; take it out, and `resblock data add mnist PATH` adds it with all of them",
         "study.datasets",
     ),
     "no section": (
@@ -384,6 +384,8 @@ def test_a_data_set_that_lacks_a_section_is_told_which(draft: Draft, complain: C
         ("residaul-20", "residual-20"),
         ("plain20-NoBN", "plain-20-nobn"),
         ("CNN4", "cnn-4"),
+        ("resnet18", "residual-14 or residual-20"),
+        ("cnn5", "cnn-4 or cnn-7"),
     ],
 )
 def test_another_way_to_write_a_network_names_the_one_that_is_meant(

@@ -228,7 +228,7 @@ def test_a_network_by_another_recipe_answers_with_a_warning(copy: Path, pictures
 def test_without_the_statistics_that_were_published_no_network_answers(copy: Path, pictures: list[str]) -> None:
     (copy / "results/digits/scores/base/residual-8/seed-0/statistics.npz").unlink()
     message = refused(pictures[0], "--variant", "residual-8", "--seed", "0")
-    assert "`dvc pull evaluate@digits-residual-8-0`" in message
+    assert "is not here; `dvc repro evaluate@digits-residual-8-0` brings it" in message
 
 
 @pytest.mark.usefixtures("backend")

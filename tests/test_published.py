@@ -13,6 +13,9 @@ from dvc.exceptions import CheckoutError
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from resblock.core.errors import UserError
+from resblock.stages.asked import require
+
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # DVC's own, of what it imports
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,3 +99,27 @@ def test_git_holds_few_weights_and_only_of_published_trainings() -> None:
         if name.startswith("train@cifar10-") and out["path"].endswith("weights.npz")
     }
     assert {path.parent.name + path.name for path in there} <= known
+
+
+@pytest.mark.usefixtures("clone")
+def test_a_pull_is_advised_only_for_what_the_remote_holds() -> None:
+    weights = {name: Path("results", name, "trainings/weights.npz") for name in ("cifar10", "digits")}
+    with pytest.raises(UserError, match="is not here; `dvc pull train@cifar10` or `dvc repro train@cifar10` brings it"):
+        require(weights["cifar10"], "train@cifar10")
+    with pytest.raises(UserError, match="is not here; `dvc repro train@digits` brings it"):
+        require(weights["digits"], "train@digits")
+    Path(".dvc/config.local").write_text("['remote \"published\"']\n    url = s3://bucket\n")
+    with pytest.raises(UserError, match="`dvc pull train@digits`"):  # which may hold it
+        require(weights["digits"], "train@digits")
+
+
+def test_the_readme_says_whether_anything_is_published() -> None:
+    listed = subprocess.run(["git", "ls-files", "published"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if "`published/`" in line]
+    assert lines
+    assert all("to come" in line for line in lines) != bool(listed.stdout)
+
+
+def test_no_page_brings_files_back_by_what_a_project_without_all_weights_refuses() -> None:
+    for page in (ROOT / "README.md", ROOT / "docs/first-change.md"):
+        assert "&& dvc checkout`" not in page.read_text(), page

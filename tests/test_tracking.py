@@ -179,6 +179,19 @@ def test_the_parent_that_resblock_run_names_goes_before_the_one_of_mlflow_run(
     assert runs(store)[0].data.tags["mlflow.parentRunId"] == "fedcba9876543210"
 
 
+def test_a_run_is_closed_though_something_of_it_could_not_be_written(store: Path) -> None:
+    """A run of a living store that stays RUNNING seems never to end."""
+    warned: list[str] = []
+    with track(TRAINING, about="text", warn=warned.append) as run:
+        with run.guard():
+            raise OSError("no room for a model")
+        run.epoch({"loss": 0.5}, 1)
+    (kept,) = runs(store)
+    assert kept.info.status == "FINISHED"
+    assert not kept.data.metrics
+    assert len(warned) == 1
+
+
 def test_a_plain_stage_has_no_parent(store: Path) -> None:
     with track(TRAINING, about="text", warn=no_warning):
         pass

@@ -61,14 +61,16 @@ def parse_variant(name: str) -> ModelSpec:
 
 
 def _meant_by(name: str) -> str | None:
-    """Return the network that `name` is another way of writing, for instance residual-20 for ResNet20."""
+    """Return the network that `name` is another way of writing, or its neighbours: residual-20 for ResNet20."""
     words = re.sub("[^a-z0-9]+", "-", name[:SHOWN].lower()).strip("-")
     family, depth = re.match("([a-z]*)-?(.*)", words).groups()  # pyright: ignore[reportOptionalMemberAccess]
     near = difflib.get_close_matches(OTHER_WORDS.get(family, family), FAMILIES, n=1)
     try:
         return ModelSpec.parse(f"{near[0]}-{depth}").name if near else None
     except ValueError:
-        return None
+        if not depth.isdigit() or name == f"{near[0]}-{depth}":  # whose own error names the neighbours
+            return None
+        return " or ".join(f"{near[0]}-{possible}" for possible in FAMILIES[near[0]].depths.nearest(int(depth)))
 
 
 def _variants_exist(variants: list[str]) -> list[str]:
@@ -264,8 +266,9 @@ class Params(_Section):
         own: Recipe = _entry(self.train, "train", dataset)
         if name == BASE:
             return own
+        difference = _entry(self.recipes, "recipes", name)
         try:
-            return Recipe.from_tree({**own.tree(), **_entry(self.recipes, "recipes", name)})
+            return Recipe.from_tree({**own.tree(), **difference})
         except UserError as error:
             raise ParamsError(f"recipes.{name}, on {dataset}: {error} ({PARAMS})") from None
 
@@ -308,7 +311,8 @@ class Params(_Section):
             missing = [f"{section}.{dataset}" for section in sections if dataset not in getattr(self, section)]
             if missing:
                 words = f"{dataset} has no section {', '.join(missing)}; described are {', '.join(described) or 'none'}"
-                hint = "; CONTRIBUTING.md says how to add one" if len(missing) == len(sections) else ""
+                add = f"; take it out, and `resblock data add {dataset} PATH` adds it with all of them"
+                hint = add if len(missing) == len(sections) else ""
                 yield _problem(f"{words}{hint}", ("study", "datasets", index), dataset)
 
     def _impossible_ablations(self) -> Iterator[InitErrorDetails]:

@@ -14,6 +14,7 @@ from resblock.costs import own_first
 from resblock.evaluation.score import SCORES, read_scores
 from resblock.params import read_params
 from resblock.report.material import recorded
+from resblock.stages.asked import refuse_what_is_not_studied
 from resblock.study.advice import Circumstances, advise
 from resblock.study.champion import champion
 from resblock.study.summary import Study
@@ -22,9 +23,11 @@ from resblock.study.summary import Study
 def run(dataset: str) -> Iterator[str]:
     """Yield the advice in sentences. Raises UserError where nothing was scored or nothing is known of the data."""
     folder = paths.report(dataset)
+    params = read_params(paths.PARAMS)
     if not (folder / SCORES).is_file():
+        refuse_what_is_not_studied(params, dataset)
         raise UserError(f"{folder / SCORES}: is not here; `resblock run {dataset}` makes it")
-    params, described = read_params(paths.PARAMS), _described(dataset)
+    described = _described(dataset)
     costs: dict[ModelSpec, dict[int, Cost]] = {}
     for key in params.study.keys(dataset):
         manifest = paths.run(key) / MANIFEST

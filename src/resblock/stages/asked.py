@@ -15,10 +15,12 @@ from resblock.core.spec import RunKey
 from resblock.core.splits import DESCRIPTION, read_description
 from resblock.core.training.run import MANIFEST, WEIGHTS, Run, is_there
 from resblock.damage import conflict, damaged
+from resblock.data.table import find_dataset
 from resblock.evaluation.assessment import SCORE
 from resblock.evaluation.identity import Wanted, read_training
 from resblock.evaluation.statistics import STATISTICS_FILE, normalizing_by, read_statistics
 from resblock.params import Params
+from resblock.stages.weights import may_be_pulled
 from resblock.study.found import find, left_out
 from resblock.study.provenance import mixtures
 
@@ -49,11 +51,21 @@ def training_of(wanted: Wanted) -> Mapping[str, Any]:
 def require(path: Path, stage: str) -> None:
     """Raise UserError where the file at `path`, which `stage` makes, is not here."""
     if not path.is_file():
-        raise UserError(f"{path}: is not here; `dvc pull {stage}` or `dvc repro {stage}` brings it")
+        pull = f"`dvc pull {stage}` or " if may_be_pulled(path, stage) else ""
+        raise UserError(f"{path}: is not here; {pull}`dvc repro {stage}` brings it")
+
+
+def refuse_what_is_not_studied(params: Params, dataset: str) -> None:
+    """Raise UserError where no stage works on `dataset`, so that none can be advised."""
+    if dataset not in params.study.datasets:
+        there = ", ".join(params.study.datasets)
+        find_dataset(dataset)
+        raise UserError(f"{dataset} is not in the study, whose data sets are {there} ({paths.PARAMS}, study.datasets)")
 
 
 def refuse_what_no_study_has(params: Params, key: RunKey) -> None:
     """Raise UserError where no stage trains `key`, so that none can be advised."""
+    refuse_what_is_not_studied(params, key.dataset)
     if key in params.keys(key.dataset):
         return
     study, ablation = params.study, params.ablation

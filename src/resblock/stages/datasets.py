@@ -12,7 +12,7 @@ import numpy as np
 from resblock import defaults, paths
 from resblock.core.errors import UserError
 from resblock.core.files import write_bytes
-from resblock.core.splits import DESCRIPTION, SPLIT_NAMES, read_description, read_split
+from resblock.core.splits import DESCRIPTION, SPLIT_NAMES, DatasetDescription, read_description, read_split
 from resblock.data.collection import Collection, Files, ReadError, Wishes
 from resblock.data.cutting import AUTO_TEST, AUTO_VALIDATION
 from resblock.data.entries import NAME, write_entry
@@ -20,6 +20,7 @@ from resblock.data.listing import SOURCES, files_below
 from resblock.data.review import read_review
 from resblock.data.table import DATASETS, READERS, known_datasets
 from resblock.params import read_params
+from resblock.stages.asked import refuse_what_is_not_studied
 from resblock.stages.contact import SHOWN, augmenter, sheet
 from resblock.stages.terminal import say, warn
 
@@ -159,7 +160,7 @@ def overview() -> Iterator[str]:
 
 def details(name: str) -> Iterator[str]:
     """Yield what is known of a data set that was cut: sizes, digests, images per class, what its owner must know."""
-    known = read_description(paths.splits(name))
+    known = _cut(name)
     height, width, channels = known.image_shape
     yield f"{name}: {width}x{height}, {channels} channels, from {known.source}; digest {known.digest}"
     for split in SPLIT_NAMES:
@@ -175,10 +176,17 @@ def details(name: str) -> Iterator[str]:
         yield from (f"  {sentence}" for sentence in read_review(paths.review(name)).warnings())
 
 
+def _cut(name: str) -> DatasetDescription:
+    """Return what is known of a data set that was cut. Raises UserError where it was not, saying what cuts it."""
+    if not (paths.splits(name) / DESCRIPTION).is_file():
+        refuse_what_is_not_studied(read_params(paths.PARAMS), name)
+    return read_description(paths.splits(name))
+
+
 def show(name: str, out: Path) -> Sequence[Path]:
     """Write a contact sheet per class into `out`: training images as they are, and as the recipe augments them."""
+    known = _cut(name)
     recipe = read_params(paths.PARAMS).recipe(name)
-    known = read_description(paths.splits(name))
     train = read_split(paths.splits(name), "train")
     augment = augmenter(known.image_shape, recipe)
     written: list[Path] = []

@@ -7,12 +7,12 @@ from functools import partial
 from resblock import paths
 from resblock.core.spec import RunKey
 from resblock.core.splits import read_description
-from resblock.core.training.run import read_run
+from resblock.core.training.run import is_there, read_run
 from resblock.evaluation.assessment import write_assessment
 from resblock.evaluation.score import Score
 from resblock.params import read_params
 from resblock.stages import manifests
-from resblock.stages.asked import asked, training_of
+from resblock.stages.asked import asked, refuse_what_no_study_has, training_of
 from resblock.stages.models import log_network
 from resblock.stages.results import result_of, trained
 from resblock.stages.terminal import say
@@ -28,6 +28,8 @@ def run(key: RunKey, workplace: Workplace | None = None) -> None:
     have seen the test images.
     """
     params = read_params(paths.PARAMS)
+    if not is_there(paths.run(key)):
+        refuse_what_no_study_has(params, key)
     examination, wanted = params.examination(key.dataset), asked(params, key)
     dataset = read_description(paths.splits(key.dataset))
     training = training_of(wanted)

@@ -37,7 +37,10 @@ def log_network(tracker: StageRun, key: RunKey, run_id: str | None) -> None:
 
 
 def register(tracker: StageRun, dataset: str) -> None:
-    """Say which network to use, and register it in the store's model registry, unless it is there."""
+    """Say which network to use, and register it in the store's model registry, unless it is there.
+
+    An experiment of DVC's registers nothing: it may never be taken. `resblock sync` does once it was.
+    """
     best = _champion(dataset)
     if best is None:
         return
@@ -46,7 +49,10 @@ def register(tracker: StageRun, dataset: str) -> None:
         if tracker.client is None:
             return
         from resblock.tracking.models import register_champion
+        from resblock.tracking.store import experiment_of_dvc
 
+        if experiment_of_dvc():
+            return
         if register_champion(tracker.client, best) is None:
             warn(f"{best.name}: MLflow has no model of it to register; `resblock sync` makes one where its weights are")
 

@@ -26,13 +26,23 @@ def weights_address(key: RunKey) -> str | None:
     A stage's entry in dvc.lock is written after it has ended, so weights that are here are digested here.
     """
     digest = weights_digest(key)
-    return _stored(f"files/md5/{digest[:2]}/{digest[2:]}") if digest else None
+    return _stored(_name(digest)) if digest else None
 
 
 def weights_digest(key: RunKey) -> str | None:
     """Return the MD5 of the weights, by dvc.lock where they are not here; None if unknown."""
     weights = paths.run(key) / WEIGHTS
     return md5(weights) if weights.is_file() else _locked(key)
+
+
+def may_be_pulled(path: Path, stage: str) -> bool:
+    """Return whether DVC's remote holds the file at `path`, which `stage` makes; one on a server may."""
+    if not LOCK.is_file():
+        return False
+    outs = _read_stages(LOCK.resolve(), LOCK.stat().st_mtime_ns).get(stage, {}).get("outs", ())
+    digest = next((out.get("md5") for out in outs if Path(out["path"]) in (path, *path.parents)), None)
+    place = _remote()
+    return bool(digest and place and ("://" in place or Path(place, _name(digest)).is_file()))
 
 
 def md5(path: Path) -> str:
@@ -57,13 +67,30 @@ def _read_stages(lock: Path, _: int) -> dict[str, Any]:
     return (YAML(typ="safe").load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
 
 
+def _name(digest: str) -> str:
+    """Return what DVC calls a file in a cache or a remote."""
+    return f"files/md5/{digest[:2]}/{digest[2:]}"
+
+
 def _stored(name: str) -> str:
     """Return the address of what DVC calls `name`; of a folder in the project it must be in there, as few are."""
-    config = configparser.ConfigParser()
-    config.read(CONFIGS, encoding="utf-8")
+    place = _remote()
+    if place and "://" not in place and not Path(place).is_absolute():
+        place = place if Path(place, name).is_file() else None
+    return f"{(place or _config().get('cache', 'dir', fallback=CACHE)).rstrip('/')}/{name}"
+
+
+def _remote() -> str | None:
+    """Return the address of DVC's remote, a relative folder as seen from the project; None where there is none."""
+    config = _config()
     remote = config.get("core", "remote", fallback=None)
     place = config.get(f"'remote \"{remote}\"'", "url", fallback=None) if remote else None
     if place and "://" not in place and not Path(place).is_absolute():
-        place = os.path.normpath(CONFIGS[0].parent / place)  # DVC reads it from where its configuration lies
-        place = place if Path(place, name).is_file() else None
-    return f"{(place or config.get('cache', 'dir', fallback=CACHE)).rstrip('/')}/{name}"
+        return os.path.normpath(CONFIGS[0].parent / place)  # DVC reads it from where its configuration lies
+    return place
+
+
+def _config() -> configparser.ConfigParser:
+    config = configparser.ConfigParser()
+    config.read(CONFIGS, encoding="utf-8")
+    return config

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import SplitName
-from resblock.evaluation.score import HEADLINE, STATISTICS, Score, Statistics, with_statistics
+from resblock.evaluation.score import HEADLINE, Score, with_statistics
 from resblock.study.interval import Interval, t_interval
 from resblock.study.measure import Measure
 
@@ -215,25 +214,18 @@ class Study:
         }
         return Deepening(shallow, deep, differences, 2 * self.rounding(metric)) if differences else None
 
-    def metrics(self) -> dict[str, Any]:
-        """Return the few figures that `dvc metrics diff` compares: means over seeds, and the paired gaps.
+    def metrics(self) -> dict[str, dict[str, float | None]]:
+        """Return the few figures that `dvc metrics diff` and `dvc exp show` compare: means over seeds, two a network.
 
-        By both kinds of batch-norm statistics, the headline's first. Intervals, single seeds and further figures stand
-        in the report's tables.
+        By the headline's batch-norm statistics. All else, gaps and intervals first, stands in the report's tables.
         """
-        kinds = sorted(STATISTICS, key=lambda kind: kind != HEADLINE)
-        return {"as_trained" if kind == "trained" else kind: self._means(kind) for kind in kinds}
-
-    def _means(self, kind: Statistics) -> dict[str, Any]:
-        means = {
+        return {
             metric: {
-                summary.spec.name: summary.interval(with_statistics(metric, kind)).mean for summary in self.summaries
+                summary.spec.name: summary.interval(with_statistics(metric, HEADLINE)).mean
+                for summary in self.summaries
             }
-            for metric in ("test_accuracy", "train_accuracy")
+            for metric in ("validation_accuracy", "test_accuracy")
         }
-        test = with_statistics("test_accuracy", kind)
-        gaps = [*self.gaps(test), *self.gaps(test, modified=True)]
-        return {**means, "residual_minus_plain": {gap.label: gap.interval.mean for gap in gaps}}
 
 
 def _seeds(seeds: Iterable[int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from resblock.tracking.patience import in_brief
@@ -17,6 +17,7 @@ class StageRun:
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._client: Any = None
+        self._lost: Any = None  # the client, once it has failed
         self._experiment_id = ""
         self._run_id = ""
         self._logged_steps = 0
@@ -169,6 +170,9 @@ class StageRun:
     def end(self, status: str) -> None:
         """Close the run with MLflow's FINISHED, FAILED or KILLED; finished, it gets its artifacts and is live alone."""
         self._stop_monitor()
+        if self._lost is not None:
+            with suppress(Exception):  # of which a warning has told already
+                self._lost.set_terminated(self._run_id, status)
         with self.guard():
             if self._client is None:
                 return
@@ -183,11 +187,11 @@ class StageRun:
 
     @contextmanager
     def guard(self) -> Generator[None]:
-        """Turn the first failure into a warning, and be silent from then on."""
+        """Turn the first failure into a warning, and write nothing from then on but how the run ended."""
         try:
             yield
         except Exception as error:
-            self._client = None
+            self._lost, self._client = self._client or self._lost, None
             self._stop_monitor()
             self._warn(
                 f"MLflow cannot be written, this stage goes on without it: {in_brief(error)}. "
