@@ -290,8 +290,8 @@ class Params(_Section):
         if ablation.dataset not in study.datasets:
             return [
                 f"ablation.dataset: {ablation.dataset} is not in study.datasets, so no other recipe is trained, and "
-                f"a bare `dvc repro` stops where its splits are missing; `dvc repro report@{study.datasets[0]}` does not, "
-                "nor with ablation.recipes: []"
+                "a bare `dvc repro` stops where its splits are missing; "
+                f"`dvc repro report@{study.datasets[0]}` does not, nor with ablation.recipes: []"
             ]
         alone = [variant for variant in ablation.variants if variant not in study.variants]
         own = self.recipe(ablation.dataset)
