@@ -129,7 +129,9 @@ def test_check_says_what_an_ablation_is_left_without(project: Path, monkeypatch:
     ended = CliRunner().invoke(main, ["check"])
     assert ended.exit_code == 0
     assert ended.stderr == (
-        "warning: ablation.dataset: digits is not in study.datasets, so no other recipe is trained (params.yaml)\n"
+        "warning: ablation.dataset: digits is not in study.datasets, so no other recipe is trained, and a bare `dvc "
+        "repro` stops where its splits are missing; `dvc repro report@cifar10` does not, nor with ablation.recipes: [] "
+        "(params.yaml)\n"
     )
     assert "35 trainings" in ended.stdout
     assert "recipes" not in ended.stdout
@@ -205,9 +207,10 @@ def test_outside_a_project_nothing_is_left_behind(tmp_path: Path, monkeypatch: p
 def test_a_project_without_git_is_told_how_to_get_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC's own words, after the MLflow run was opened, are no help with an unpacked ZIP."""
     monkeypatch.chdir(project)
-    ended = CliRunner().invoke(main, ["run"])
-    assert ended.exit_code == 1
-    assert ended.stderr == f"resblock: {project}: is in no git repository, which DVC needs; `git init` makes it one\n"
+    told = f"resblock: {project}: is in no git repository, which DVC needs; `git init` makes it one\n"
+    for command in ("run", "plan"):
+        ended = CliRunner().invoke(main, [command])
+        assert (ended.exit_code, ended.stderr) == (1, told)
     assert not list(project.glob("mlflow*"))
 
 
@@ -351,4 +354,8 @@ def test_the_ui_without_runs_says_how_to_get_some(
     with pytest.raises(SystemExit):
         main(["ui"])
     assert "make demo" in capsys.readouterr().err
+    (project / "results/digits").mkdir(parents=True)  # as in a clone
+    for command in (["ui"], ["ui", "--dataset", "digits"]):
+        assert "`resblock sync` shows them" in CliRunner().invoke(main, command).stderr
+    assert "resblock run cifar10" in CliRunner().invoke(main, ["ui", "--dataset", "cifar10"]).stderr
     assert not list(project.glob("mlflow*"))

@@ -554,7 +554,8 @@ CAUTIONS: dict[str, tuple[Edit, str]] = {  # what is edited, and what an ablatio
     ),
     "data that the study lacks": (
         ("study.datasets", "datasets: [cifar10]"),
-        "ablation.dataset: digits is not in study.datasets, so no other recipe is trained",
+        "ablation.dataset: digits is not in study.datasets, so no other recipe is trained, and a bare `dvc repro` "
+        "stops where its splits are missing; `dvc repro report@cifar10` does not, nor with ablation.recipes: []",
     ),
     "a recipe that changes nothing": (
         ("train.digits.learning_rate", "learning_rate: 0.0001"),

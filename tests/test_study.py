@@ -74,12 +74,14 @@ def test_a_diverged_run_stays_a_row_and_never_a_zero() -> None:
     assert summary.trouble == "1 diverged, 1 missing"
 
 
-def test_metrics_are_two_figures_a_network() -> None:
+def test_metrics_are_two_figures_a_network_and_one_a_pair() -> None:
     """Each is a column of `dvc exp show`, beside a hundred parameters: no more than one can read."""
     accuracies = {"plain-8": 0.5, "residual-8": 0.75, "cnn-4": 0.25}
     study = Study("digits", tuple(finished(name, 0, value) for name, value in accuracies.items()))
     metrics = study.metrics()
-    assert list(metrics) == ["validation_accuracy", "test_accuracy"]  # by the first one chooses
+    assert list(metrics) == ["validation_accuracy", "test_accuracy", "residual_minus_plain"]  # by the first one chooses
+    gaps = metrics.pop("residual_minus_plain")
+    assert gaps == {"8": 0.125}
     assert {tuple(means) for means in metrics.values()} == {tuple(accuracies)}
     assert metrics["test_accuracy"] == pytest.approx({name: value / 2 for name, value in accuracies.items()})
     assert metrics["validation_accuracy"]["cnn-4"] == 0.25 / 4

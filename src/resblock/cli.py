@@ -549,11 +549,13 @@ def ui(dataset: str | None, host: str, port: int | None, allowed_hosts: str, bro
     \b
     Example: resblock ui --port 5001
     """
+    from resblock import paths
     from resblock.stages.sync import names_of_the_study
     from resblock.tracking.ui import serve
 
     names = [name for name in allowed_hosts.split(",") if name]
-    serve(dataset, host, port, allowed_hosts=names, browse=browse, named=names_of_the_study)
+    here = paths.datasets()
+    serve(dataset, host, port, allowed_hosts=names, browse=browse, named=names_of_the_study, here=here)
 
 
 @main.command()
@@ -623,6 +625,7 @@ def plan(targets: tuple[str, ...], jobs: int | None, as_json: bool) -> None:
 
     from resblock.running.plan import make_plan
 
+    _require_git()
     made = make_plan(targets, jobs)
     click.echo(json.dumps(made.tree(), indent=2) if as_json else "\n".join(made.lines()))
 

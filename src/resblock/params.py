@@ -288,7 +288,11 @@ class Params(_Section):
         if not ablation.recipes:
             return []
         if ablation.dataset not in study.datasets:
-            return [f"ablation.dataset: {ablation.dataset} is not in study.datasets, so no other recipe is trained"]
+            return [
+                f"ablation.dataset: {ablation.dataset} is not in study.datasets, so no other recipe is trained, and "
+                "a bare `dvc repro` stops where its splits are missing; "
+                f"`dvc repro report@{study.datasets[0]}` does not, nor with ablation.recipes: []"
+            ]
         alone = [variant for variant in ablation.variants if variant not in study.variants]
         own = self.recipe(ablation.dataset)
         idle = [name for name in ablation.recipes if self.recipe(ablation.dataset, name) == own]

@@ -123,6 +123,7 @@ def test_metrics_and_plots_say_something(finished: Workspace, workspace: Workspa
     values = files["results/digits/report/metrics.json"]["data"]
     for metric in ("validation_accuracy", "test_accuracy"):
         assert set(values[metric]) == {"cnn-4", "plain-8", "residual-8"}
+    assert set(values["residual_minus_plain"]) == {"8"}
     workspace.run("dvc", "plots", "show", "--out", "plots")
     assert "digits__depth_against_accuracy" in (workspace.root / "plots/index.html").read_text()
 

@@ -134,7 +134,8 @@ def _reported(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[A
 
     folder = paths.report(manifest["dataset"])
     files = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
-    gaps = read_json(folder / METRICS)[HEADLINE]["residual_minus_plain"] if METRICS in files else {}
+    written = read_json(folder / METRICS) if METRICS in files else {}
+    gaps = written.get(HEADLINE, written).get("residual_minus_plain", {})  # once a part for each kind of statistics
     numbers = {name: value for name, value in flatten(gaps, "residual_minus_plain.").items() if value is not None}
     # The page of links tells of the store at hand, and would differ from itself in every other.
     return numbers, _copies(folder, *(name for name in files if not name.endswith((".partial", ".gitignore", LINKS))))

@@ -217,15 +217,19 @@ class Study:
     def metrics(self) -> dict[str, dict[str, float | None]]:
         """Return the few figures that `dvc metrics diff` and `dvc exp show` compare: means over seeds, two a network.
 
-        By the headline's batch-norm statistics. All else, gaps and intervals first, stands in the report's tables.
+        And the paired gaps in test accuracy, all by the headline's batch-norm statistics. Intervals, single seeds and
+        further figures stand in the report's tables.
         """
-        return {
+        means: dict[str, dict[str, float | None]] = {
             metric: {
                 summary.spec.name: summary.interval(with_statistics(metric, HEADLINE)).mean
                 for summary in self.summaries
             }
             for metric in ("validation_accuracy", "test_accuracy")
         }
+        test = with_statistics("test_accuracy", HEADLINE)
+        gaps = [*self.gaps(test), *self.gaps(test, modified=True)]
+        return {**means, "residual_minus_plain": {gap.label: gap.interval.mean for gap in gaps}}
 
 
 def _seeds(seeds: Iterable[int]) -> str:

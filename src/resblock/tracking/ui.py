@@ -35,21 +35,28 @@ PORTS = 20  # how many are tried where none was asked for
 
 
 def serve(
-    dataset: str | None, host: str, port: int | None, *, allowed_hosts: Sequence[str], browse: bool, named: Naming
+    dataset: str | None,
+    host: str,
+    port: int | None,
+    *,
+    allowed_hosts: Sequence[str],
+    browse: bool,
+    named: Naming,
+    here: Collection[str] = (),
 ) -> None:
     """Run the UI until it is interrupted; print where to look, once it answers.
 
     Besides this machine's own, it answers to `allowed_hosts`, names by which browsers may ask for it; beyond loopback
     it must have some. Without a `port` it takes the first free one from 5000. Raises UserError where names are missing,
     no run has been logged yet, or the port is taken. Of each data set `named` tells the trainings that the study names;
-    the view shows those.
+    the view shows those. `here` are the data sets that have results, logged or not.
     """
     if tracking_uri().startswith(("http:", "https:")):
-        print(f"the runs are on a server: {tracking_uri().rstrip('/')}/{_fragment(dataset)}")
+        print(f"the runs are on a server: {tracking_uri().rstrip('/')}/{_fragment(dataset, here)}")
         return
     if not _is_loopback(host):
         _say_what_it_means(host, allowed_hosts)
-    fragment = _fragment(dataset, named)
+    fragment = _fragment(dataset, here, named)
     port = free_port(host, port)
     address = f"http://{allowed_hosts[0] if allowed_hosts else host}:{port}/{fragment}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
@@ -152,17 +159,17 @@ def answers(address: str) -> bool:
         return False
 
 
-def _fragment(dataset: str | None, named: Naming | None = None) -> str:
+def _fragment(dataset: str | None, here: Collection[str], named: Naming | None = None) -> str:
     """Return the address's part that shows the training runs of `dataset`, or of the experiment used last.
 
     With `named` the view is brought up to date first, with what it is to show.
     """
     file = database_file()
     if file and not file.exists():  # a look must not make a store
-        raise UserError(_nothing_logged(dataset))
+        raise UserError(_nothing_logged(dataset, here))
     try:
         client = open_store()
-        experiment = _experiment(client, dataset)
+        experiment = _experiment(client, dataset, here)
         if named:
             with suppress(MlflowException, SQLAlchemyError):  # a store that may only be read is shown as it is
                 save_view(client, experiment)
@@ -181,21 +188,24 @@ def _tell_apart(client: MlflowClient, experiment: Experiment, named: Naming) -> 
             client.set_tag(run.info.run_id, STUDY_TAG, word)
 
 
-def _experiment(client: MlflowClient, dataset: str | None) -> Experiment:
+def _experiment(client: MlflowClient, dataset: str | None, here: Collection[str]) -> Experiment:
     if dataset is not None:
         experiment = client.get_experiment_by_name(experiment_name(dataset))
         if experiment is None:
-            raise UserError(_nothing_logged(dataset))
+            raise UserError(_nothing_logged(dataset, here))
         return experiment
     experiments = client.search_experiments(
         filter_string=f"name LIKE '{EXPERIMENTS}%'", order_by=["last_update_time DESC"], max_results=1
     )
     if not experiments:
-        raise UserError(_nothing_logged(dataset))
+        raise UserError(_nothing_logged(dataset, here))
     return experiments[0]
 
 
-def _nothing_logged(dataset: str | None) -> str:
+def _nothing_logged(dataset: str | None, here: Collection[str]) -> str:
+    if here if dataset is None else dataset in here:
+        words = f"for {dataset} yet" if dataset else "yet"
+        return f"nothing has been logged {words}, but results are here; `resblock sync` shows them"
     if dataset is None:
         return "nothing has been logged yet; run `make demo` first"
     return f"nothing has been logged for {dataset} yet; run `resblock run {dataset}` first"
