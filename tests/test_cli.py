@@ -34,7 +34,7 @@ def resblock(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def called(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Call the command within this process, which takes a tenth of the time."""
+    """Call the command within this process, which takes a tenth of the time; none that would start Keras by itself."""
     with chdir(cwd):
         ended = CliRunner().invoke(
             main, arguments, prog_name="resblock", env={"MLFLOW_TRACKING_URI": f"sqlite:///{cwd / 'mlflow.db'}"}
@@ -104,7 +104,7 @@ def test_variants_lists_the_grammar_without_a_project(tmp_path: Path) -> None:
 
 
 def test_variants_counts_what_is_asked_for(project: Path) -> None:
-    ended = called("variants", "plain-20", "residual-20-projection", cwd=project)
+    ended = resblock("variants", "plain-20", "residual-20-projection", cwd=project)
     assert ended.returncode == 0, ended.stderr
     rows = [line.split() for line in ended.stdout.splitlines()]
     assert ["plain-20", "269,722", "40.6", "M", "residual-20"] in rows  # He et al. 2015's own count
