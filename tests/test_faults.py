@@ -268,7 +268,10 @@ def test_a_run_that_was_given_up_in_the_middle_is_completed_by_sync(project: Pat
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.count("`resblock sync`") == 1
     (left,) = runs(project)
-    assert (left.info.status, left.data.metrics) == ("RUNNING", {"loss": 1.0})
+    assert (left.info.status, left.data.metrics) == (
+        "FINISHED",
+        {"loss": 1.0},
+    )  # closed, though not all of it could be written
     result = Result("train@digits-cnn-4-0", "digits", "k", curve={1: {"loss": 1.0}, 2: {"loss": 0.5}})
     assert synchronize("digits", "text", [result]).changes
     (mended,) = runs(project)
