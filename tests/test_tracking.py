@@ -278,11 +278,17 @@ class Distant:
         self.calls += 1
 
 
-def test_a_healthy_store_at_a_distance_is_waited_for_all_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    """350 ms a call and 5 s an epoch were given up after 170 of 200 epochs."""
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time by which patience is counted, as much of it as there is by itself."""
     monkeypatch.delenv("RESBLOCK_TRACKING_PATIENCE", raising=False)
     clock = Clock()
     monkeypatch.setattr(patience, "time", clock)
+    return clock
+
+
+def test_a_healthy_store_at_a_distance_is_waited_for_all_along(clock: Clock) -> None:
+    """350 ms a call and 5 s an epoch were given up after 170 of 200 epochs."""
     store = Distant(clock, 0.35)
     client = PatientClient(store)
     for _ in range(2_000):
@@ -291,10 +297,7 @@ def test_a_healthy_store_at_a_distance_is_waited_for_all_along(monkeypatch: pyte
     assert store.calls == 2_000
 
 
-def test_a_store_that_takes_much_of_a_training_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RESBLOCK_TRACKING_PATIENCE", raising=False)
-    clock = Clock()
-    monkeypatch.setattr(patience, "time", clock)
+def test_a_store_that_takes_much_of_a_training_is_given_up(clock: Clock) -> None:
     client = PatientClient(Distant(clock, 9.0))
     clock.now += 10_000  # rest is no credit beyond the whole patience
     with pytest.raises(TooSlowError, match="RESBLOCK_TRACKING_PATIENCE"):
@@ -303,11 +306,8 @@ def test_a_store_that_takes_much_of_a_training_is_given_up(monkeypatch: pytest.M
             clock.now += 5
 
 
-def test_a_process_that_slept_within_a_call_does_not_blame_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_slept_within_a_call_does_not_blame_the_store(clock: Clock) -> None:
     """Ctrl-Z, or a laptop's lid, in the middle of a call."""
-    monkeypatch.delenv("RESBLOCK_TRACKING_PATIENCE", raising=False)
-    clock = Clock()
-    monkeypatch.setattr(patience, "time", clock)
     store = Distant(clock, 0.01)
     client = PatientClient(store)
     store.seconds = 3_600

@@ -62,7 +62,7 @@ def sync_models(dataset: str, results: Sequence[Result], outcome: Outcome, *, ch
 
     Adds to what `outcome` tells, and returns how many have no model because files of theirs are not here.
     """
-    trainings = [result for result in results if result.stage in ("train", "ablate")]
+    trainings = [result for result in results if result.is_training]
     finished = [result for result in trainings if result.tags.get("resblock.status") == "finished"]
     keys = {result.name: _key(result) for result in finished}
     runs = {name: run_id for name, run_id in outcome.runs.items() if name in keys}

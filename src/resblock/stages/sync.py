@@ -69,7 +69,7 @@ def names_of_the_study(dataset: str) -> Collection[str] | None:
 
 def _told_apart(result: Result, named: Collection[str] | None) -> Result:
     """Return `result` with the word whether the study names it: results of removed networks stay, and are not shown."""
-    if result.stage not in ("train", "ablate") or named is None:
+    if not result.is_training or named is None:
         return result
     return replace(result, tags={**result.tags, STUDY_TAG: "true" if result.name in named else "false"})
 

@@ -65,14 +65,26 @@ class Summary:
         return ", ".join(f"{found.count(status)} {status}" for status in sorted(set(found)))
 
 
+class Paired:
+    """Differences between two networks, paired by seed."""
+
+    differences: dict[int, float]  # seed to difference; a diverged training counts at chance
+    rounding: float  # what counting whole images adds to the variance of one difference
+
+    @property
+    def interval(self) -> Interval:
+        """The mean difference with its paired t-interval."""
+        return t_interval(list(self.differences.values()), rounding=self.rounding)
+
+
 @dataclass(frozen=True)
-class Gap:
+class Gap(Paired):
     """Residual minus plain for one pair of twins, paired by seed: twins share initial weights and batches."""
 
     residual: ModelSpec
     metric: str
-    differences: dict[int, float]  # seed to difference; a diverged training counts at chance
-    rounding: float = 0.0  # what counting whole images adds to the variance of one difference
+    differences: dict[int, float]
+    rounding: float = 0.0
 
     @property
     def depth(self) -> int:
@@ -84,25 +96,15 @@ class Gap:
         """What tells this pair from the others: the name without the family, for instance ``20``."""
         return self.residual.name.partition("-")[2]
 
-    @property
-    def interval(self) -> Interval:
-        """The mean difference with its paired t-interval."""
-        return t_interval(list(self.differences.values()), rounding=self.rounding)
-
 
 @dataclass(frozen=True)
-class Deepening:
+class Deepening(Paired):
     """The deepest network of a family minus its shallowest, paired by seed."""
 
     shallow: ModelSpec
     deep: ModelSpec
-    differences: dict[int, float]  # seed to difference; a diverged training counts at chance
-    rounding: float = 0.0  # what counting whole images adds to the variance of one difference
-
-    @property
-    def interval(self) -> Interval:
-        """The mean difference with its paired t-interval."""
-        return t_interval(list(self.differences.values()), rounding=self.rounding)
+    differences: dict[int, float]
+    rounding: float = 0.0
 
 
 @dataclass(frozen=True)

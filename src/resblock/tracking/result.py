@@ -83,6 +83,11 @@ class Result:
         return self.name.partition("@")[0]
 
     @property
+    def is_training(self) -> bool:
+        """Whether it is of a training, by the data set's own recipe or by another."""
+        return self.stage in ("train", "ablate")
+
+    @property
     def ended(self) -> float | None:
         """When the last step ended, in seconds since 1970."""
         return max(self.step_ends.values(), default=self.started)
