@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from tests.chaos.kinds import KINDS, SHORT
 from tests.chaos.scene import Scene
 from tests.chaos.state import EndState, differences, misrecorded
 from tests.test_faults import serving
+
+Pretend = Callable[..., subprocess.Popen[bytes]]
 
 EXPECTED = EndState({"train a": "1", "train b": "2"}, {"train k": {"status": "FINISHED"}})
 
@@ -97,24 +100,37 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         scene.end_all()
 
 
-def pretend(scene: Scene, *words: str) -> subprocess.Popen[bytes]:
-    """Start a process of the project whose command line ends with `words`."""
-    script = scene.root / "resblock"
-    script.write_text("input()\n")
-    return subprocess.Popen([sys.executable, script, *words], cwd=scene.root, stdin=subprocess.PIPE)
+@pytest.fixture
+def pretend(scene: Scene) -> Iterator[Pretend]:
+    """What starts a process of the project, its command line ending with the words given; it ends with the test."""
+    script, started = scene.root / "resblock", ExitStack()
+
+    def start(*words: str) -> subprocess.Popen[bytes]:
+        script.write_text("input()\n")
+        process = subprocess.Popen([sys.executable, script, *words], cwd=scene.root, stdin=subprocess.PIPE)
+        started.enter_context(process)
+        started.callback(process.kill)
+        return process
+
+    with started:
+        yield start
 
 
-def seen(scene: Scene, stage: str) -> bool:
-    """Wait until the process is where it is to be: a new one has its parent's command line for a moment."""
+def within_seconds(holds: Callable[[], bool]) -> bool:
+    """Wait until it holds: a new process has its parent's command line, a signal has not arrived, for a moment."""
     for _ in range(200):
-        if scene.workers(stage):
+        if holds():
             return True
         time.sleep(0.05)
     return False
 
 
-def test_a_fault_hits_its_stage_and_no_other(scene: Scene) -> None:
-    training, report = pretend(scene, "train", "digits"), pretend(scene, "report", "digits")
+def seen(scene: Scene, stage: str) -> bool:
+    return within_seconds(lambda: bool(scene.workers(stage)))
+
+
+def test_a_fault_hits_its_stage_and_no_other(scene: Scene, pretend: Pretend) -> None:
+    training, report = pretend("train", "digits"), pretend("report", "digits")
     assert seen(scene, "train")
     assert seen(scene, "report")
     act = KINDS["training killed"].act
@@ -128,14 +144,14 @@ def test_a_fault_hits_its_stage_and_no_other(scene: Scene) -> None:
     report.communicate()
 
 
-def test_a_stopped_process_goes_on_when_all_is_settled(scene: Scene) -> None:
-    training = pretend(scene, "train", "digits")
+def test_a_stopped_process_goes_on_when_all_is_settled(scene: Scene, pretend: Pretend) -> None:
+    training = pretend("train", "digits")
     assert seen(scene, "train")
     act = KINDS["training stopped"].act
     assert act is not None
     assert "SIGCONT after" in (act(scene) or "")
     (process,) = scene.workers("train")
-    assert process.status() == "stopped"
+    assert within_seconds(lambda: process.status() == "stopped")
     scene.tick(settle=True)
     training.communicate(b"\n")
     assert training.returncode == 0
