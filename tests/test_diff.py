@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from benchmarks.sync import write_study
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from resblock import paths
 from resblock.cli import main
@@ -26,6 +27,7 @@ from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.training.run import CURVE, MANIFEST
 from resblock.diff.compare import HEADLINE, HEADLINE_LOSS, Shift, compare
 from resblock.diff.side import Side, read_side
+from resblock.diff.splits import COLUMNS, Splits
 from resblock.diff.tree import WORKSPACE, tree_at
 from resblock.params import Params
 from resblock.study.interval import t_interval
@@ -376,3 +378,61 @@ def test_it_needs_neither_keras_nor_mlflow() -> None:
     code = "import sys, resblock.diff.command; assert not {'keras', 'tensorflow', 'mlflow', 'dvc'} & set(sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+# Revisions that are splits.
+
+
+def on_another_split(name: str, split_seed: int, *, amount: float, **changed: Any) -> None:
+    """Leave a revision `name` whose trainings were made on another split, and differ in `changed`, too."""
+    base = git("rev-parse", "HEAD")
+    paths.PARAMS.write_text(paths.PARAMS.read_text().replace("split_seed: 0", f"split_seed: {split_seed}", 1))
+    for key in KEYS:
+        manifest = read_json(paths.run(key) / MANIFEST)
+        write_json(paths.run(key) / MANIFEST, {**manifest, "data": str(split_seed) * 64, **changed})
+    add("residual-8", HEADLINE, (amount, amount, amount))
+    git("update-ref", f"refs/heads/{name}", commit(name))
+    git("reset", "--quiet", "--hard", base)
+
+
+def splits(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["splits", *arguments], catch_exceptions=False)
+
+
+def test_what_the_split_moves_is_told_apart_from_what_seeds_move(project: Path) -> None:
+    on_another_split("split-1", 1, amount=0.10)
+    on_another_split("split-2", 2, amount=-0.10)
+    ended = splits("split-1", "split-2", "--csv", "splits.csv")
+    assert ended.exit_code == 0, ended.output
+    found = pd.read_csv("splits.csv")
+    assert list(found.columns) == list(COLUMNS)
+    assert len(found) == 3 * len(KEYS)
+    sizes = read_json(paths.manifest("preprocess", "digits"))["sizes"]
+    read = Splits.of_frame(found, sizes)
+    networks = {each.label: each for each in read.networks}
+    assert networks["plain-8"].spread.split == 0.0
+    assert networks["residual-8"].spread.split == pytest.approx(0.10)
+    assert networks["residual-8"].spread.rest == pytest.approx(0.0)
+    (gap,) = read.gaps
+    assert gap.label == "residual-8 − plain-8"
+    assert gap.spread.split == pytest.approx(0.10)
+    assert gap.rounding == pytest.approx(2 / (12 * 360**2))
+    assert "3 splits" in ended.output
+    assert re.search(r"residual-8 − plain-8 .* 10\.0 ", ended.output)
+    assert splits("split-1", "split-2", "--markdown").output.count("\n| residual-8") == 2
+
+
+def test_revisions_that_differ_in_more_than_the_split_are_refused(project: Path) -> None:
+    on_another_split("split-1", 1, amount=0.10)
+    on_another_split("threads", 2, amount=0.10, threads=2)
+    on_another_split("again", 1, amount=0.10)
+    for names, words in {
+        ("threads",): "the revisions differ in more than the split: several numbers of threads: 1 (9); 2 (9)",
+        ("split-1", "again"): ") were trained on the same split",
+        ("HEAD",): "workspace and HEAD (",
+        ("nowhere",): "nowhere: neither a revision of git nor an experiment of DVC",
+        ("split-1", "--dataset", "mnist"): "all revisions have: digits",
+    }.items():
+        ended = splits(*names)
+        assert ended.exit_code == 1
+        assert words in ended.output

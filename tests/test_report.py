@@ -23,6 +23,7 @@ from resblock.evaluation.blocks import Lesion, Response
 from resblock.evaluation.corruption import CORRUPTIONS, SEVERITIES, Robustness
 from resblock.evaluation.flow import Shattering, Untrained
 from resblock.evaluation.score import METRICS, Confusion, Score, empty_score
+from resblock.params import Params
 from resblock.report.figures import run_curves
 from resblock.report.links import write_links
 from resblock.report.material import Material, Picture
@@ -285,6 +286,18 @@ def test_trainings_by_other_recipes_are_told_of(material: Material) -> None:
 
 def test_the_scope_counts_every_split(material: Material) -> None:
     assert "(9 training images, 3 for validation, 3 for the test)" in abstract(material, [])[0]
+
+
+def test_the_scope_names_the_recipe(material: Material, params: Params) -> None:
+    """Intervals and verdicts are those of one recipe; the summary once named none of it."""
+    papers = replace(material, recipes=[params.recipe("cifar10").tree()])
+    assert (
+        "Recipe, the same for all: 20 epochs in batches of 128 images, adam at a learning rate of 0.001 (schedule: "
+        "constant), weight decay 0, augmentation: horizontal and vertical flips (independent)."
+    ) in abstract(papers, [])[0]
+    others = replace(material, recipes=[params.recipe("digits").tree()])
+    assert "weight decay 0, augmentation: none." in abstract(others, [])[0]
+    assert "Recipe" not in abstract(replace(material, recipes=[*papers.recipes, *others.recipes]), [])[0]
 
 
 def picture(material: Material, name: str) -> Picture:
@@ -599,7 +612,7 @@ def test_the_answer_names_the_champion_and_comes_first(material: Material, page:
     said = answer(material.study)
     assert re.search(
         r"The champion is plain-20, the best on validation images: 70\.0 % are right\. .*"
-        r"Of the test images 70\.0 ± [0-9.]+ % are right\. Batch-norm statistics are re-estimated throughout\.$",
+        r"Of the test images \S+ has 70\.0 ± [0-9.]+ % right\. All this is with batch-norm statistics re-estimated\.$",
         said,
     )
     for text in (page.replace("\N{NO-BREAK SPACE}%", " %"), (published / "summary.md").read_text()):

@@ -176,7 +176,7 @@ def test_no_seeds_are_promised_where_more_would_lead_to_what_the_study_is_not_ma
     for values, promised in ((below, False), (above, True)):
         found = judged(values, margin=1.0, cannot=("refuted",))
         assert (found.outcome, found.barred) == ("undecided", False)
-        assert (found.advice == "needs more") != promised
+        assert (found.advice == "the interval holds the margin; needs more") != promised
         assert found.advice.endswith("would decide") == promised
     assert judged(below, margin=1.0).advice.endswith("would decide")
     assert judged([0.9], margin=1.0, cannot=("refuted",)).advice == "needs two seeds at least"

@@ -609,6 +609,25 @@ def diff(revisions: tuple[str, ...], dataset: str | None, markdown: bool, as_jso
 
 
 @main.command()
+@click.argument("revisions", nargs=-1, required=True, metavar="REVISION…")
+@click.option("--dataset", help="The data set; needed where the revisions have several.")
+@click.option("--markdown", is_flag=True, help="Print Markdown, for a page or a pull request.")
+@click.option("--csv", type=click.Path(path_type=Path), help="Write every accuracy into this file.")
+def splits(revisions: tuple[str, ...], dataset: str | None, markdown: bool, csv: Path | None) -> None:
+    """Tell what the split of the images moves from what the seeds move.
+
+    REVISIONS are revisions of git or names of DVC's experiments that differ from the files as they lie here in
+    `split_seed` alone: docs/methods.md#what-another-split-would-do.
+
+    \b
+    Example: resblock splits split-1 split-2 --dataset digits
+    """
+    from resblock.diff.splits import run
+
+    run(revisions, dataset, as_markdown=markdown, csv=csv)
+
+
+@main.command()
 @click.argument("targets", nargs=-1)
 @click.option("--jobs", "-j", type=click.IntRange(1), help="Trainings side by side; default: as `resblock run` does.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every cause.")

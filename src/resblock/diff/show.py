@@ -95,27 +95,43 @@ def as_markdown(comparisons: Sequence[Comparison]) -> str:
     parts: list[str] = []
     for comparison in comparisons:
         parts.append(f"## {heading(comparison)}\n")
-        for block in blocks(comparison):
-            parts.append(f"### {block.title}\n")
-            parts += [f"{block.words}\n"] if block.words else []
-            parts += [markdown(block.frame, block.left)] if block.frame is not None and len(block.frame) else []
+        parts += map(block_as_markdown, blocks(comparison))
     return "\n".join([*parts, RULE]) + "\n"
 
 
+def block_as_markdown(block: Block) -> str:
+    """Return one table with its heading and words."""
+    shown = block.frame is not None and len(block.frame)
+    parts = [f"### {block.title}\n", f"{block.words}\n" if block.words else ""]
+    parts += [markdown(block.frame, block.left)] if shown and block.frame is not None else []
+    return "\n".join(filter(None, parts))
+
+
 def print_tables(comparisons: Sequence[Comparison], console: Console | None = None) -> None:
-    """Print the comparisons: as wide as the terminal, or WIDE where there is none."""
-    console = console or Console()
-    if not console.is_terminal:
-        console.width = WIDE
+    """Print the comparisons."""
+    console = console or wide_console()
     for comparison in comparisons:
         console.print(heading(comparison), style="bold", highlight=False)
         for block in blocks(comparison):
-            console.print(f"\n{block.title}", style="bold")
-            if block.words:
-                console.print(block.words, highlight=False)
-            if block.frame is not None and len(block.frame):
-                console.print(_table(block.frame, block.left), highlight=False)
+            print_block(block, console)
     console.print(RULE.replace("*", ""), style="dim", highlight=False)
+
+
+def wide_console() -> Console:
+    """Return a console as wide as the terminal, or WIDE where there is none."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    return console
+
+
+def print_block(block: Block, console: Console) -> None:
+    """Print one table with its heading and words."""
+    console.print(f"\n{block.title}", style="bold")
+    if block.words:
+        console.print(block.words.replace("*", ""), highlight=False)
+    if block.frame is not None and len(block.frame):
+        console.print(_table(block.frame, block.left), highlight=False)
 
 
 def as_page(comparisons: Sequence[Comparison]) -> str:

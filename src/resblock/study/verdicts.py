@@ -167,7 +167,7 @@ def _advice(values: Sequence[float], contrast: Contrast) -> str:
     if len(values) < 2:
         return "needs two seeds at least"
     if ("supported" if mean > contrast.margin else "refuted") in contrast.cannot:
-        return contrast.because
+        return f"the interval holds the margin; {contrast.because}"
     spread = spread_of(values, contrast.rounding)
     if not spread:
         return "all seeds give the same number, so nothing is known of their spread"

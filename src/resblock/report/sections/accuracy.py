@@ -25,12 +25,16 @@ def section(material: Material) -> Section | None:
         "Small marks are seeds, large ones their mean, bars its 95 % t-interval. Networks of one depth stand side by "
         "side. Left: test images, right: training images without augmentation, on a scale of their own. Above, "
         "batch-norm statistics re-estimated on training images, the weights untouched; below, as trained. Trainings "
-        "that diverged are not drawn; the table names them."
+        "that diverged are not drawn; the table names them. Counting whole images widens every bar a little, so that "
+        "one may reach beyond 100 %."
     )
     pictures = [Picture("depth", caption, draw(study), _data(study))] if finished else []
     words = (
-        "Accuracy at the last epoch: nothing was chosen by test images, and every seed is shown. Intervals are "
-        "Student's, of the mean over seeds."
+        "Accuracy at the last epoch: nothing was chosen by test images, and every seed is shown. Batch-norm statistics "
+        "are of two kinds: as trained are the moving averages that training leaves, re-estimated those of training "
+        "images passed through the final weights. Intervals are Student's, of the mean over seeds, with the variance "
+        "of counting whole images added: they say what other seeds would do on "
+        f"{_these(material)}, not what other images would."
     )
     note = (
         f"Accuracy in per cent, batch-norm statistics {KINDS[HEADLINE]} unless the column says otherwise: mean over "
@@ -39,6 +43,11 @@ def section(material: Material) -> Section | None:
     return Section(
         "depth", "Depth against accuracy", words, pictures, [Table("networks", note, _networks(material), _data(study))]
     )
+
+
+def _these(material: Material) -> str:
+    images = material.dataset.sizes.get("test")
+    return f"these {images:,} test images of one split" if images else "these test images"
 
 
 def draw(study: Study) -> Figure:

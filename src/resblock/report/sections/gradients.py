@@ -28,8 +28,9 @@ from resblock.study.numbers import counted, difference, number
 WORDS = (
     "A gradient vanishes where its norm shrinks on its way from the last block to the stem. By how much is told in "
     "decades, powers of ten: above zero the norm grows towards the image, below zero it shrinks. Norms are of the "
-    "gradient of the mean cross-entropy on the same training images each time, with batch statistics, by the "
-    "activations behind each block. Shattered gradients (Balduzzi et al. 2017) keep their norm, but at a neighbouring "
+    "gradient of the mean cross-entropy on training images, with batch statistics, by the activations behind each "
+    "block. Each seed has its own images, the same ones for all of its networks and moments. Shattered gradients "
+    "(Balduzzi et al. 2017) keep their norm, but at a neighbouring "
     "input they point elsewhere."
 )
 
@@ -56,7 +57,8 @@ def section(material: Material) -> Section | None:
         caption = (
             f"Networks before training, {_seeds(material.untrained)} each. Left: decades by which gradient norms grow "
             "from the last block to the stem. Right: cosine between the input gradients of neighbouring points on "
-            "lines between training images. Small marks are seeds, large ones their mean, bars its 95 % t-interval, "
+            f"lines between training images, {_step(material.untrained)} apart. Small marks are seeds, large ones "
+            "their mean, bars its 95 % t-interval, "
             "which may reach beyond one, the largest cosine that there is; open marks: without batch normalisation, "
             "where residual branches start at zero and take no part yet. Networks of one depth stand side by side."
         )
@@ -70,6 +72,11 @@ def section(material: Material) -> Section | None:
 def _seeds(found: Untrained) -> str:
     counts = sorted({len(seeds) for seeds in found.gradients.values()})
     return " to ".join(counted(count, "seed") for count in counts)
+
+
+def _step(found: Untrained) -> str:
+    lag = min(row.lag for row in found.shattering)
+    return f"{lag:.2g} of a line"
 
 
 def draw(gradients: Gradients) -> Figure:

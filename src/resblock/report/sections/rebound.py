@@ -34,7 +34,8 @@ WORDS = (
     "and the rises equally high. Of the rest, as much as the loss on training images rises too is put down to "
     "optimisation, and what remains to overfitting. On few validation images, chance looks like overfitting; but "
     "chance does not last, so the share of it that lasts to the end of the training is told too. All ratios are of "
-    f"heights summed over seeds, and over networks where there are several. Where rises are less than "
+    "heights summed over seeds, and over networks where there are several: of all networks with batch normalisation "
+    "together, each weighs as much as its loss rises. Where rises are less than "
     f"{100 * REBOUND_MARGIN:.0f} % of the falls there is no rebound, and no cause is told."
 )
 
@@ -49,7 +50,9 @@ def section(material: Material) -> Section | None:
         return None
     caption = (
         f"Left: rises of validation loss, statistics {KINDS['trained']}, as a share of its falls; dots are seeds, bars "
-        "all seeds together; at 100 % it ends where it began. Right: each cause's share of the rises, all seeds "
+        "all seeds together; counted from the first epoch on, so that at 100 % it ends where it stood then. A share "
+        "is large where there was little to fall: heights are in the table. Right: each cause's share of the rises, "
+        "all seeds "
         f"together; none is told of networks whose rises are less than {100 * REBOUND_MARGIN:.0f} % of their falls."
     )
     picture = Picture("rebound", caption, draw(rebounds), _data(rebounds))

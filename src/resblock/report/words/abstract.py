@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.flow import Untrained
@@ -21,6 +22,11 @@ from resblock.study.verdicts import Outcome, Trained, Verdict
 
 OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "undecided", "not measured in this study")
 TEST, OTHER_TEST = headline("test_accuracy"), with_statistics("test_accuracy", OTHER)
+OURS = "not in the paper"  # how the source of a claim begins that is not the paper's
+FIRST_ASKED = {
+    *("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay"),
+    *("horizontal_flip", "vertical_flip", "flips", "crop_padding"),
+}
 STILL = 0.05  # decades: a norm that changes by less keeps
 
 
@@ -59,7 +65,23 @@ def _scope(material: Material) -> str:
         f"the test) from {counted(seeds, 'seed')} each; {_finished(study)} of {len(study.scores)} trainings "
         f"finished{f', {diverged} diverged' if diverged else ''}."
     )
-    return " ".join(filter(None, (said, _other_recipes(material.ablations))))
+    one = _recipe(material.recipes[0]) if len(material.recipes) == 1 else ""
+    return " ".join(filter(None, (said, one, _other_recipes(material.ablations))))
+
+
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    """Name what of a recipe a reader of accuracies asks for first; nothing where another version recorded less."""
+    if not FIRST_ASKED <= recipe.keys():
+        return ""
+    axes = [axis for axis in ("horizontal", "vertical") if recipe[f"{axis}_flip"]]
+    coins = f" ({recipe['flips']})" if len(axes) > 1 else ""
+    padding = recipe["crop_padding"]
+    augmented = [f"{' and '.join(axes)} flips{coins}"] * bool(axes) + [f"crops padded by {padding}"] * bool(padding)
+    return (
+        f"Recipe, the same for all: {counted(recipe['epochs'], 'epoch')} in batches of {recipe['batch_size']} images, "
+        f"{recipe['optimizer']} at a learning rate of {recipe['learning_rate']:g} (schedule: {recipe['schedule']}), "
+        f"weight decay {recipe['weight_decay']:g}, augmentation: {listed(augmented) or 'none'}."
+    )
 
 
 def _other_recipes(ablations: Mapping[str, Trained]) -> str:
@@ -184,7 +206,7 @@ def _deepening(study: Study) -> str:
         for family, change in changes.items()
         if change
     ]
-    start = f"With statistics {KINDS[HEADLINE]} and paired by seed, test accuracy changes with depth"
+    start = f"With statistics {KINDS[HEADLINE]}, paired by seed and taken alone, test accuracy changes with depth"
     return f"{start}: {', '.join(told)}." if told else ""
 
 
@@ -209,8 +231,8 @@ def _rebound(material: Material) -> str:
     others = ", ".join(dict.fromkeys(each.variant for each in material.rebounds if each.spec not in compared))
     rises = (
         f"Validation loss of networks with batch normalisation{f' (all networks but {others})' if others else ''} "
-        f"rises after {100 * trained:.0f} % of the epochs with statistics {KINDS['trained']} and after "
-        f"{100 * reestimated:.0f} % with statistics {KINDS['reestimated']}."
+        f"rises in {100 * trained:.0f} % of the steps from one epoch to the next with statistics {KINDS['trained']} "
+        f"and in {100 * reestimated:.0f} % with statistics {KINDS['reestimated']}."
     )
     if not rebounding(rebounds):
         return f"{rises} Rises are no {100 * REBOUND_MARGIN:.0f} % of the falls, too little to ask for causes."
@@ -281,7 +303,9 @@ def _likeness(cosines: Measure, pair: tuple[ModelSpec, ModelSpec], *, again: boo
 
 def _count(verdicts: Sequence[Verdict]) -> str:
     counts = {outcome: sum(verdict.outcome == outcome for verdict in verdicts) for outcome in OUTCOMES}
+    ours = sum(OURS in verdict.claim.source for verdict in verdicts)
     return (
-        f"Of {len(verdicts)} claims, this study supports {counts['supported']}, refutes {counts['refuted']}, leaves "
-        f"{counts['undecided']} undecided and does not measure {counts['not measured in this study']}."
+        f"Of {len(verdicts)} claims, {len(verdicts) - ours} of the paper and {ours} besides, this study supports "
+        f"{counts['supported']}, refutes {counts['refuted']}, leaves {counts['undecided']} undecided and does not "
+        f"measure {counts['not measured in this study']}."
     )

@@ -36,7 +36,7 @@ def answer(study: Study) -> str:
         depth = depth.removeprefix(start) if block.startswith(start) else depth
     plain = ", and ".join(filter(None, (block, depth)))
     first = [f"On {study.dataset} {plain}."] if plain else []
-    last = f"Batch-norm statistics are {KINDS[HEADLINE]} throughout."
+    last = f"All this is with batch-norm statistics {KINDS[HEADLINE]}."
     return " ".join([*first, *_numbers(study), *_use(best), last])
 
 
@@ -98,7 +98,7 @@ def _use(found: Champion) -> Iterator[str]:
         names = [f"{other.spec} ({_share(other.accuracy)})" for other in found.not_told_apart[:NAMED]]
         more = len(found.not_told_apart) - len(names)
         yield f"Not told apart from it there: {listed([*names, *([f'{more} more'] if more else [])])}."
-    yield f"Of the test images {percent(best.summary.interval(TEST))} % are right."
+    yield f"Of the test images {best.spec} has {percent(best.summary.interval(TEST))} % right."
 
 
 def _mean(study: Study, spec: ModelSpec, seeds: Iterable[int]) -> str:

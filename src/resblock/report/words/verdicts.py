@@ -61,10 +61,11 @@ def survival(verdicts: Sequence[Verdict]) -> str:
     start = f"Held as one family of {len(measured)} (Holm), {len(kept)} of {len(decided)} decided claims stay decided"
     said = f"{start}: {' '.join(kept)}" if 0 < len(kept) < len(decided) else f"{start}."
     barred = sum(verdict.barred for verdict in measured)
-    counts = (
-        f"{barred} of the {len(measured)} {'is one' if barred == 1 else 'are claims'} that this study cannot decide"
+    against = (
+        f"The numbers of {barred} of the {len(measured)} speak against the claim, which networks of these depths "
+        "are not taken to refute."
     )
-    return f"{said} {counts}, whatever its seeds." if barred else said
+    return f"{said} {against}" if barred else said
 
 
 def verdict_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:

@@ -151,7 +151,7 @@ CLAIMS = (
     ),
     Claim(
         "elsewhere",
-        "What residual blocks give carries over to other data.",
+        "Residual blocks help on other data, too.",
         "conclusion",
         "Test accuracy of residual networks minus that of their plain twins, mean over depths, on other data.",
         "gap",

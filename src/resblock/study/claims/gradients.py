@@ -84,10 +84,10 @@ CLAIMS = (
     ),
     Claim(
         "shattering",
-        "Residual blocks keep gradients of neighbouring inputs alike.",
+        "With batch normalisation, residual blocks keep gradients of neighbouring inputs more alike.",
         "not in the paper: Balduzzi et al. 2017",
-        "Cosine between gradients of neighbouring inputs in the deepest residual network before training, minus that "
-        "in its plain twin.",
+        "Cosine between gradients of neighbouring inputs, one step apart on the lines of the probe, in the deepest "
+        "residual network before training, minus that in its plain twin.",
         "gradients",
         gradients_shatter_without,
     ),
