@@ -48,7 +48,7 @@ chaos: setup ## Break things while a small study runs, a hundred times (half an 
 chaos-short: setup ## Eight such faults (minutes)
 	python -m tests.chaos --short
 
-readme: setup ## Write the tables and pictures of README.md from the results
+readme: setup ## Write docs/findings.md and the README's tables and pictures from the results
 	python scripts/readme.py
 
 bench: setup .venv-bench/ready ## Measure speed against Keras and PyTorch, and fixed costs (hours, nothing else running)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the README's tables and pictures from the results in the repository; with --check, only compare the tables."""
+"""Write the README's tables and pictures, and docs/findings.md, from the results here; with --check, only compare."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 from blocks import markdown, replace_blocks
+from findings import findings
 
 from resblock import paths
 from resblock.core.files import read_json
@@ -24,6 +25,7 @@ from resblock.study.numbers import number, points
 from resblock.study.summary import Study
 
 README = Path("README.md")
+FINDINGS = Path("docs/findings.md")
 IMAGES = Path("docs/images")
 
 
@@ -73,12 +75,15 @@ BLOCKS: dict[str, Callable[[], str]] = {"digits": digits, "untrained": untrained
 
 
 def main() -> None:
-    """Rewrite the README's blocks and the pictures that are here, or fail where a block is not what the results say."""
+    """Rewrite the README's blocks, the findings and the pictures that are here, or fail where they are stale."""
     before = README.read_text(encoding="utf-8")
     after = replace_blocks(README, before, {name: make() for name, make in BLOCKS.items()})
+    written = {README: (before, after), FINDINGS: (FINDINGS.read_text(encoding="utf-8"), findings())}
     if "--check" in sys.argv:
-        sys.exit("README.md: its tables are not what the results say; run make readme" if after != before else 0)
-    README.write_text(after, encoding="utf-8")
+        stale = [str(page) for page, (old, new) in written.items() if old != new]
+        sys.exit(f"{', '.join(stale)}: not what the results say; run make readme" if stale else 0)
+    for page, (_, new) in written.items():
+        page.write_text(new, encoding="utf-8")
     for dataset, figure, name in PICTURES:
         path = _figure(dataset, figure)
         if path.exists():

@@ -68,6 +68,11 @@ def scores(key: RunKey) -> Path:
     return _folder(key, "scores")
 
 
+def several_splits(dataset: str) -> Path:
+    """File of accuracies on several splits, where `resblock splits` was asked to write it there."""
+    return RESULTS / dataset / "splits.csv"
+
+
 def untrained(dataset: str) -> Path:
     """Folder of what was measured of networks before training."""
     return RESULTS / dataset / "untrained"

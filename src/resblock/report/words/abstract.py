@@ -23,10 +23,10 @@ from resblock.study.verdicts import Outcome, Trained, Verdict
 OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "undecided", "not measured in this study")
 TEST, OTHER_TEST = headline("test_accuracy"), with_statistics("test_accuracy", OTHER)
 OURS = "not in the paper"  # how the source of a claim begins that is not the paper's
-FIRST_ASKED = {
+FIRST_ASKED = (
     *("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay"),
     *("horizontal_flip", "vertical_flip", "flips", "crop_padding"),
-}
+)
 STILL = 0.05  # decades: a norm that changes by less keeps
 
 
@@ -38,10 +38,10 @@ def abstract(material: Material, verdicts: Sequence[Verdict]) -> list[str]:
     said = (
         _scope(material),
         lead(study),
-        _family(study),
-        _deepening(study),
-        _rebound(material),
-        _gradients(material.untrained),
+        family(study),
+        deepening(study),
+        rebound(material),
+        gradients(material.untrained),
         _count(verdicts),
     )
     return [text for text in said if text]
@@ -65,22 +65,22 @@ def _scope(material: Material) -> str:
         f"the test) from {counted(seeds, 'seed')} each; {_finished(study)} of {len(study.scores)} trainings "
         f"finished{f', {diverged} diverged' if diverged else ''}."
     )
-    one = _recipe(material.recipes[0]) if len(material.recipes) == 1 else ""
+    one = recipe(material.recipes[0]) if len(material.recipes) == 1 else ""
     return " ".join(filter(None, (said, one, _other_recipes(material.ablations))))
 
 
-def _recipe(recipe: Mapping[str, Any]) -> str:
+def recipe(chosen: Mapping[str, Any]) -> str:
     """Name what of a recipe a reader of accuracies asks for first; nothing where another version recorded less."""
-    if not FIRST_ASKED <= recipe.keys():
+    if any(key not in chosen for key in FIRST_ASKED):
         return ""
-    axes = [axis for axis in ("horizontal", "vertical") if recipe[f"{axis}_flip"]]
-    coins = f" ({recipe['flips']})" if len(axes) > 1 else ""
-    padding = recipe["crop_padding"]
+    axes = [axis for axis in ("horizontal", "vertical") if chosen[f"{axis}_flip"]]
+    coins = f" ({chosen['flips']})" if len(axes) > 1 else ""
+    padding = chosen["crop_padding"]
     augmented = [f"{' and '.join(axes)} flips{coins}"] * bool(axes) + [f"crops padded by {padding}"] * bool(padding)
     return (
-        f"Recipe, the same for all: {counted(recipe['epochs'], 'epoch')} in batches of {recipe['batch_size']} images, "
-        f"{recipe['optimizer']} at a learning rate of {recipe['learning_rate']:g} (schedule: {recipe['schedule']}), "
-        f"weight decay {recipe['weight_decay']:g}, augmentation: {listed(augmented) or 'none'}."
+        f"Recipe, the same for all: {counted(chosen['epochs'], 'epoch')} in batches of {chosen['batch_size']} images, "
+        f"{chosen['optimizer']} at a learning rate of {chosen['learning_rate']:g} (schedule: {chosen['schedule']}), "
+        f"weight decay {chosen['weight_decay']:g}, augmentation: {listed(augmented) or 'none'}."
     )
 
 
@@ -155,7 +155,7 @@ def _best_so_far(study: Study) -> str:
 Decided = tuple[str, str, str]  # images, depth, decision
 
 
-def _family(study: Study) -> str:
+def family(study: Study) -> str:
     """Say which comparisons of twins are decided by each kind of statistics, and which by both."""
     ours = compare(study, HEADLINE)
     if len(ours) < 2 or all(comparison.gap.interval.n < 2 for comparison in ours):
@@ -197,7 +197,7 @@ def _told(found: Sequence[Decided]) -> str:
 # Depth
 
 
-def _deepening(study: Study) -> str:
+def deepening(study: Study) -> str:
     """Say what test accuracy gains from the shallowest to the deepest network with the block, and without it."""
     changes = {family: study.deepening(TEST, family) for family in ("residual", "plain")}
     told = [
@@ -218,7 +218,7 @@ def _change_as_trained(study: Study, family: str, known: Interval) -> str:
 # Rebound
 
 
-def _rebound(material: Material) -> str:
+def rebound(material: Material) -> str:
     """Say of the unmodified networks with batch normalisation how often loss rises, and what of it may be late."""
     rebounds = comparable(material.rebounds, normalized=True)
     found = lateness(rebounds)
@@ -247,7 +247,7 @@ def _rebound(material: Material) -> str:
 # Gradients
 
 
-def _gradients(untrained: Untrained | None) -> str:
+def gradients(untrained: Untrained | None) -> str:
     """Say of the deepest twins before training how gradients grow or shrink, and how alike those of neighbours are."""
     measures = probes(untrained)
     if not measures:
