@@ -28,9 +28,10 @@ from resblock.report.figures import run_curves
 from resblock.report.links import write_links
 from resblock.report.material import Material, Picture
 from resblock.report.page import METHODS, compose, render
+from resblock.report.palette import COLORS
 from resblock.report.publish import publish
 from resblock.report.sections import advice, cost, data, errors
-from resblock.report.style import COLORS, DASHES, MARKERS, MARKS, dodged, look, save_figure, series
+from resblock.report.style import DASHES, MARKERS, MARKS, dodged, look, save_figure, series
 from resblock.report.summary import FIGURES, SHOWN, summarise
 from resblock.report.tables import markdown, p_value, percent, shown_name
 from resblock.report.words import KINDS

@@ -31,7 +31,8 @@ from resblock.diff.compare import (
 )
 from resblock.diff.side import by_network, label
 from resblock.evaluation.rows import rows_frame
-from resblock.report.style import COLORS, SOFT, house_style, new_figure, svg
+from resblock.report.palette import COLORS
+from resblock.report.style import SOFT, house_style, new_figure, svg
 from resblock.report.tables import markdown
 from resblock.report.words.verdicts import figure_of
 from resblock.study.claims.basis import HALF_A_POINT

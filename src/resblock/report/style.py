@@ -16,10 +16,9 @@ from matplotlib.figure import Figure
 
 from resblock.core.files import write_bytes
 from resblock.core.spec import ModelSpec
+from resblock.report.palette import COLORS
 from resblock.study.interval import CONFIDENCE
 
-# Okabe & Ito's palette: told apart by the colour-blind; markers and dashes tell them apart in grey.
-COLORS = {"cnn": "#009E73", "plain": "#D55E00", "residual": "#0072B2", "preact": "#CC79A7", "bottleneck": "#E69F00"}
 MARKERS = {"cnn": "s", "plain": "o", "residual": "^", "preact": "D", "bottleneck": "v"}
 DASHES = {
     "cnn": (0, (1, 1)),

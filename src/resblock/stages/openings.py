@@ -7,7 +7,7 @@ from typing import Any
 
 from resblock import paths
 from resblock.core.files import read_json
-from resblock.report.style import COLORS
+from resblock.report.palette import COLORS
 from resblock.stages.manifests import code_digest, name_of
 from resblock.tracking.result import STUDY_TAG, Context, DataInput, Result
 

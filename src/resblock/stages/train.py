@@ -18,7 +18,6 @@ from resblock.core.training.manifest import CORE
 from resblock.core.training.run import Cost, EpochRow, Run
 from resblock.core.training.watcher import Nobody
 from resblock.params import Params, read_params
-from resblock.stages.results import trained
 from resblock.stages.terminal import epoch_line, say, step_bar, warn
 from resblock.stages.tracked import tracked
 from resblock.startup import start_keras
@@ -89,6 +88,8 @@ class Watcher(Nobody):
     def written(self, run: Run, cost: Cost) -> None:
         """See `resblock.core.training.job.Watcher`."""
         self._hold_steady(run)
+        from resblock.stages.results import trained  # which draws: a second that the first step need not wait for
+
         costs.record(self._job.key, run.manifest["key"], cost)
         self._tracker.complete(lambda: trained(self._job.key))
 

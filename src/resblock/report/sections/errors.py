@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from resblock.evaluation.rows import rows_frame
 from resblock.evaluation.score import Confusion
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.style import COLORS, house_style, new_figure
+from resblock.report.palette import COLORS
+from resblock.report.style import house_style, new_figure
 from resblock.report.tables import shown_name
 from resblock.study.agreement import SHOWN, Agreement, Mistake
 from resblock.study.interval import t_interval
