@@ -57,7 +57,7 @@ def _study(name: str, material: Material) -> Mapping[str, str]:
     study = material.study
     return {
         "name": name,
-        "answer": answer(study),
+        "answer": "\n\n".join(filter(None, answer(study))),
         "gaps": _gaps(material),
         "recipe": words.recipe(material.recipes[0]),
         "family": words.family(study),

@@ -64,8 +64,8 @@ def render(material: Material, sections: Sequence[Section]) -> str:
     return fill_template(
         "page.html",
         dataset=material.dataset,
-        answer=_unbroken(answer(material.study)),
-        abstract=_unbroken(" ".join(abstract(material, verdicts))),
+        answer=[_unbroken(part) for part in answer(material.study)],
+        abstract=[_unbroken(part) for part in abstract(material, verdicts)],
         trouble=trouble(material.study),
         left_out=material.left_out,
         mixtures=material.mixtures,

@@ -20,6 +20,7 @@ from resblock.report.words import OTHER
 from resblock.report.words import verdicts as said
 from resblock.report.words.abstract import abstract, trouble
 from resblock.report.words.answer import answer
+from resblock.study.summary import Study
 from resblock.study.verdicts import Verdict
 
 SUMMARY, FIGURES = "summary.md", "summary"
@@ -48,8 +49,8 @@ def summarise(material: Material, sections: Sequence[Section]) -> str:
     name = material.dataset.name
     parts = [
         f"# What the residual block buys on {name}, and how accuracy changes with depth\n",
-        f"{answer(material.study)}\n",
-        " ".join(abstract(material, verdicts)) + "\n",
+        *_answer(material.study),
+        "".join(f"- {part}\n" for part in abstract(material, verdicts)),
         *_warnings(material),
         *(part for section in sections for part in _section(section)),
         "## Verdicts\n",
@@ -58,6 +59,11 @@ def summarise(material: Material, sections: Sequence[Section]) -> str:
         f"[How it is measured]({METHODS}). `resblock run {name}` makes this again, with a page of all figures.\n",
     ]
     return "\n".join(parts)
+
+
+def _answer(study: Study) -> Iterator[str]:
+    plain, numbers = answer(study)
+    yield from (f"**{plain}**\n" if plain else "", f"{numbers}\n" if numbers else "")
 
 
 def _warnings(material: Material) -> Iterator[str]:

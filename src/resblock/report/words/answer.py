@@ -22,22 +22,22 @@ OPEN, FEW = "it stays open ", "too few seeds say "
 NAMED = 3  # networks that are not told apart from the champion
 
 
-def answer(study: Study) -> str:
-    """Return what the block buys, what depth does to residual networks, and which network to use.
+def answer(study: Study) -> tuple[str, str]:
+    """Return what the block buys and what depth does to residual networks, and what that rests on.
 
-    The first sentence has no number, the next ones have those that it rests on. Accuracies are those of test images,
-    statistics as in every headline; a diverged training counts at chance.
+    The first is a sentence without numbers, the second has those that it rests on, and says which network to use.
+    Accuracies are those of test images, statistics as in every headline; a diverged training counts at chance.
     """
     best = champion(study)
     if best is None:
-        return "No training has finished yet, so nothing is known."
+        return "No training has finished yet, so nothing is known.", ""
     block, depth = _block(study), _depth(study)
     for start in (OPEN, FEW):  # said once of both
         depth = depth.removeprefix(start) if block.startswith(start) else depth
     plain = ", and ".join(filter(None, (block, depth)))
-    first = [f"On {study.dataset} {plain}."] if plain else []
+    first = f"On {study.dataset} {plain}." if plain else ""
     last = f"All this is with batch-norm statistics {KINDS[HEADLINE]}."
-    return " ".join([*first, *_numbers(study), *_use(best), last])
+    return first, " ".join([*_numbers(study), *_use(best), last])
 
 
 def _block(study: Study) -> str:
