@@ -57,6 +57,7 @@ bench: setup .venv-bench/ready ## Measure speed against Keras and PyTorch, and f
 	python -m benchmarks side-by-side
 	python -m benchmarks looks
 	python -m benchmarks fixed
+	python -m benchmarks pictures
 	python -m benchmarks profile
 	python -m benchmarks document
 

@@ -33,6 +33,7 @@ from benchmarks.lineup import (
     scaled_epoch,
     single_peers,
 )
+from benchmarks.pictures import measure_pictures
 from benchmarks.results import read_results, save_section
 from benchmarks.speed import Measurement, compare, to_trees
 from benchmarks.workers import ROOT
@@ -217,6 +218,15 @@ def memory() -> None:
     """Measure the memory of trainings alone, a part of `fixed`; exit with 1 where it is too much. Saves nothing."""
     if any(cost["measured"] >= cost["limit"] for cost in _told(measure_memory())):
         raise click.ClickException("a training needs more memory than is allowed")
+
+
+@main.command("pictures")
+@saving
+def pictures(save: bool) -> None:
+    """Time how folders of 60,000 and 100,000 made-up pictures become splits, and measure the memory (10 minutes)."""
+    costs = _told(measure_pictures())
+    if save:
+        _save("pictures", {"costs": costs})
 
 
 @main.command("profile")

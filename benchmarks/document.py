@@ -45,6 +45,11 @@ def fixed(results: Results) -> str:
     return _by_machine(results, "fixed", lambda section: [_table(tables.fixed_costs(section["costs"]))])
 
 
+def pictures(results: Results) -> str:
+    """Return, for each machine, what it takes to read folders of pictures."""
+    return _by_machine(results, "pictures", lambda section: [_table(tables.fixed_costs(section["costs"]))])
+
+
 def profile(results: Results) -> str:
     """Return, for each machine, where a step's time goes."""
     return _by_machine(results, "profile", _profiles)
@@ -61,6 +66,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "side-by-side": side_by_side,
     "looks": looks,
     "fixed": fixed,
+    "pictures": pictures,
     "profile": profile,
     "gpu": gpu,
 }
