@@ -1,4 +1,4 @@
-"""A precision that the processor only imitates is said, and no more."""
+"""What a training cannot do as asked is said, once: a precision that is imitated, images that are not there."""
 
 from __future__ import annotations
 
@@ -57,3 +57,12 @@ def test_a_graphics_card_does_not_depend_on_the_processor(
     taken = costs.own_first(KEY)
     assert taken is not None
     assert taken.cost.machine == "a card"
+
+
+def test_fewer_images_than_asked_for_are_told(project: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once cut to what is there without a word."""
+    PARAMS.write_text(PARAMS.read_text().replace("reestimate_images: 500 ", "reestimate_images: 5000 ", 1))
+    train.run(KEY)
+    said = capsys.readouterr().err
+    assert said.count("train.digits.reestimate_images: 5,000 asked for, all 1,293 training images are taken") == 1
+    assert "gradient_images" not in said

@@ -63,8 +63,20 @@ class Watcher(Nobody):
         slow = self._here and recipe.precision == "mixed_bfloat16" and not backend().accelerator()
         if slow and emulates_bfloat16():
             warn(f"train.{key.dataset}.precision: this processor emulates bfloat16; float32 is faster (params.yaml)")
+        self._tell_of_too_few_images()
         with tracked(manifest, watch_machine=self._here) as self._tracker, step_bar(str(key)) as self._move:
             yield
+
+    def _tell_of_too_few_images(self) -> None:
+        """Warn where a number of images was asked for that the training set does not have."""
+        there = read_description(self._job.splits).sizes["train"]
+        for name in ("reestimate_images", "gradient_images"):
+            asked = getattr(self._job.recipe, name)
+            if asked > there:
+                warn(
+                    f"train.{self._job.key.dataset}.{name}: {asked:,} asked for, all {there:,} training images are "
+                    f"taken ({paths.PARAMS})"
+                )
 
     def step(self, epoch: int, done: int, steps: int) -> None:
         """See `resblock.core.training.job.Watcher`."""
