@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -133,7 +134,16 @@ def test_responses_are_the_same_however_many_images_pass_at_once(
     network = lived("residual-8", make_recipe, images)
     whole = [row.deviation for row in respond(network, images, spec, 0)]
     monkeypatch.setattr("resblock.core.backends.batches.MOST_PIXELS", 5 * 8 * 8)
+    passed: list[int] = []
+    original = keras.Model.__call__
+
+    def call(model: keras.Model, batch: np.ndarray, **options: Any) -> Any:
+        passed.append(len(batch))
+        return original(model, batch, **options)
+
+    monkeypatch.setattr(keras.Model, "__call__", call)
     assert [row.deviation for row in respond(network, images, spec, 0)] == pytest.approx(whole, rel=1e-5)
+    assert passed == [5, 5, 5, 1]
 
 
 def test_a_cnn_has_no_blocks(make_recipe: Callable[..., Recipe], digits: dict[SplitName, Split]) -> None:

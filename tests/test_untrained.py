@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -70,7 +71,16 @@ def test_lines_are_the_same_however_many_points_pass_at_once(
     two = digits["train"].take(np.arange(2))
     whole = dict(shattering(Backward(built), two, points=9))
     monkeypatch.setattr("resblock.core.backends.batches.MOST_IMAGES", 4)
+    passed: list[int] = []
+    original = Backward.gradients
+
+    def gradients(backward: Backward, images: np.ndarray, *arguments: Any, **options: Any) -> Any:
+        passed.append(len(images))
+        return original(backward, images, *arguments, **options)
+
+    monkeypatch.setattr(Backward, "gradients", gradients)
     assert dict(shattering(Backward(built), two, points=9)) == pytest.approx(whole, abs=1e-5)
+    assert passed == [4, 4, 1]
 
 
 def test_probing_twice_gives_the_same_and_seeds_differ(
