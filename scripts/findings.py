@@ -12,7 +12,7 @@ from blocks import markdown
 
 from resblock import paths
 from resblock.core.files import read_json
-from resblock.diff.splits import COLUMNS, Splits, table
+from resblock.diff.splits import Splits, table
 from resblock.evaluation.score import HEADLINE, headline
 from resblock.notebook import read_study
 from resblock.params import read_params
@@ -87,18 +87,23 @@ def _gaps(material: Material) -> str:
     return "\n\n".join(filter(None, (_markdown(pd.DataFrame(rows)), f"Beside them: {alone}." if alone else "")))
 
 
+def several_splits(dataset: str) -> Splits:
+    """Return what was measured on several splits of a data set."""
+    sizes = read_json(paths.manifest("preprocess", dataset))["sizes"]
+    return Splits.of_frame(pd.read_csv(paths.several_splits(dataset)), sizes)
+
+
 def _splits() -> Iterator[Mapping[str, Any]]:
     """Yield what several splits say of each data set that has them."""
     for dataset in paths.datasets():
-        if (file := paths.several_splits(dataset)).is_file():
-            frame = pd.read_csv(file)
-            splits = Splits.of_frame(frame, read_json(paths.manifest("preprocess", dataset))["sizes"])
+        if paths.several_splits(dataset).is_file():
+            splits = several_splits(dataset)
             parts = [each.spread for each in splits.gaps]
             larger = [each.label for each, part in zip(splits.gaps, parts, strict=True) if part.split > part.rest]
             yield {
                 "dataset": dataset,
                 "count": len(splits.accuracies),
-                "seeds": frame[COLUMNS[2]].nunique(),
+                "seeds": listed(sorted({str(len(each.values[0])) for each in splits.networks})),
                 "table": _markdown(table(splits)),
                 "words": "Between splits the gap moves more than between trainings: " + listed(larger) + "."
                 if larger

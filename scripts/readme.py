@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 from blocks import markdown, replace_blocks
-from findings import findings
+from findings import findings, several_splits
 
 from resblock import paths
 from resblock.core.files import read_json
@@ -21,7 +21,7 @@ from resblock.report.style import series_of
 from resblock.report.tables import percent
 from resblock.study.gradients import growths, nearest
 from resblock.study.interval import t_interval
-from resblock.study.numbers import number, points
+from resblock.study.numbers import listed, number, points
 from resblock.study.summary import Study
 
 README = Path("README.md")
@@ -68,10 +68,17 @@ def untrained() -> str:
     return _markdown(pd.DataFrame(rows))
 
 
+def splits() -> str:
+    """Return the paired gaps over several splits of the bundled digits."""
+    found = several_splits("digits")
+    gaps = [f"{points(gap.interval)} points ({gap.label})" for gap in found.gaps]
+    return f"Over {len(found.accuracies)} splits the gaps are {listed(gaps)}."
+
+
 # Pictures that a report has made: the data set's name, the figure's, and the README's own.
 PICTURES = (("digits", "depth", "digits-depth"), ("cifar10", "untrained", "cifar10-untrained"))
 
-BLOCKS: dict[str, Callable[[], str]] = {"digits": digits, "untrained": untrained}
+BLOCKS: dict[str, Callable[[], str]] = {"digits": digits, "splits": splits, "untrained": untrained}
 
 
 def main() -> None:

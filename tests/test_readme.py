@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from fnmatch import filter as matching
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from resblock import paths
 from resblock.core.files import read_json
+from resblock.diff.splits import Splits
 from resblock.evaluation.score import STATISTICS, Statistics, headline, read_scores
 from resblock.params import Params
 from resblock.study.comparison import compare
@@ -65,6 +67,19 @@ def test_what_the_readme_says_of_digits_is_measured() -> None:
     assert (
         "At 32 layers the gap is decided with either kind of statistics, at 20 with re-estimated ones alone, at 8 with "
         "those as trained alone."
+    ) in " ".join(README.split())
+
+
+def test_what_the_readme_says_of_several_splits_is_measured() -> None:
+    frame = pd.read_csv(ROOT / paths.several_splits("digits"))
+    found = Splits.of_frame(frame, read_json(ROOT / paths.manifest("preprocess", "digits"))["sizes"])
+    assert {len(each.values[0]) for each in found.networks} == {3}
+    shallow, *deep = found.gaps
+    assert shallow.interval.low < 0 < shallow.interval.high
+    assert all(gap.interval.low > 0 for gap in deep)
+    assert (
+        "Other splits of the images say the same of the deep twins, and nothing sure of the shallow ones. Each was "
+        "trained on from three seeds"
     ) in " ".join(README.split())
 
 
