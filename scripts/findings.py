@@ -74,7 +74,7 @@ def _gaps(material: Material) -> str:
     rows = [
         {
             "depth": str(one.gap.depth),
-            "plain, %": accuracies.get(one.gap.residual.twin, ""),
+            "plain, %": next((text for spec, text in accuracies.items() if spec == one.gap.residual.twin), ""),
             "residual, %": accuracies.get(one.gap.residual, ""),
             "residual − plain, points": points(one.gap.interval),
             "seeds": str(one.gap.interval.n),

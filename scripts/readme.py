@@ -13,29 +13,26 @@ from blocks import markdown, replace_blocks
 from findings import findings, several_splits
 
 from resblock import paths
-from resblock.core.files import read_json
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.flow import read_untrained
-from resblock.evaluation.score import headline, read_scores
+from resblock.evaluation.score import headline
+from resblock.notebook import read_study
 from resblock.report.style import series_of
 from resblock.report.tables import percent
 from resblock.study.gradients import growths, nearest
 from resblock.study.interval import t_interval
 from resblock.study.numbers import listed, number, points
-from resblock.study.summary import Study
 
 README = Path("README.md")
 FINDINGS = Path("docs/findings.md")
 IMAGES = Path("docs/images")
 
 
-def digits() -> str:
-    """Return accuracy by network and the paired gaps, on the bundled digits."""
-    about = read_json(paths.manifest("preprocess", "digits"))  # its splits are not in git, what it says of them is
-    scores = tuple(read_scores(paths.report("digits")))
-    study = Study("digits", scores, classes=len(about["classes"]), sizes=about["sizes"])
+def networks(dataset: str) -> str:
+    """Return accuracy by network and the paired gaps on a data set, of the networks that were trained."""
+    study = read_study(dataset).material.study
     train, test = headline("train_accuracy"), headline("test_accuracy")
-    gaps = {gap.residual.name: points(gap.interval) for gap in study.gaps(test)}
+    gaps = {gap.residual.name: points(gap.interval) for gap in study.gaps(test) if gap.differences}
     rows = [
         {
             "network": f"`{summary.spec}`",
@@ -46,6 +43,7 @@ def digits() -> str:
             "residual − plain, points": gaps.get(summary.spec.name, ""),
         }
         for summary in study.summaries
+        if summary.finished
     ]
     return _markdown(pd.DataFrame(rows))
 
@@ -78,7 +76,12 @@ def splits() -> str:
 # Pictures that a report has made: the data set's name, the figure's, and the README's own.
 PICTURES = (("digits", "depth", "digits-depth"), ("cifar10", "untrained", "cifar10-untrained"))
 
-BLOCKS: dict[str, Callable[[], str]] = {"digits": digits, "splits": splits, "untrained": untrained}
+BLOCKS: dict[str, Callable[[], str]] = {
+    "digits": lambda: networks("digits"),
+    "splits": splits,
+    "cifar10": lambda: networks("cifar10"),
+    "untrained": untrained,
+}
 
 
 def main() -> None:
