@@ -59,9 +59,9 @@ def _study(name: str, material: Material) -> Mapping[str, str]:
         "name": name,
         "answer": "\n\n".join(filter(None, answer(study))),
         "gaps": _gaps(material),
-        "recipe": words.recipe(material.recipes[0]),
-        "family": words.family(study),
-        "depth": words.deepening(study),
+        "words": "\n\n".join(
+            filter(None, (words.recipe(material.recipes[0]), words.family(study), words.deepening(study)))
+        ),
         "rebound": words.rebound(material) or "No network with batch normalisation has a curve.",
         "missing": words.trouble(study),
     }
@@ -84,7 +84,8 @@ def _gaps(material: Material) -> str:
         if one.gap.metric == TEST and one.gap.differences
     ]
     alone = ", ".join(f"{spec} {text} %" for spec, text in accuracies.items() if spec.family == "cnn")
-    return "\n\n".join(filter(None, (_markdown(pd.DataFrame(rows)), f"Beside them: {alone}." if alone else "")))
+    table = _markdown(pd.DataFrame(rows)) if rows else "No pair of twins is here yet."
+    return "\n\n".join(filter(None, (table, f"Beside them: {alone}." if alone else "")))
 
 
 def several_splits(dataset: str) -> Splits:
