@@ -17,6 +17,7 @@ from resblock.evaluation.score import HEADLINE, headline
 from resblock.notebook import read_study
 from resblock.params import read_params
 from resblock.report.material import Material
+from resblock.report.summary import SUMMARY
 from resblock.report.tables import percent
 from resblock.report.words import abstract as words
 from resblock.report.words.answer import answer
@@ -49,7 +50,9 @@ def findings() -> str:
         gradients=_verdicts(gradients.CLAIMS, verdicts),
         deepest=max(each.spec.depth for one in studied.values() for each in one.study.summaries if each.finished),
         open=_open(verdicts),
-        reports=listed([f"[{name}](../{paths.report(name)}/summary.md)" for name in studied]),
+        reports=listed(
+            [f"[{name}](../{page})" for name in studied if (page := paths.report(name) / SUMMARY).is_file()]
+        ),
     )
 
 
