@@ -42,12 +42,12 @@ def looks(results: Results) -> str:
 
 def fixed(results: Results) -> str:
     """Return, for each machine, the fixed costs."""
-    return _by_machine(results, "fixed", lambda section: [_table(tables.fixed_costs(section["costs"]))])
+    return _by_machine(results, "fixed", _costs)
 
 
 def pictures(results: Results) -> str:
     """Return, for each machine, what it takes to read folders of pictures."""
-    return _by_machine(results, "pictures", lambda section: [_table(tables.fixed_costs(section["costs"]))])
+    return _by_machine(results, "pictures", _costs)
 
 
 def profile(results: Results) -> str:
@@ -76,6 +76,10 @@ def written(page: Path, results: Results) -> str:
     """Return what `page` is to say, given `results`."""
     blocks = {name: make(results) for name, make in BLOCKS.items()}
     return replace_blocks(page, page.read_text(encoding="utf-8"), blocks)
+
+
+def _costs(section: Mapping[str, Any]) -> list[str]:
+    return [_table(tables.fixed_costs(section["costs"]))]
 
 
 def _by_machine(results: Results, name: str, lines: Callable[[Mapping[str, Any]], Iterable[str]]) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from resblock.core.spec import ModelSpec
 from resblock.evaluation.flow import read_untrained
 from resblock.evaluation.score import headline
 from resblock.notebook import read_study
+from resblock.report.material import Material
 from resblock.report.style import series_of
 from resblock.report.tables import percent
 from resblock.report.words.abstract import rebound
@@ -30,9 +32,14 @@ FINDINGS = Path("docs/findings.md")
 IMAGES = Path("docs/images")
 
 
+@cache
+def _material(dataset: str) -> Material:
+    return read_study(dataset).material
+
+
 def networks(dataset: str) -> str:
     """Return accuracy by network and the paired gaps on a data set, of the networks that were trained."""
-    study = read_study(dataset).material.study
+    study = _material(dataset).study
     train, test = headline("train_accuracy"), headline("test_accuracy")
     gaps = {gap.residual.name: points(gap.interval) for gap in study.gaps(test) if gap.differences}
     rows = [
@@ -70,7 +77,7 @@ def untrained() -> str:
 
 def kinds() -> str:
     """Return what the first networks on CIFAR-10 say with each kind of batch-norm statistics, paired by seed."""
-    study = read_study("cifar10").material.study
+    study = _material("cifar10").study
     ours, theirs = ModelSpec.parse("residual-8"), ModelSpec.parse("cnn-4")
     metrics = {"re-estimated": headline("test_accuracy"), "as trained": "test_accuracy"}
     measured = {kind: study.accuracies(metric) for kind, metric in metrics.items()}
@@ -103,7 +110,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "splits": splits,
     "cifar10": lambda: networks("cifar10"),
     "kinds": kinds,
-    "rebound": lambda: rebound(read_study("cifar10").material),
+    "rebound": lambda: rebound(_material("cifar10")),
     "untrained": untrained,
 }
 

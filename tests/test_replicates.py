@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from resblock.study.replicates import Replicated, spread_of
+from resblock.study.replicates import Replicated, parts_of_spread
 
 # Shrout & Fleiss 1979, table 2: six targets, each rated by four judges. Table 3 gives mean squares of 11.24 between
 # targets, 32.49 between judges and 1.02 for what is left.
@@ -13,7 +13,7 @@ RATINGS = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9]
 
 
 def test_a_published_table_comes_out_as_published() -> None:
-    spread = spread_of(RATINGS)
+    spread = parts_of_spread(RATINGS)
     assert spread.rest**2 == pytest.approx(1.02, abs=0.005)
     assert spread.split**2 == pytest.approx((11.24 - 1.02) / 4, abs=0.005)
     assert spread.seed**2 == pytest.approx((32.49 - 1.02) / 6, abs=0.005)
@@ -24,7 +24,7 @@ def test_planted_spreads_come_back() -> None:
     found = []
     for _ in range(400):
         values = 2.0 * draws.normal(size=(5, 1)) + 0.5 * draws.normal(size=(1, 4)) + draws.normal(size=(5, 4))
-        spread = spread_of(values.tolist())
+        spread = parts_of_spread(values.tolist())
         found.append((spread.split**2, spread.seed**2, spread.rest**2))
     split, seed, rest = np.mean(found, axis=0)
     assert split == pytest.approx(4.0, rel=0.1)
@@ -33,7 +33,7 @@ def test_planted_spreads_come_back() -> None:
 
 
 def test_what_chance_explains_is_zero() -> None:
-    spread = spread_of([[1.0, 2.0], [2.0, 1.0]])
+    spread = parts_of_spread([[1.0, 2.0], [2.0, 1.0]])
     assert (spread.split, spread.seed) == (0.0, 0.0)
     assert spread.rest > 0
 
@@ -41,7 +41,7 @@ def test_what_chance_explains_is_zero() -> None:
 @pytest.mark.parametrize("values", [[[1.0, 2.0]], [[1.0], [2.0]]])
 def test_one_split_or_one_seed_tells_nothing(values: list[list[float]]) -> None:
     with pytest.raises(ValueError, match="expected at least two of each"):
-        spread_of(values)
+        parts_of_spread(values)
 
 
 def test_the_interval_speaks_of_splits_and_not_of_trainings() -> None:

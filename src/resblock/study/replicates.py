@@ -41,10 +41,10 @@ class Replicated:
     @property
     def spread(self) -> Spread:
         """The parts of the spread. Raises ValueError below two splits or two seeds."""
-        return spread_of(self.values)
+        return parts_of_spread(self.values)
 
 
-def spread_of(values: Sequence[Sequence[float]]) -> Spread:
+def parts_of_spread(values: Sequence[Sequence[float]]) -> Spread:
     """Return what splits, seeds and the rest add to the spread of `values`, [splits][seeds].
 
     It is the analysis of variance of a two-way table, both ways random, one value in a cell (Searle, Casella and
