@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dvc.dvcfile import Lockfile
 from dvc.repo import Repo
 
 from resblock import paths
@@ -190,6 +191,18 @@ def test_targets_are_data_sets_or_stages_with_what_they_need() -> None:
     assert planned("digits") == planned()
     with pytest.raises(UserError, match=r"mnist: neither a data set of the study nor a stage.*preprocess, report"):
         planned("mnist")
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("targets", [(), ("digits",), TRAININGS])
+def test_dvcs_lock_file_is_read_once_for_any_number_of_stages(
+    targets: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+    load: Callable[[Lockfile], object] = Lockfile.load
+    monkeypatch.setattr(Lockfile, "load", lambda self: (read.append(self), load(self))[1])
+    planned(*targets)
+    assert len(read) == 1  # a real one takes a second
 
 
 @pytest.mark.usefixtures("project")

@@ -75,7 +75,11 @@ def stale_steps(targets: Sequence[str]) -> list[Step]:
     with _repository() as repo:
         graph = repo.index.graph
         order = list(_in_order(graph, _chosen(repo, targets)))
-        status: dict[str, list[Any]] = repo.status([stage.addressing for stage in order]) if targets else repo.status()
+        # Asked of each stage: with targets `repo.status` reads dvc.lock anew for each of them, a second every time.
+        status: dict[str, list[Any]] = {}
+        with repo.lock:
+            for stage in order:
+                status.update(stage.status(check_updates=True))
         steps: dict[str, Step] = {}
         settled: set[str] = set()  # restored to what dvc.lock says: what follows from them does not change
         for stage in order:
