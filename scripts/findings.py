@@ -21,7 +21,7 @@ from resblock.report.summary import SUMMARY
 from resblock.report.tables import percent
 from resblock.report.words import abstract as words
 from resblock.report.words.answer import answer
-from resblock.report.words.verdicts import figure_of, outcome_of, verdicts_on
+from resblock.report.words.verdicts import basis_of, figure_of, outcome_of, verdicts_on
 from resblock.study.claims import flips, gradients, rebound
 from resblock.study.comparison import compare
 from resblock.study.numbers import counted, listed, points
@@ -29,7 +29,7 @@ from resblock.study.verdicts import Claim, Verdict
 
 TEMPLATE = Path(__file__).with_suffix(".md.jinja")
 TEST = headline("test_accuracy")
-TEXT = ("claim", "data", "verdict", "twins", "network or gap")
+TEXT = ("claim", "data", "rests on", "verdict", "twins", "network or gap")
 
 
 def findings() -> str:
@@ -65,7 +65,7 @@ def _study(name: str, material: Material) -> Mapping[str, str]:
         "words": "\n\n".join(
             filter(None, (words.recipe(material.recipes[0]), words.family(study), words.deepening(study)))
         ),
-        "rebound": words.rebound(material) or "No network with batch normalisation has a curve.",
+        "rebound": words.rebound(material, verdicts_on(material)) or "No network with batch normalisation has a curve.",
         "missing": words.trouble(study),
     }
 
@@ -129,6 +129,7 @@ def _verdicts(claims: Collection[Claim], verdicts: Mapping[str, Sequence[Verdict
                         "claim": verdict.claim.statement,
                         "data": dataset,
                         "number": figure_of(verdict),
+                        "rests on": basis_of(verdict),
                         "verdict": told,
                     }
                 )

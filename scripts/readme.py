@@ -18,10 +18,12 @@ from resblock.core.spec import ModelSpec
 from resblock.evaluation.flow import read_untrained
 from resblock.evaluation.score import headline
 from resblock.notebook import read_study
+from resblock.params import read_params
 from resblock.report.material import Material
 from resblock.report.style import series_of
 from resblock.report.tables import percent
 from resblock.report.words.abstract import rebound
+from resblock.report.words.verdicts import verdicts_on
 from resblock.study.gradients import growths, nearest
 from resblock.study.interval import Interval, t_interval
 from resblock.study.numbers import counted, listed, number, points
@@ -99,7 +101,15 @@ def splits() -> str:
     """Return the paired gaps over several splits of the bundled digits."""
     found = several_splits("digits")
     gaps = [f"{points(gap.interval)} points ({gap.label})" for gap in found.gaps]
-    return f"Over {len(found.accuracies)} splits the gaps are {listed(gaps)}."
+    own = list(found.accuracies).index(read_params(paths.PARAMS).data["digits"].split_seed)
+    largest = [gap.label for gap in found.gaps if gap.split_means[own] == max(gap.split_means)]
+    luck = f" The study's own split has the largest of {listed(largest)}." if largest else ""
+    return f"Over {len(found.accuracies)} splits the gaps are {listed(gaps)}.{luck}"
+
+
+def _rebound() -> str:
+    material = _material("cifar10")
+    return rebound(material, verdicts_on(material))
 
 
 # Pictures that a report has made: the data set's name, the figure's, and the README's own.
@@ -110,7 +120,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "splits": splits,
     "cifar10": lambda: networks("cifar10"),
     "kinds": kinds,
-    "rebound": lambda: rebound(_material("cifar10")),
+    "rebound": _rebound,
     "untrained": untrained,
 }
 

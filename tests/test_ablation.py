@@ -35,11 +35,17 @@ def curve(*validation_losses: float) -> list[EpochRow]:
     ]
 
 
-def test_effects_are_paired_by_seed_over_seeds_that_finished_both() -> None:
-    base = Trained(OWN, Study("digits", (score(0, 0.5), score(1, 0.75), score(2, 0.25))))
-    theirs = (score(2, 0.375), score(0, 0.625), empty_score(SPEC, 1, "diverged"))
-    (effect,) = effects(base, {"low-lr": Trained(LOW, Study("digits", theirs))}, "test_accuracy")
-    assert effect.differences == {2: 0.125, 0: 0.125}
+def test_effects_are_paired_by_seed_over_seeds_that_both_have_the_diverged_at_chance() -> None:
+    base = Trained(OWN, Study("digits", (score(0, 0.5), score(1, 0.75), score(2, 0.25), score(3, 0.5))))
+    theirs = (score(2, 0.375), score(0, 0.625), empty_score(SPEC, 1, "missing"), empty_score(SPEC, 3, "diverged"))
+    (effect,) = effects(base, {"low-lr": Trained(LOW, Study("digits", theirs, classes=4))}, "test_accuracy")
+    assert effect.differences == {2: 0.125, 0: 0.125, 3: -0.25}
+
+
+def test_the_effect_has_the_mean_of_its_differences_with_their_interval() -> None:
+    base = Trained(OWN, Study("digits", (score(0, 0.5), score(2, 0.25))))
+    theirs = Trained(LOW, Study("digits", (score(2, 0.375), score(0, 0.625))))
+    (effect,) = effects(base, {"low-lr": theirs}, "test_accuracy")
     assert (effect.recipe, effect.spec, effect.interval.mean, effect.interval.half_width) == ("low-lr", SPEC, 0.125, 0)
 
 
@@ -78,7 +84,7 @@ def material() -> Material:
         recipes=[OWN],
         ablations={
             "low-lr": Trained(LOW, Study("pets", theirs), steady),
-            "unflipped": Trained({**OWN, "horizontal_flip": False}, Study("pets", (empty_score(SPEC, 0, "diverged"),))),
+            "unflipped": Trained({**OWN, "horizontal_flip": False}, Study("pets", (empty_score(SPEC, 1, "diverged"),))),
         },
     )
 
@@ -91,14 +97,15 @@ def test_the_report_says_what_each_recipe_changes_and_what_befell_it(material: M
     assert list(shown["what differs"]) == ["learning_rate: 0.001 → 0.0001", "horizontal_flip: true → false"]
     # Both seeds gain one image of eight: t(0.975, 1) sqrt(1/6 / 2) = 12.71 * 0.2887 = 3.67 images, or 45.8 points.
     for kind in ("re-estimated", "as trained"):
-        assert list(shown[f"test, {kind}"]) == ["+12.5 [-33.3, +58.3]", "–"]
+        assert list(shown[f"test, {kind}"]) == ["+12.5 [-33.3, +58.3]", "-25.0"]
     assert list(shown["rebound (rises / falls)"]) == ["-51.6 [-71.4, -31.7]", "–"]
-    assert list(shown["seeds"]) == ["2", "0"]
-    assert list(shown["remarks"]) == ["–", "1 diverged"]
+    assert list(shown["seeds"]) == ["2", "1"]
+    assert list(shown["remarks"]) == ["–", "residual-8 diverged in 1 of 1 seeds, counted at chance (50 %)"]
     data = picture.data.query("metric == 'test_accuracy'")
     assert list(zip(data["recipe"], data["seed"], data["difference"], strict=True)) == [
         ("low-lr", 0, 0.125),
         ("low-lr", 1, 0.125),
+        ("unflipped", 1, -0.25),
     ]
 
 

@@ -103,7 +103,7 @@ def test_noise_that_hides_what_matters_asks_for_more_seeds() -> None:
     assert not advice.sure
     text = " ".join(advice.sentences())
     assert "This is not sure: the choice may lose up to" in text
-    assert "seeds or so" in advice.next_step or "hardly tell" in advice.next_step
+    assert "many times as many seeds, if any number would tell" in advice.next_step
 
 
 def test_a_network_that_diverges_is_not_advised() -> None:
@@ -163,7 +163,7 @@ def test_the_command_prints_the_advice_of_the_scores_that_are_here(capsys: pytes
     write_scores(paths.report("digits"), planted(RISING, seeds=6).scores)
     main(["advise", "digits"], standalone_mode=False)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Use residual-20: 92.")
+    assert lines[0].startswith("Use plain-8: 84.")  # on four images 8 points are a third of one
     assert lines[-1].startswith("Next: ")
     assert "One of the 4 validation images is 25.0 points." in lines[-2]
 

@@ -78,8 +78,8 @@ def test_what_the_readme_says_of_several_splits_is_measured() -> None:
     assert shallow.interval.low < 0 < shallow.interval.high
     assert all(gap.interval.low > 0 for gap in deep)
     assert (
-        "Other splits of the images say the same of the deep twins, and nothing sure of the shallow ones. Each was "
-        "trained on from three seeds"
+        "Several splits of the images, this one among them, say the same of the deep twins, and nothing sure of the "
+        "shallow ones. Each was trained on from three seeds"
     ) in " ".join(README.split())
 
 

@@ -278,10 +278,10 @@ def test_trainings_by_other_recipes_are_told_of(material: Material) -> None:
     scores = (score("residual-8", 0, 0.6), empty_score(ModelSpec.parse("residual-8"), 1, "diverged"))
     other = Trained({"epochs": 4, "schedule": "constant", "learning_rate": 0.1}, Study("pets", scores))
     told = replace(material, ablations={"fast": other})
-    assert "By other recipes 1 of 2 more finished: fast (residual-8)." in abstract(told, [])[0]
+    assert "By other recipes 1 of 2 more finished, 1 diverged: fast (residual-8)." in abstract(told, [])[0]
     summary = summarise(told, compose(told))
     assert "## What the recipe does" in summary
-    assert re.search(r"\| fast \| learning_rate: \S+ → 0\.1 \| residual-8 \| 1 \|", summary)
+    assert re.search(r"\| fast \| learning_rate: \S+ → 0\.1 \| residual-8 \| 2 \|", summary)
     assert "other recipes" not in abstract(material, [])[0]
 
 

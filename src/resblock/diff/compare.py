@@ -195,8 +195,8 @@ def _shift(
     return Shift(
         label=name,
         metric=metric,
-        before=t_interval([before[seed] for seed in both]),
-        after=t_interval([after[seed] for seed in both]),
+        before=t_interval([before[seed] for seed in both], rounding=rounding / 2),
+        after=t_interval([after[seed] for seed in both], rounding=rounding / 2),
         differences={seed: after[seed] - before[seed] for seed in both},
         rounding=rounding,
     )

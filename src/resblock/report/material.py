@@ -135,7 +135,7 @@ def _gathered(
         unpublished=sum(each.whose == "here" for _, each in taken if each),
         sizes={name: (cost.parameters, cost.multiply_adds) for name, cost in sizes.items()},
         recipes=[recipes[BASE]] if any(one.training for one in base) else [],
-        keys={paths.stage(one.key): str(one.training["key"]) for one in base if one.training},
+        keys={paths.stage(one.key): str(one.training["key"]) for one in there if one.training},
         ablations={
             name: Trained(
                 recipes[name],

@@ -2,7 +2,8 @@
 
 The rule. Networks are compared by validation accuracy with batch-norm statistics re-estimated; the test split chooses
 nothing. The best is the one of highest mean over seeds. The choice is the shallowest of those within noise of it: the
-95 % t-interval of the best's lead, paired by seed, holds zero. The choice is sure where that interval ends below
+95 % t-interval of the best's lead, paired by seed, holds zero. Accuracies are counts of images, and intervals allow for
+that. The choice is sure where that interval ends below
 MARGIN, so that nothing that matters is lost by it. Whoever picks the best of many picks luck with it, so leads are
 overestimated rather than under.
 """
@@ -15,15 +16,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
-import numpy as np
-
 from resblock.core.model.architecture import design
 from resblock.core.spec import FAMILIES, ModelSpec
 from resblock.core.training.run import Cost
 from resblock.study.efficiency import Costs
-from resblock.study.interval import CONFIDENCE, Interval, seeds_needed, t_interval
+from resblock.study.interval import CONFIDENCE, Interval, seeds_in_words, seeds_needed, spread_of, t_interval
 from resblock.study.numbers import points
-from resblock.study.summary import Gap, Study, Summary
+from resblock.study.summary import Gap, Study, Summary, rounding
 
 METRIC = "validation_accuracy_reestimated"
 MARGIN = 0.01  # of accuracy: what a lead must reach to matter
@@ -66,7 +65,7 @@ class Advice:
     @cached_property
     def seeds(self) -> int:
         """How many seeds the comparison rests on."""
-        return len(shared(self.best, self.choice))
+        return self.lead.n
 
     @property
     def too_few(self) -> bool:
@@ -160,10 +159,7 @@ class Advice:
             needed = seeds_needed(self.spread, MARGIN)
             if needed is None:
                 return "more seeds would hardly tell; a larger validation split or other data would"
-            return (
-                f"{max(needed, self.seeds + 1)} seeds or so (study.seeds in params.yaml); {self.seeds} seeds tell "
-                "their spread only roughly"
-            )
+            return f"{seeds_in_words(needed, self.seeds)} would tell (study.seeds in params.yaml)"
         if self.at_the_edge:
             return f"add {next_deeper(self.choice.spec)} (study.variants): the study ends where accuracy still rises"
         return "nothing needs to be run; use it (`resblock predict`)"
@@ -188,18 +184,25 @@ def advise(study: Study, costs: Costs, circumstances: Circumstances) -> Advice |
         return None
     best = max(steady, key=lambda s: (s.interval(METRIC).mean, -s.spec.depth))
     for summary in sorted(steady, key=lambda s: (s.spec.depth, s.spec.name)):
-        leads = shared(best, summary)
-        lead = t_interval(leads)
-        if summary is best or (len(leads) >= FEWEST_SEEDS and lead.low <= 0):
-            spread = float(np.std(leads, ddof=1)) if len(leads) > 1 else math.nan
-            return Advice(study, costs, circumstances, best, summary, lead, spread)
+        found = lead(best, summary)
+        if summary is best or (found.n >= FEWEST_SEEDS and found.low <= 0):
+            spread = spread_of(_leads(best, summary), _rounding(best))
+            return Advice(study, costs, circumstances, best, summary, found, spread)
     return None  # the best is among the steady
 
 
-def shared(best: Summary, other: Summary) -> list[float]:
-    """Return the lead of `best` over `other` for each seed that both have finished."""
+def lead(best: Summary, other: Summary) -> Interval:
+    """Return the lead of `best` over `other` in validation accuracy, paired by the seeds that both have finished."""
+    return t_interval(_leads(best, other), rounding=_rounding(best))
+
+
+def _leads(best: Summary, other: Summary) -> list[float]:
     theirs = {score.seed: score.metrics[METRIC] for score in other.finished}
     return [score.metrics[METRIC] - theirs[score.seed] for score in best.finished if score.seed in theirs]
+
+
+def _rounding(summary: Summary) -> float:
+    return 2 * rounding(METRIC, summary.sizes)
 
 
 def next_deeper(spec: ModelSpec) -> ModelSpec:

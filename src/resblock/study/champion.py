@@ -57,6 +57,7 @@ class Champion:
     winner: Candidate
     runner_up: Candidate | None
     not_told_apart: Sequence[Candidate] = ()  # as reliable ones whose accuracy may well be the winner's, the best first
+    less_reliable: Sequence[Candidate] = ()  # of higher accuracy, but with diverged or missing seeds, the best first
 
     @property
     def score(self) -> Score:
@@ -105,7 +106,9 @@ def champion(study: Study) -> Champion | None:
         return None
     winner, *others = ranked
     alike = [other for other in others if other.reliability == winner.reliability and not _leads(winner, other)]
-    return Champion(study.dataset, winner, others[0] if others else None, alike)
+    higher = [other for other in others if other.accuracy > winner.accuracy]  # which reliability alone put behind
+    less_reliable = sorted(higher, key=lambda other: -other.accuracy)
+    return Champion(study.dataset, winner, others[0] if others else None, alike, less_reliable)
 
 
 def _leads(winner: Candidate, other: Candidate) -> bool:

@@ -8,46 +8,43 @@ from typing import Any
 
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
-from resblock.study.interval import Interval, t_interval
-from resblock.study.measure import Measure
-from resblock.study.rebound import rebound_measure
+from resblock.study.rebound import RELATIVE, lessened
+from resblock.study.summary import Paired
 from resblock.study.verdicts import Trained
 
 REBOUND = "rebound"
 
 
 @dataclass(frozen=True)
-class Effect:
+class Effect(Paired):
     """What one recipe does to one figure of one network: it, minus the data set's own recipe, paired by seed."""
 
     recipe: str
     spec: ModelSpec
     metric: str
-    differences: Mapping[int, float]  # seed to difference
-
-    @property
-    def interval(self) -> Interval:
-        """The mean difference with its paired t-interval."""
-        return t_interval(list(self.differences.values()))
+    differences: dict[int, float]
+    rounding: float = 0.0
 
 
 def effects(base: Trained, ablations: Mapping[str, Trained], metric: str) -> Iterator[Effect]:
-    """Yield the effect of each recipe on each network's `metric`, over seeds that finished by both recipes.
+    """Yield the effect of each recipe on each network's `metric`, over seeds that both recipes have.
 
-    A metric is one of a score's, or REBOUND: rises over falls of validation loss as trained.
+    A metric is one of a score's accuracies, where a diverged training counts at chance, or REBOUND: rises over falls of
+    validation loss as trained, heights summed over the seeds that trained to the end by both.
     One seed gives both the same initial weights, and the same order of images where the batch size is the same.
     """
-    ours = _measure(base, metric)
     for name, trained in ablations.items():
-        theirs = _measure(trained, metric)
         for summary in trained.study.summaries:
-            with_it, without = theirs.get(summary.spec, {}), ours.get(summary.spec, {})
-            pairs = {seed: with_it[seed] - without[seed] for seed in with_it if seed in without}
-            yield Effect(name, summary.spec, metric, pairs)
+            differences = _differences(base, trained, summary.spec, metric)
+            yield Effect(name, summary.spec, metric, differences, 2 * base.study.rounding(metric))
 
 
-def _measure(trained: Trained, metric: str) -> Measure:
-    return rebound_measure(trained.rebounds, "relative") if metric == REBOUND else trained.study.measure(metric)
+def _differences(base: Trained, trained: Trained, spec: ModelSpec, metric: str) -> dict[int, float]:
+    if metric == REBOUND:
+        ours, theirs = ([each for each in side.rebounds if each.spec == spec] for side in (base, trained))
+        return {seed: -less for seed, less in lessened(ours, theirs, *RELATIVE).items()}
+    without, with_it = (side.study.accuracies(metric).get(spec, {}) for side in (base, trained))
+    return {seed: with_it[seed] - without[seed] for seed in with_it if seed in without}
 
 
 def changes(base: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

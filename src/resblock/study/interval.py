@@ -48,6 +48,10 @@ class Interval:
         """Half the interval's length."""
         return (self.high - self.low) / 2
 
+    def within(self, low: float, high: float) -> Interval:
+        """Return what of the interval lies between two numbers, beyond which the mean cannot be; NaN bounds stay."""
+        return Interval(self.mean, float(np.clip(self.low, low, high)), float(np.clip(self.high, low, high)), self.n)
+
 
 def spread_of(values: Sequence[float], rounding: float = 0.0) -> float:
     """Return the standard deviation of `values`, `rounding` added to their variance; NaN below two.

@@ -82,6 +82,7 @@ class Rebound:
         return self.height_trained / self.falls_trained if self.falls_trained else math.nan
 
 
+RELATIVE = ("height_trained", "falls_trained")  # the rebound as a ratio
 HEIGHTS = ("height_reestimated", "height_trained")
 CAUSES = ("lagging_statistics", "optimisation", "overfitting")
 
@@ -194,7 +195,7 @@ def lessened(base: Sequence[Rebound], other: Sequence[Rebound], part: str, whole
 
 def rebounding(rebounds: Sequence[Rebound]) -> bool:
     """Return whether rises are enough of the falls for causes to be told; where nothing rebounds, nothing causes it."""
-    relative = pooled(rebounds, "height_trained", "falls_trained")
+    relative = pooled(rebounds, *RELATIVE)
     return bool(relative) and float(np.mean(list(relative.values()))) > REBOUND_MARGIN
 
 

@@ -28,13 +28,18 @@ def unmodified(spec: ModelSpec) -> bool:
 
 
 def rounding(metric: str, sizes: Sizes) -> float:
-    """Return what counting whole images adds to the variance of one accuracy; 0 for losses and splits not in `sizes`.
+    """Return what counting whole images adds to the variance of an accuracy; 0 for losses and splits not in `sizes`."""
+    split, _, rest = metric.partition("_")
+    images = {str(name): size for name, size in sizes.items()}.get(split)
+    return rounding_among(images) if images and rest.startswith("accuracy") else 0.0
+
+
+def rounding_among(images: int) -> float:
+    """Return what counting whole images adds to the variance of an accuracy on so many of them.
 
     The error is uniform over one image, whose variance is 1/12 of its square.
     """
-    split, _, rest = metric.partition("_")
-    images = {str(name): size for name, size in sizes.items()}.get(split)
-    return 1 / (12 * images**2) if images and rest.startswith("accuracy") else 0.0
+    return 1 / (12 * images**2)
 
 
 @dataclass(frozen=True)

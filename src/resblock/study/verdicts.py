@@ -77,9 +77,10 @@ class Contrast:
     margin: float = 0.0  # the smallest effect that matters, in stored units
     cannot: tuple[Outcome, ...] = ()  # what this study is not made for, whatever the number
     because: str = ""  # what it would take; without values, why nothing was measured
-    rounding: float = 0.0  # what counting whole images adds to the variance of one value, in stored units squared
+    rounding: float = 0.0  # what counting images, or rises, adds to the variance of one value, in stored units squared
     networks: int = 0  # how many it rests on; 0 where that is not told
     remarks: Sequence[str] = ()  # which trainings diverged and count at chance, and which are left out
+    bounds: tuple[float, float] = (-math.inf, math.inf)  # between which the mean lies, whatever the seeds
 
 
 def any_study(_: Evidence) -> str:
@@ -135,7 +136,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
         why = outside or (contrast.because if contrast else "")
         return Verdict(claim, "not measured in this study", t_interval([]), advice=why)
     values = list(contrast.values.values())
-    interval = t_interval(values, rounding=contrast.rounding)
+    interval = t_interval(values, rounding=contrast.rounding).within(*contrast.bounds)
     p_value = t_p_value(values, rounding=contrast.rounding, against=contrast.margin)
     outcome = decide(interval, contrast.margin)
     if outcome in contrast.cannot:

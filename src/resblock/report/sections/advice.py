@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from resblock.report.material import Material, Section, Table
-from resblock.study.advice import METRIC, Advice, Circumstances, advise, shared
-from resblock.study.interval import t_interval
+from resblock.study.advice import METRIC, Advice, Circumstances, advise, lead
 from resblock.study.numbers import number, points
 
 
@@ -46,7 +45,7 @@ def _table(advice: Advice) -> pd.DataFrame:
                 "network": summary.spec.name,
                 "validation accuracy, %": number(summary.interval(METRIC), scale=100),
                 "seeds": str(len(summary.finished)),
-                "lead of the best": points(t_interval(shared(advice.best, summary))),
+                "lead of the best": points(lead(advice.best, summary)),
                 "": mark or summary.trouble,
             }
         )

@@ -18,12 +18,14 @@ from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import dash, house_style, legend_below, look, new_figure, shades
 from resblock.report.tables import percent
 from resblock.study.interval import t_interval
+from resblock.study.summary import rounding_among
 
 WORDS = (
-    "Layer responses (He et al. 2015, Figure 7): the standard deviation of what a block says before anything is added "
-    "to it. Lesions (Veit et al. 2016): test accuracy after blocks are taken out of the trained network, without "
+    "Layer responses (He et al. 2015, Figure 7): the standard deviation of what a block puts out before the shortcut "
+    "is added. Lesions (Veit et al. 2016): test accuracy after blocks are taken out of the trained network, without "
     "training it again; a residual block is left by its shortcut, a plain one as its twin's shortcut would leave it. "
-    "Where accuracy bears that, no block waits for the one before it."
+    "Where accuracy hardly falls, blocks do not depend strongly on one another. Batch-norm statistics are re-estimated "
+    "with all blocks in place."
 )
 
 
@@ -125,9 +127,11 @@ def _table(lesions: Sequence[Lesion]) -> pd.DataFrame:
         mine = [row for row in lesions if row.variant == spec.name]
         by_seed = {seed: [row for row in mine if row.seed == seed] for seed in dict.fromkeys(row.seed for row in mine)}
 
-        def mean(removed: int, by_seed: dict[int, list[Lesion]] = by_seed) -> str:
+        rounding = rounding_among(mine[0].images)
+
+        def mean(removed: int, by_seed: dict[int, list[Lesion]] = by_seed, rounding: float = rounding) -> str:
             shares = [[row.accuracy for row in rows if row.removed == removed] for rows in by_seed.values()]
-            return percent(t_interval([float(np.mean(values)) for values in shares if values]))
+            return percent(t_interval([float(np.mean(values)) for values in shares if values], rounding=rounding))
 
         worst = [min(row.accuracy for row in rows if row.removed == 1) for rows in by_seed.values()]
         rows.append(
@@ -135,7 +139,7 @@ def _table(lesions: Sequence[Lesion]) -> pd.DataFrame:
                 "network": spec.name,
                 "whole": mean(0),
                 "without one": mean(1),
-                "without the one that costs most": percent(t_interval(worst)),
+                "without the one that costs most": percent(t_interval(worst, rounding=rounding)),
                 **{f"without {count}": mean(count) for count in counts},
             }
         )

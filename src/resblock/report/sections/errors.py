@@ -22,6 +22,7 @@ from resblock.study.numbers import NONE
 MOST_CLASSES = 20  # whose matrix a reader can take in
 WORST = 20  # pairs shown of more
 EXTREMES = 5  # classes named at either end
+WORDS = "All of this section is with batch-norm statistics as trained; accuracies on top of the page are re-estimated."
 
 
 def section(material: Material) -> Section | None:
@@ -37,7 +38,7 @@ def section(material: Material) -> Section | None:
         )
         data = rows_frame(Mistake, results.mistakes).drop(columns="image")
         pictures.append(Picture("mistakes", caption, draw_mistakes(results.mistakes, classes), data))
-    note = "Per cent of each class's test images, mean over seeds, statistics as trained."
+    note = "Per cent of each class's test images, mean over seeds."
     if len(classes) <= MOST_CLASSES:
         tables = [Table("classes", note, _classes(results.confusions, classes))]
     else:
@@ -51,12 +52,12 @@ def section(material: Material) -> Section | None:
         )
         data = rows_frame(Agreement, results.agreements)
         tables.append(Table("agreement", note, _agreement(results.agreements), data))
-    return Section("errors", "Where networks err, and whether seeds agree", "", pictures, tables)
+    return Section("errors", "Where networks err, and whether seeds agree", WORDS, pictures, tables)
 
 
 def _confusion(confusions: Sequence[Confusion], classes: Sequence[str]) -> Picture:
     """Return the confusions as matrices or, of many classes, as the pairs that were confused most."""
-    name, end = "confusion", "on the test images, all seeds together, statistics as trained."
+    name, end = "confusion", "on the test images, all seeds together."
     if len(classes) <= MOST_CLASSES:
         figure, data = draw_confusions(confusions, classes), _confusion_data(confusions, classes)
         return Picture(name, f"Per cent of each true class {end}", figure, data)

@@ -15,9 +15,19 @@ from resblock.evaluation.rows import rows_frame
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import INK, SOFT, house_style, new_figure
 from resblock.report.words import KINDS
-from resblock.study.interval import t_interval
+from resblock.study.interval import Interval, t_interval
 from resblock.study.numbers import NONE, difference, number, points
-from resblock.study.rebound import HEIGHTS, LONG, REACHED, REBOUND_MARGIN, Rebound, lessened, pooled, rebounding
+from resblock.study.rebound import (
+    HEIGHTS,
+    LONG,
+    REACHED,
+    REBOUND_MARGIN,
+    RELATIVE,
+    Rebound,
+    lessened,
+    pooled,
+    rebounding,
+)
 
 # Dark, middle and light also in grey; hatches tell them apart in print.
 CAUSES = {
@@ -66,10 +76,10 @@ def section(material: Material) -> Section | None:
     tables = [Table("rebound-table", note, _table(rebounds))]
     if effects := _effects(rebounds, material):
         note = (
-            "What other recipes take from the rebound: the data set's own recipe minus the one named, with the 95 % "
+            "What other recipes do to the rebound: the one named minus the data set's own recipe, with the 95 % "
             "t-interval over seeds. Rises of validation loss as a share of its falls, in points, and their height for "
-            "each training, in nats, told apart into what statistics did by being late and what the weights did. "
-            "Unmodified networks that both have."
+            "each training, in nats, told apart into what statistics did by being late and what the weights did; not "
+            "told apart where the data set's own recipe shows no rebound. Unmodified networks that both have."
         )
         tables.append(Table("rebound-recipes", note, pd.DataFrame(effects)))
     return Section("rebound", "The rebound and its causes", WORDS, [picture], tables)
@@ -94,7 +104,7 @@ def draw(rebounds: Sequence[Rebound]) -> Figure:
 def _draw_heights(axis: Axes, groups: Groups) -> None:
     for place, members in enumerate(groups.values()):
         values, first = [100 * member.relative for member in members], place == 0
-        whole = _percent(members, "height_trained", "falls_trained")
+        whole = _percent(members, *RELATIVE)
         axis.barh(place, whole, color="#B8C4CE", height=0.65, label="all seeds" if first else None)
         dots: dict[str, Any] = {"color": INK, "markersize": 3, "alpha": 0.7, "label": "a seed" if first else None}
         axis.plot(values, [place] * len(values), "o", **dots)
@@ -160,11 +170,15 @@ def _effects(rebounds: Sequence[Rebound], material: Material) -> list[dict[str, 
     columns = {"through late statistics, nats": "lagging_statistics", "through the weights, nats": "weights"}
     rows: list[dict[str, str]] = []
     for recipe, trained in material.ablations.items():
-        if relative := lessened(rebounds, trained.rebounds, "height_trained", "falls_trained"):
-            parts = {name: lessened(rebounds, trained.rebounds, part, None) for name, part in columns.items()}
-            cells = {name: difference(t_interval(list(values.values())), 1, 3) for name, values in parts.items()}
-            all_of_it = points(t_interval(list(relative.values())))
-            rows.append({"recipe": recipe, "rises / falls": all_of_it, **cells, "seeds": str(len(relative))})
+        there = {rebound.variant for rebound in trained.rebounds}
+        told = rebounding([rebound for rebound in rebounds if rebound.variant in there])
+
+        def change(part: str, whole: str | None = None, others: Sequence[Rebound] = trained.rebounds) -> Interval:
+            return t_interval([-less for less in lessened(rebounds, others, part, whole).values()])
+
+        if (relative := change(*RELATIVE)).n:
+            cells = {name: difference(change(part), 1, 3) if told else NONE for name, part in columns.items()}
+            rows.append({"recipe": recipe, "rises / falls": points(relative), **cells, "seeds": str(relative.n)})
     return rows
 
 

@@ -17,6 +17,7 @@ from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import house_style, new_figure, shades
 from resblock.report.tables import percent
 from resblock.study.interval import t_interval
+from resblock.study.summary import rounding_among
 
 WORDS = (
     "The same test images under five corruptions at five severities: Gaussian noise and blur, less contrast, more "
@@ -101,7 +102,8 @@ def _table(rows: Sequence[Robustness]) -> pd.DataFrame:
                         [
                             float(np.mean([r.accuracy for r in mine if r.seed == seed and r.corruption in names]))
                             for seed in dict.fromkeys(row.seed for row in mine)
-                        ]
+                        ],
+                        rounding=rounding_among(mine[0].images),
                     )
                 )
                 for label, names in columns.items()

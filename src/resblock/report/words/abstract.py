@@ -28,6 +28,7 @@ FIRST_ASKED = (
     *("horizontal_flip", "vertical_flip", "flips", "crop_padding"),
 )
 STILL = 0.05  # decades: a norm that changes by less keeps
+NAMED = 2  # networks that a sentence names; of more it says what they have in common
 
 
 def abstract(material: Material, verdicts: Sequence[Verdict]) -> list[str]:
@@ -40,7 +41,7 @@ def abstract(material: Material, verdicts: Sequence[Verdict]) -> list[str]:
         lead(study),
         family(study),
         deepening(study),
-        rebound(material),
+        rebound(material, verdicts),
         gradients(material.untrained),
         _count(verdicts),
     )
@@ -58,7 +59,7 @@ def trouble(study: Study) -> str:
 def _scope(material: Material) -> str:
     study, sizes = material.study, material.dataset.sizes
     seeds = len({score.seed for score in study.scores})
-    diverged = sum(score.status == "diverged" for score in study.scores)
+    diverged = _diverged(study)
     said = (
         f"{counted(len(study.summaries), 'network')} were trained on {material.dataset.name} "
         f"({counted(sizes['train'], 'training image')}, {sizes['validation']:,} for validation, {sizes['test']:,} for "
@@ -94,11 +95,19 @@ def _other_recipes(ablations: Mapping[str, Trained]) -> str:
         for recipe, trained in ablations.items()
     ]
     finished, all_ = sum(map(_finished, studies)), sum(len(study.scores) for study in studies)
-    return f"By other recipes {finished} of {all_} more finished: {listed(names)}."
+    diverged = sum(map(_diverged, studies))
+    return (
+        f"By other recipes {finished} of {all_} more finished{f', {diverged} diverged' if diverged else ''}: "
+        f"{listed(names)}."
+    )
 
 
 def _finished(study: Study) -> int:
     return sum(score.status == "finished" for score in study.scores)
+
+
+def _diverged(study: Study) -> int:
+    return sum(score.status == "diverged" for score in study.scores)
 
 
 # Twins
@@ -218,8 +227,11 @@ def _change_as_trained(study: Study, family: str, known: Interval) -> str:
 # Rebound
 
 
-def rebound(material: Material) -> str:
-    """Say of the unmodified networks with batch normalisation how often loss rises, and what of it may be late."""
+def rebound(material: Material, verdicts: Sequence[Verdict] = ()) -> str:
+    """Say of the unmodified networks with batch normalisation how often loss rises, and what of it may be late.
+
+    With `verdicts` it also says whether late statistics are found to be the main cause.
+    """
     rebounds = comparable(material.rebounds, normalized=True)
     found = lateness(rebounds)
     if found is None:
@@ -227,20 +239,25 @@ def rebound(material: Material) -> str:
     steps = sum(rebound.epochs - 1 for rebound in rebounds)
     trained = sum(rebound.rises_trained for rebound in rebounds) / steps
     reestimated = sum(rebound.rises_reestimated for rebound in rebounds) / steps
-    compared = {rebound.spec for rebound in rebounds}
-    others = ", ".join(dict.fromkeys(each.variant for each in material.rebounds if each.spec not in compared))
+    compared = list(dict.fromkeys(rebound.variant for rebound in rebounds))
+    others = ", ".join(dict.fromkeys(each.variant for each in material.rebounds if each.variant not in compared))
+    named = len(compared) <= NAMED
+    seeds = counted(len({rebound.seed for rebound in rebounds}), "seed")
+    beside = "; ".join([f"all networks but {others}"] * bool(others and not named) + [seeds])
     rises = (
-        f"Validation loss of networks with batch normalisation{f' (all networks but {others})' if others else ''} "
-        f"rises in {100 * trained:.0f} % of the steps from one epoch to the next with statistics {KINDS['trained']} "
-        f"and in {100 * reestimated:.0f} % with statistics {KINDS['reestimated']}."
+        f"Validation loss of {listed(compared) if named else 'networks with batch normalisation'} ({beside}) rises in "
+        f"{100 * trained:.0f} % of the steps from one epoch to the next with statistics {KINDS['trained']} and in "
+        f"{100 * reestimated:.0f} % with statistics {KINDS['reestimated']}."
     )
     if not rebounding(rebounds):
         return f"{rises} Rises are no {100 * REBOUND_MARGIN:.0f} % of the falls, too little to ask for causes."
     share = f"{100 * found.share:.0f} %"
     chance = f", so part of the {share} may be chance" if found.reverse > 0 else ""
+    outcome = next((each.outcome for each in verdicts if each.claim.name == "rebound-statistics"), "")
+    decided = f" That late statistics are its main cause is {outcome}." if outcome in OUTCOMES[:3] else ""
     return (
         f"{rises} {share} of the height of the rises as trained is not shared, epoch by epoch, by the loss with "
-        f"statistics re-estimated, the weights untouched; {found.beside}{chance}."
+        f"statistics re-estimated, the weights untouched; {found.beside}{chance}.{decided}"
     )
 
 
@@ -275,6 +292,8 @@ def _flow(growths: Measure, pair: tuple[ModelSpec, ModelSpec], *, again: bool) -
 def _moved(growth: Interval) -> str:
     if abs(growth.mean) <= STILL:
         return "keeps its norm"
+    if growth.low <= 0 <= growth.high:
+        return f"may grow or shrink ({difference(growth, 1, 1)} decades)"
     return f"{'grows' if growth.mean > 0 else 'shrinks'} by {_size(growth)} decades"
 
 
@@ -291,7 +310,7 @@ def _likeness(cosines: Measure, pair: tuple[ModelSpec, ModelSpec], *, again: boo
     apart = t_interval(
         [value - cosines[plain][seed] for seed, value in cosines[residual].items() if seed in cosines[plain]]
     )
-    opened = ", which may be none" if apart.low <= 0 <= apart.high else ""
+    opened = ", which may be none" if apart.low <= 0 <= apart.high else f"; {_ONE_SEED}" if apart.n == 1 else ""
     start = (
         "The cosines are" if again else "Gradients of one logit by the pixels of neighbouring inputs have a cosine of"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import HEADLINE, headline
 from resblock.report.tables import percent
 from resblock.report.words import KINDS
-from resblock.study.champion import Champion, champion
+from resblock.study.champion import Candidate, Champion, champion
 from resblock.study.comparison import Decision, compare
 from resblock.study.interval import Interval
 from resblock.study.numbers import counted, listed, points_in_words
@@ -80,25 +80,38 @@ def _numbers(study: Study) -> Iterator[str]:
         ours, theirs = (_mean(study, spec, gap.differences) for spec in (gap.residual, plain))
         yield (
             f"At {_layers([gap.depth])} {ours} of the test images are right with the block and {theirs} without it "
-            f"({_sure(gap.interval)})."
+            f"({_sure(gap.interval, *study.remarks((gap.residual, plain)))})."
         )
     if change := study.deepening(TEST):
         few, many = (_mean(study, spec, change.differences) for spec in (change.shallow, change.deep))
         yield (
             f"Residual networks have {few} right at {_layers([change.shallow.depth])} and {many} at "
-            f"{change.deep.depth} ({_sure(change.interval)})."
+            f"{change.deep.depth} ({_sure(change.interval, *study.remarks((change.shallow, change.deep)))})."
         )
 
 
 def _use(found: Champion) -> Iterator[str]:
     """Yield which network to use, which others may be as good, and what it has right."""
-    best = found.winner
-    yield f"The champion is {best.spec}, the best on validation images: {_share(best.accuracy)} are right."
-    if found.not_told_apart:
-        names = [f"{other.spec} ({_share(other.accuracy)})" for other in found.not_told_apart[:NAMED]]
-        more = len(found.not_told_apart) - len(names)
-        yield f"Not told apart from it there: {listed([*names, *([f'{more} more'] if more else [])])}."
+    best, higher = found.winner, found.less_reliable
+    if higher:
+        yield f"The champion is {best.spec}: {_share(best.accuracy)} of the validation images are right."
+        named = _named(higher, lambda other: f"{other.spec} ({_share(other.accuracy)}, {_lacking(other)})")
+        yield f"More are right with {named}, and a network with seeds that diverged or are missing is not relied on."
+    else:
+        yield f"The champion is {best.spec}, the best on validation images: {_share(best.accuracy)} are right."
+    if alike := found.not_told_apart:
+        named = _named(alike, lambda other: f"{other.spec} ({_share(other.accuracy)})")
+        yield f"Not told apart from it there: {named}."
     yield f"Of the test images {best.spec} has {percent(best.summary.interval(TEST))} % right."
+
+
+def _named(candidates: Sequence[Candidate], words: Callable[[Candidate], str]) -> str:
+    more = len(candidates) - NAMED
+    return listed([*map(words, candidates[:NAMED]), *([f"{more} more"] if more > 0 else [])])
+
+
+def _lacking(candidate: Candidate) -> str:
+    return f"{candidate.summary.trouble} of {counted(len(candidate.summary.scores), 'seed')}"
 
 
 def _mean(study: Study, spec: ModelSpec, seeds: Iterable[int]) -> str:
@@ -110,8 +123,8 @@ def _share(accuracy: float) -> str:
     return f"{100 * accuracy:.1f} %"
 
 
-def _sure(interval: Interval) -> str:
-    return f"{points_in_words(interval)}, {counted(interval.n, 'seed')}"
+def _sure(interval: Interval, *remarks: str) -> str:
+    return "; ".join([f"{points_in_words(interval)}, {counted(interval.n, 'seed')}", *remarks])
 
 
 def _layers(depths: Iterable[int]) -> str:

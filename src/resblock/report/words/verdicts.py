@@ -11,8 +11,8 @@ from resblock.evaluation.score import HEADLINE
 from resblock.report.material import Material
 from resblock.report.words import KINDS
 from resblock.study.claims import CLAIMS
-from resblock.study.numbers import NONE, counted, difference
-from resblock.study.verdicts import DIGITS, SCALES, Verdict, judge_all
+from resblock.study.numbers import NONE, counted, difference, listed
+from resblock.study.verdicts import DIGITS, SCALES, Verdict, decide, judge_all
 
 STATISTICS = (
     f"Accuracies in the verdicts are taken with batch-norm statistics {KINDS[HEADLINE]}: late averages decide no claim "
@@ -60,12 +60,19 @@ def survival(verdicts: Sequence[Verdict]) -> str:
     kept = [verdict.claim.statement for verdict in decided if verdict.survives]
     start = f"Held as one family of {len(measured)} (Holm), {len(kept)} of {len(decided)} decided claims stay decided"
     said = f"{start}: {' '.join(kept)}" if 0 < len(kept) < len(decided) else f"{start}."
-    barred = sum(verdict.barred for verdict in measured)
-    against = (
-        f"The numbers of {barred} of the {len(measured)} speak against the claim, which networks of these depths "
-        "are not taken to refute."
+    return " ".join(filter(None, (said, _barred(measured))))
+
+
+def _barred(verdicts: Sequence[Verdict]) -> str:
+    """Say which claims stay open though their numbers would decide them; empty where there are none."""
+    outcomes = [decide(each.interval, each.contrast.margin) for each in verdicts if each.barred and each.contrast]
+    counts = [f"{outcomes.count(outcome)} {outcome}" for outcome in ("supported", "refuted") if outcome in outcomes]
+    return (
+        f"By their numbers alone {len(outcomes)} more of the {len(verdicts)} would be decided ({listed(counts)}); "
+        "networks of these depths are not taken to decide them."
+        if outcomes
+        else ""
     )
-    return f"{said} {against}" if barred else said
 
 
 def verdict_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from resblock.study.rebound import (
     LONG,
     REACHED,
     REBOUND_MARGIN,
+    RELATIVE,
     Rebound,
     comparable,
     lateness,
@@ -32,7 +33,6 @@ from resblock.study.rebound import (
 )
 from resblock.study.verdicts import Claim, Contrast, Evidence, Trained, over_networks
 
-RELATIVE = ("height_trained", "falls_trained")  # the rebound as a ratio
 PARTS = ("lagging_statistics", "weights")  # of its height, in nats: what statistics did, and what weights did
 AROUND = (15, 25)  # epochs that pass for "around 20"
 
@@ -138,7 +138,22 @@ def _majority(evidence: Evidence, rebounds: Sequence[Rebound], cause: str, besid
     values = {seed: share - 0.5 for seed, share in pooled(rebounds, cause, "height_trained").items()}
     share = 100 * (0.5 + float(np.mean(list(values.values()))))
     words = [f"share {share:.0f} %, minus 50 %", beside, _networks(evidence.base, rebounds)]
-    return Contrast(values, "; ".join(filter(None, words)), networks=len(_specs(rebounds)))
+    return Contrast(
+        values,
+        "; ".join(filter(None, words)),
+        rounding=of_one_rise(rebounds, len(values)),
+        networks=len(_specs(rebounds)),
+        bounds=(-0.5, 0.5),
+    )
+
+
+def of_one_rise(rebounds: Sequence[Rebound], seeds: int) -> float:
+    """Return what a share owes to being one of few rises: the variance of an error uniform over one of a seed's.
+
+    As counting whole images does for accuracies, it keeps seeds that agree from passing for certainty.
+    """
+    rises = sum(rebound.rises_trained for rebound in rebounds) / seeds
+    return 1 / (12 * rises**2)
 
 
 def _mended(evidence: Evidence, wanted: Callable[[Mapping[str, Any], Mapping[str, Any]], bool], *keys: str) -> Contrast:
