@@ -19,7 +19,7 @@ from resblock.report.material import Material
 from resblock.report.page import compose, render
 from resblock.report.sections import ablation, comparison
 from resblock.report.summary import summarise
-from resblock.report.words.abstract import abstract
+from resblock.report.words.abstract import abstract, deepening
 from resblock.report.words.answer import answer
 from resblock.report.words.verdicts import verdicts_on
 from resblock.study.claims import CLAIMS
@@ -363,8 +363,10 @@ def test_a_champion_by_reliability_is_not_called_the_best(trouble: str) -> None:
 
 
 def test_the_answer_names_what_diverged() -> None:
-    numbers = answer(planted({**SHALLOW, "plain-56": ["diverged"] * 3}).study)[1]
-    assert "3 seeds; plain-56 diverged in 3 of 3 seeds, counted at chance (10 %))" in numbers
+    study = planted({**SHALLOW, "plain-56": ["diverged"] * 3}).study
+    told = "plain-56 diverged in 3 of 3 seeds, counted at chance (10 %))"
+    assert f"3 seeds; {told}" in answer(study)[1]
+    assert told in deepening(study)
 
 
 def test_a_recipe_that_diverges_is_shown_with_what_that_costs() -> None:

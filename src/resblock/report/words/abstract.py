@@ -17,7 +17,7 @@ from resblock.study.interval import CONFIDENCE, Interval, t_interval
 from resblock.study.measure import Measure
 from resblock.study.numbers import counted, difference, in_parts, listed, number, points
 from resblock.study.rebound import REBOUND_MARGIN, comparable, lateness, rebounding
-from resblock.study.summary import Gap, Study
+from resblock.study.summary import Deepening, Gap, Study
 from resblock.study.verdicts import Outcome, Trained, Verdict
 
 OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "undecided", "not measured in this study")
@@ -211,7 +211,7 @@ def deepening(study: Study) -> str:
     changes = {family: study.deepening(TEST, family) for family in ("residual", "plain")}
     told = [
         f"that of {family} networks by {points(change.interval)} points from {change.shallow.depth} to "
-        f"{change.deep.depth} layers{_change_as_trained(study, family, change.interval)}"
+        f"{change.deep.depth} layers{_beside_change(study, family, change)}"
         for family, change in changes.items()
         if change
     ]
@@ -219,9 +219,12 @@ def deepening(study: Study) -> str:
     return f"{start}: {', '.join(told)}." if told else ""
 
 
-def _change_as_trained(study: Study, family: str, known: Interval) -> str:
+def _beside_change(study: Study, family: str, change: Deepening) -> str:
+    """Return the same change by the other kind of statistics, where it is another, and which networks diverged."""
     other = study.deepening(OTHER_TEST, family)
-    return f" ({KINDS[OTHER]} {points(other.interval)})" if other and other.interval != known else ""
+    told = [f"{KINDS[OTHER]} {points(other.interval)}"] if other and other.interval != change.interval else []
+    told += study.remarks((change.shallow, change.deep))
+    return f" ({'; '.join(told)})" if told else ""
 
 
 # Rebound
