@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from blocks import markdown
 
 from resblock import paths
 from resblock.core.files import read_json
+from resblock.damage import conflict
 from resblock.diff.splits import Splits, table
 from resblock.evaluation.score import HEADLINE, headline
 from resblock.notebook import read_study
@@ -93,6 +95,8 @@ def _gaps(material: Material) -> str:
 
 def several_splits(dataset: str) -> Splits:
     """Return what was measured on several splits of a data set."""
+    if found := conflict(paths.several_splits(dataset)):
+        sys.exit("; ".join(found))
     sizes = read_json(paths.manifest("preprocess", dataset))["sizes"]
     return Splits.of_frame(pd.read_csv(paths.several_splits(dataset)), sizes)
 

@@ -353,7 +353,7 @@ def test_the_ui_without_runs_says_how_to_get_some(
     monkeypatch.chdir(project)
     with pytest.raises(SystemExit):
         main(["ui"])
-    assert "make demo" in capsys.readouterr().err
+    assert "resblock run digits" in capsys.readouterr().err
     (project / "results/digits").mkdir(parents=True)  # as in a clone
     for command in (["ui"], ["ui", "--dataset", "digits"]):
         assert "`resblock sync` shows them" in CliRunner().invoke(main, command).stderr

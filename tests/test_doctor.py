@@ -249,6 +249,17 @@ def test_a_training_recorded_with_other_parameters_is_found(recorded: float, fou
 
 
 @pytest.mark.usefixtures("project")
+def test_a_manifest_in_conflict_is_found_by_its_name() -> None:
+    manifest = paths.run(KEY) / MANIFEST
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> other\n")
+    write_json(Path("dvc.lock"), {"schema": "2.0", "stages": {}})
+    (found,) = checkup.recorded_parameters()
+    assert found.what == f"{manifest}, line 1: git left the conflict of a merge there"
+    assert f"git checkout --ours -- {manifest}" in found.remedy
+
+
+@pytest.mark.usefixtures("project")
 def test_a_recipe_that_differs_is_compared_with_its_difference(params: Params) -> None:
     own, other = params.recipe("digits").tree(), params.recipe("digits", "slow-averages").tree()
     manifest = {"dataset": "digits", "recipe_name": "slow-averages", "recipe": other}

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from resblock.core.errors import UserError
+from resblock.core.files import read_json
 from resblock.data import decoding
 from resblock.data.collection import ReadError
 from resblock.data.decoding import Encoded, decoded
 from resblock.data.listing import LISTING, Own
+from resblock.data.review import read_review, write_review
 from tests.own import collect, cut, encoded, fill, images_of, pixels, put
 
 
@@ -106,6 +108,9 @@ def test_any_name_is_a_class(root: Path, name: str) -> None:
     assert sum(described.sizes.values()) == 31
     assert any(np.array_equal(image, pixels(77)) for split in splits.values() for image in split.images)
     assert review.classes == described.classes
+    write_review(root.parent / "review.json", review)
+    assert read_review(root.parent / "review.json") == review
+    assert "notes" not in read_json(root.parent / "review.json")  # none, and `dvc plots show` fails at an empty list
 
 
 def test_a_name_that_is_no_text_is_told_of(root: Path) -> None:

@@ -196,7 +196,7 @@ def test_stages_name_the_file_in_which_a_merge_left_its_conflict(project: Path) 
     manifest, score = paths.run(KEY) / MANIFEST, paths.scores(KEY) / "score.csv"
     score.write_text(f"<<<<<<< HEAD\n{score.read_text()}=======\n>>>>>>> other\n")
     ended = CliRunner().invoke(main, ["report", "digits"])
-    assert ended.exit_code == 0, ended.stderr
+    assert ended.exit_code == 1  # without this score the champion may be another
     assert f"{score}, line 1: git left the conflict" in " ".join(ended.stderr.split())
     manifest.write_text("<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> other\n")
     for command in (("report", "digits"), EVALUATE):

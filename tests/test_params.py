@@ -465,6 +465,14 @@ def test_what_is_no_yaml_is_told_with_its_line(
     assert complaint.startswith(f"params.yaml, line {number}: {problem}")
 
 
+def test_a_merge_that_was_left_is_told_as_one(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:
+    number = draft.line("train.digits.epochs") + 1
+    conflict = "<<<<<<< HEAD\n    momentum: 0.9\n=======\n    momentum: 0.8\n>>>>>>> other"
+    draft.replace("train.digits.epochs", f"epochs: 20\n{conflict}")
+    (complaint,) = complain(draft)
+    assert complaint.startswith(f"params.yaml, line {number}: git left the conflict of a merge there; choose one")
+
+
 @pytest.mark.parametrize("content", [b"", b"- study\n- data\n", b"study\n"])
 def test_a_file_without_sections_names_them(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "params.yaml"

@@ -437,7 +437,7 @@ def test_data_sets_are_inputs_with_their_sizes(shown: Path) -> None:
 
 def test_nothing_to_show_says_how_to_get_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="make demo"):
+    with pytest.raises(UserError, match="resblock run digits"):
         sync.run([])
     with pytest.raises(UserError, match="mnist"):
         sync.run(["mnist"])

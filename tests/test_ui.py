@@ -7,11 +7,13 @@ import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from resblock.core.errors import UserError
 from resblock.tracking import ui
+from resblock.tracking.store import ensure_experiment, open_store
 from tests.conftest import free_port
 
 LOOPBACK = "127.0.0.1"
@@ -30,6 +32,17 @@ def first(monkeypatch: pytest.MonkeyPatch) -> int:
     port = free_port()
     monkeypatch.setattr(ui, "LOCAL_PORT", port)
     return port
+
+
+def test_the_data_set_that_was_run_last_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was written last: a sync changes experiments, too."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = open_store()
+    places = {name: str(ensure_experiment(client, name, "text").experiment_id) for name in ("digits", "cifar10")}
+    client.create_run(places["digits"], start_time=2_000)
+    client.create_run(places["cifar10"], start_time=1_000)
+    client.set_experiment_tag(places["cifar10"], "note", "written last")
+    assert f"experiments/{places['digits']}/" in ui._fragment(None, ())  # pyright: ignore[reportPrivateUsage]
 
 
 def test_without_a_port_the_usual_one_is_taken(first: int, capsys: pytest.CaptureFixture[str]) -> None:

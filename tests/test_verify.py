@@ -173,6 +173,10 @@ def test_the_first_changed_byte_is_found_wherever_it_stands(again: Repeat) -> No
     edit(run / CURVE, b"\n2,", b"\n02,")
     assert first_difference(run, again, None) == "curve.csv, epoch 2, epoch: published 02, here 2"
 
+    edit(run / CURVE, b"epoch,", b"<<<<<<< HEAD\nepoch,")
+    with pytest.raises(UserError, match=r"curve\.csv, line 1: git left the conflict of a merge there"):
+        first_difference(run, again, None)
+
 
 def test_line_ends_and_missing_rows_are_differences_too(again: Repeat) -> None:
     curve = paths.run(KEY) / CURVE

@@ -24,6 +24,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from resblock.core.errors import UserError
 from resblock.core.recipe import BASE, LAST, Recipe
 from resblock.core.spec import FAMILIES, ModelSpec, RunKey
+from resblock.damage import conflict
 from resblock.defaults import completed
 from resblock.paths import PARAMS
 
@@ -376,6 +377,8 @@ def _load(path: Path) -> tuple[Any, Any]:
     except UnicodeDecodeError:
         raise ParamsError(f"{path}: is not UTF-8 text") from None
     except MarkedYAMLError as error:
+        if found := conflict(path):
+            raise ParamsError("; ".join(found)) from None
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = (error.problem or "not YAML").strip().splitlines()[0]
         raise ParamsError(f"{path}{line}: {problem}") from None
@@ -393,7 +396,8 @@ def _entry(sections: Mapping[str, Entry], section: str, name: str) -> Entry:
         return sections[name]
     except KeyError:
         raise ParamsError(
-            f"{section}.{name}: missing; described are {', '.join(sections) or 'none'} ({PARAMS})"
+            f"{section}.{name}: missing; described are {', '.join(sections) or 'none'} ({PARAMS}); "
+            "`resblock data add` writes the section of another"
         ) from None
 
 

@@ -74,12 +74,12 @@ def _some(names: Sequence[str]) -> str:
 
 
 def write_review(path: Path, review: Review) -> None:
-    """Write `review` as JSON."""
-    write_json(path, asdict(review))
+    """Write `review` as JSON, without `notes` where there are none: `dvc plots show` fails at an empty list."""
+    write_json(path, {name: value for name, value in asdict(review).items() if name != "notes" or value})
 
 
 def read_review(path: Path) -> Review:
     """Read what `write_review` wrote."""
     tree = read_json(path)
-    pairs = {name: tuple(tree.pop(name)) for name in ("classes", "image_shape", "smallest", "largest", "notes")}
-    return Review(**pairs, **tree)
+    pairs = {name: tuple(tree.pop(name)) for name in ("classes", "image_shape", "smallest", "largest")}
+    return Review(**pairs, notes=tuple(tree.pop("notes", ())), **tree)

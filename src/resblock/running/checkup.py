@@ -19,6 +19,7 @@ from resblock.core.errors import UserError
 from resblock.core.files import PARTIAL, read_json
 from resblock.core.recipe import Recipe
 from resblock.core.splits import DESCRIPTION, SPLIT_NAMES, read_description, read_verified
+from resblock.damage import fault
 from resblock.data.download import verified
 from resblock.data.table import find_dataset
 from resblock.params import Params, read_params
@@ -67,7 +68,12 @@ def recorded_parameters() -> Iterator[Finding]:
     stages: dict[str, Any] = YAML(typ="safe").load(LOCK_FILE.read_text(encoding="utf-8"))["stages"]
     for dataset in paths.datasets():
         for manifest in paths.manifests(dataset):
-            made = read_json(manifest)
+            try:
+                made = read_json(manifest)
+            except ValueError as error:
+                if found := fault(error):
+                    yield Finding(*found)
+                continue
             if made["stage"] != "train":
                 continue
             for name, entry in stages.items():

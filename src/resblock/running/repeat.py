@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from resblock import paths
+from resblock.core.errors import UserError
 from resblock.core.files import read_arrays, read_json
 from resblock.core.spec import RunKey
 from resblock.core.training.checkpoint import Checkpoint
@@ -20,6 +21,7 @@ from resblock.core.training.job import Job, Workshop
 from resblock.core.training.manifest import read_recipe
 from resblock.core.training.run import CURVE, GRADIENTS, METRICS, WEIGHTS, EpochRow, Run, write_run
 from resblock.core.training.watcher import Nobody
+from resblock.damage import conflict
 from resblock.evaluation.identity import OUTSIDE_THE_KEY
 from resblock.stages.terminal import step_bar, warn
 from resblock.stages.weights import md5
@@ -115,8 +117,12 @@ def first_difference(published: Path, again: Repeat, weights: str | None) -> str
     """Say where the training that left the folder `published` first differs from `again`; None where it does not.
 
     Curve and gradient norms are compared to the byte as far as `again` goes, metrics and weights where it is whole.
-    `weights` is the MD5 of the published weights, which need not be here; None where nobody knows it.
+    `weights` is the MD5 of the published weights, which need not be here; None where nobody knows it. Raises UserError
+    where git left the conflict of a merge in what is published.
     """
+    for name in (CURVE, GRADIENTS, METRICS):
+        if found := conflict(published / name):
+            raise UserError("; ".join(found))
     last = None if again.whole else again.epochs
     for name in (CURVE, GRADIENTS):
         if words := _first_in_table(published / name, again.folder / name, last):

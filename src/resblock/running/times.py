@@ -12,6 +12,7 @@ from resblock.core.files import read_json
 from resblock.core.spec import RunKey
 from resblock.core.training.run import MANIFEST
 from resblock.costs import Taken, own_first, publish, published_first
+from resblock.data.table import find_dataset
 
 
 def lines(dataset: str) -> Iterator[str]:
@@ -21,6 +22,7 @@ def lines(dataset: str) -> Iterator[str]:
     """
     known = paths.timed(dataset)
     if not known:
+        find_dataset(dataset)
         raise UserError(f"{dataset}: no times are here; `resblock run {dataset}` trains")
     yield f"{'network':<24} {'recipe':<16} {'published':>24} {'this folder':>24}"
     for (recipe, network), keys in groupby(known, key=lambda key: (key.recipe, key.spec.name)):

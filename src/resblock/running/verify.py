@@ -65,7 +65,7 @@ def published_trainings() -> dict[str, RunKey]:
 def _choose(targets: Sequence[str]) -> dict[str, RunKey]:
     known = published_trainings()
     if not known:
-        raise UserError("no trainings here to verify; `git pull` brings those of others, `make demo` makes some")
+        raise UserError("no trainings are here; `git pull` brings those of others, `resblock run digits` makes some")
     if not targets:
         return _one_each(known)
     chosen: dict[str, RunKey] = {}
@@ -75,7 +75,7 @@ def _choose(targets: Sequence[str]) -> dict[str, RunKey]:
             near = difflib.get_close_matches(target, known, n=1) or list(known)[:1]
             raise UserError(
                 f"{target}: there is no such training here; did you mean {near[0]}? All of a data set's are "
-                "'train@digits-*'"
+                f"'train@{known[near[0]].dataset}-*'"
             )
         chosen |= {name: known[name] for name in names}
     return chosen

@@ -129,7 +129,7 @@ def _key(choice: Choice) -> RunKey:
     if not (folder / SCORES).is_file():
         raise UserError(
             f"{folder / SCORES}: is not here, so no network is known to be the best; "
-            f"`dvc repro report@{dataset}` finds out, or name one with --variant and --seed"
+            f"`resblock report {dataset}` looks at what is trained, or name one with --variant and --seed"
         )
     scores = read_scores(folder)
     wanted = [score for score in scores if choice.seed in (None, score.seed) and choice.spec in (None, score.spec)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resblock import paths
+from resblock.core.errors import UserError
 from resblock.core.files import write_json
 from resblock.params import read_params
 from resblock.report.links import write_links
@@ -26,7 +27,7 @@ def run(dataset_name: str) -> None:
     for sentence in material.left_out:
         warn(f"left out: {sentence}")
     for words in filter(None, map(damaged_file, keys)):
-        warn(words)
+        raise UserError(words)
     with tracked(manifest) as tracker:
         sections = publish(folder, material)
         write_json(paths.manifest("report", dataset_name), manifest)

@@ -30,7 +30,7 @@ def run(datasets: Sequence[str], *, check: bool = False) -> bool:
         known = f"there are results on {', '.join(there)}" if there else "there are none at all"
         raise UserError(f"no results on {', '.join(missing)} here; {known}. `resblock run` makes them")
     if not there:
-        raise UserError("no results here; `make demo` makes some, and `git pull` brings those of others")
+        raise UserError("no results here; `resblock run digits` makes some, and `git pull` brings those of others")
     outcomes = [sync_dataset(dataset, check=check) for dataset in datasets or there]
     return not any(outcome.changes for outcome in outcomes)
 

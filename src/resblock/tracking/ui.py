@@ -160,7 +160,7 @@ def answers(address: str) -> bool:
 
 
 def _fragment(dataset: str | None, here: Collection[str], named: Naming | None = None) -> str:
-    """Return the address's part that shows the training runs of `dataset`, or of the experiment used last.
+    """Return the address's part that shows the training runs of `dataset`, or of the one that was run last.
 
     With `named` the view is brought up to date first, with what it is to show.
     """
@@ -194,12 +194,13 @@ def _experiment(client: MlflowClient, dataset: str | None, here: Collection[str]
         if experiment is None:
             raise UserError(_nothing_logged(dataset, here))
         return experiment
-    experiments = client.search_experiments(
-        filter_string=f"name LIKE '{EXPERIMENTS}%'", order_by=["last_update_time DESC"], max_results=1
-    )
+    experiments = {
+        str(each.experiment_id): each for each in client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
+    }
     if not experiments:
         raise UserError(_nothing_logged(dataset, here))
-    return experiments[0]
+    last = client.search_runs(list(experiments), order_by=["attributes.start_time DESC"], max_results=1)
+    return experiments[str(last[0].info.experiment_id)] if last else next(iter(experiments.values()))
 
 
 def _nothing_logged(dataset: str | None, here: Collection[str]) -> str:
@@ -207,5 +208,5 @@ def _nothing_logged(dataset: str | None, here: Collection[str]) -> str:
         words = f"for {dataset} yet" if dataset else "yet"
         return f"nothing has been logged {words}, but results are here; `resblock sync` shows them"
     if dataset is None:
-        return "nothing has been logged yet; run `make demo` first"
+        return "nothing has been logged yet; run `resblock run digits` first"
     return f"nothing has been logged for {dataset} yet; run `resblock run {dataset}` first"

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from resblock.core.splits import SPLIT_NAMES
 from resblock.data.review import Review
 from resblock.report.material import Material, Picture, Section, Table
-from resblock.report.style import house_style, new_figure
+from resblock.report.style import house_style, legend_below, new_figure
 from resblock.report.tables import shown_name
 
 MOST_NAMED = 30  # classes whose bars can carry a name
@@ -50,7 +50,7 @@ def draw(review: Review) -> Figure:
         axis.set_xticks(places if named else [], names, rotation=90 if len(places) > 6 else 0, fontsize=8)
         axis.grid(visible=False, axis="x")
         axis.set_ylabel("images")
-        axis.legend(ncols=3)
+        legend_below(figure, axis)
     return figure
 
 
