@@ -93,7 +93,7 @@ def _state() -> dict[str, Any]:
         "selectedColumns": columns,
         "runsHiddenMode": "SHOWALL",
         "compareRunCharts": charts,
-        "compareRunSections": [_section("depth", VIEW_NAME), _section("curves", "Learning curves")],
+        "compareRunSections": [_section("depth", "By depth"), _section("curves", "Learning curves")],
         "viewMaximized": False,
         "runListHidden": False,
         "isAccordionReordered": False,
