@@ -1,9 +1,10 @@
 """DVC as `resblock run` starts it: `python -m resblock.running.recorder …` is `python -m dvc …`, but for two things.
 
-DVC reads dvc.lock with a parser in Python whenever it starts, and notes every stage that has ended by reading and
-writing all of it anew, more slowly still: seconds a stage in a study of hundreds, and n stages take n squared. Here the
-parser is libyaml with the same rules, and the one entry takes its place in the text. What is read and written is DVC's
-own to the byte; where the file does not look as DVC leaves it, DVC does it.
+DVC reads dvc.lock with a parser in Python whenever it starts, and params.yaml once for every stage. It notes every
+stage that has ended by reading and writing all of dvc.lock anew, more slowly still: seconds a stage in a study of
+hundreds, and n stages take n squared. Here the parser is libyaml with the same rules, params.yaml is read once, and the
+one entry takes its place in the text. What is read and written is DVC's own to the byte; where dvc.lock does not look
+as DVC leaves it, DVC does it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 import sys
 from copy import deepcopy
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -71,12 +72,31 @@ def _read(text: str) -> Any:
         reading.dispose()
 
 
+@cache
+def read_quickly() -> None:
+    """Let DVC in this process read dvc.lock by libyaml, and params.yaml once and not once for each stage."""
+    from dvc.utils import strictyaml
+    from dvc.utils.serialize import _yaml
+
+    parse: Any = strictyaml.parse_yaml
+    parse_once = lru_cache(maxsize=2)(_yaml.parse_yaml)  # by its text: an edit is seen
+
+    def parse_lock(text: str, path: Any, typ: str = "safe") -> Any:
+        found = read_lock(text) if typ == "safe" and str(path).endswith(".lock") else None
+        return parse(text, path, typ=typ) if found is None else found
+
+    def parse_yaml(text: str, path: Any, typ: str = "safe") -> Any:
+        return deepcopy(parse_once(text, str(path))) if typ == "safe" else parse(text, path, typ=typ)
+
+    strictyaml.parse_yaml = parse_lock  # pyright: ignore[reportAttributeAccessIssue]
+    _yaml.parse_yaml = parse_yaml  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def main(arguments: list[str]) -> int:
     """Run DVC's command line."""
     from dvc.cli import main as dvc
     from dvc.dvcfile import Lockfile
     from dvc.stage import serialize
-    from dvc.utils import strictyaml
     from dvc.utils.serialize import dumps_yaml
 
     slow: Any = Lockfile.dump_stages
@@ -92,14 +112,8 @@ def main(arguments: list[str]) -> int:
                 write_text(file, changed)  # whole or not at all, which DVC's is not
                 self.repo.scm_context.track_file(self.relpath)
 
-    parse: Any = strictyaml.parse_yaml
-
-    def parse_yaml(text: str, path: Any, typ: str = "safe") -> Any:
-        found = read_lock(text) if typ == "safe" and str(path).endswith(".lock") else None
-        return parse(text, path, typ=typ) if found is None else found
-
     Lockfile.dump_stages = dump_stages
-    strictyaml.parse_yaml = parse_yaml  # pyright: ignore[reportAttributeAccessIssue]
+    read_quickly()
     return dvc(arguments)
 
 

@@ -15,6 +15,7 @@ from resblock.core.files import read_json
 from resblock.core.recipe import BASE
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.training.run import MANIFEST
+from resblock.running.recorder import read_quickly
 
 Kind = Literal["new", "parameter", "code", "data", "command", "missing", "changed", "follows"]
 Action = Literal["run", "restore", "look up"]
@@ -111,6 +112,7 @@ def _repository() -> Generator[Any]:
     from dvc.exceptions import DvcException  # a second to import, and only this needs it
     from dvc.repo import Repo
 
+    read_quickly()
     try:
         with Repo() as repo:
             yield repo
