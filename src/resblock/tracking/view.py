@@ -29,7 +29,9 @@ _TAG = "mlflow.sharedViewState."  # and the view's key
 _WRITTEN_TAG = "resblock.view"  # digest of the views as we wrote them last: what a person saved over them stays
 _CREATED = 1_767_225_600_000  # any fixed time: the view is the same wherever it is made
 
-CHARTS_ABREAST = 2  # of MLflow's 3, a window of 1400 pixels with the assistant open shows two letters of each title
+# Charts abreast. MLflow titles a scatter chart by its axes and shows what fits: in a window of 1400 pixels with the
+# assistant open, all of it only where the chart stands alone. Of 3 curves abreast two letters would be left there.
+SCATTERS_ABREAST, LINES_ABREAST = 1, 2
 
 _PARAMS = ("variant", "family", "depth", "seed")
 # First stand figures with batch-norm statistics re-estimated, as in the report.
@@ -93,7 +95,10 @@ def _state() -> dict[str, Any]:
         "selectedColumns": columns,
         "runsHiddenMode": "SHOWALL",
         "compareRunCharts": charts,
-        "compareRunSections": [_section("depth", "By depth"), _section("curves", "Learning curves")],
+        "compareRunSections": [
+            _section("depth", "By depth", SCATTERS_ABREAST),
+            _section("curves", "Learning curves", LINES_ABREAST),
+        ],
         "viewMaximized": False,
         "runListHidden": False,
         "isAccordionReordered": False,
@@ -105,11 +110,11 @@ def _state() -> dict[str, Any]:
     }
 
 
-def _section(uuid: str, name: str) -> dict[str, Any]:
+def _section(uuid: str, name: str, abreast: int) -> dict[str, Any]:
     return {
         "uuid": uuid,
         "name": name,
-        "columns": CHARTS_ABREAST,
+        "columns": abreast,
         "display": True,
         "isReordered": False,
         "deleted": False,
