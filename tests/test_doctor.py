@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,20 +23,19 @@ from resblock.cli import main
 from resblock.core.files import exclusive, write_json, write_text
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName, array_path
-from resblock.core.training.run import MANIFEST
+from resblock.core.training.run import MANIFEST, WEIGHTS
 from resblock.data.download import fetch
 from resblock.data.table import find_dataset
 from resblock.params import Params
-from resblock.running import ailments, checkup
+from resblock.running import ailments, checkup, recorder
 from resblock.running.doctor import Result, examine, report
 from resblock.running.finding import Finding
 from resblock.tracking import health
 from resblock.tracking.process import this_process
 from resblock.tracking.result import PROCESS_TAG
 from resblock.tracking.store import ensure_experiment, open_store
-from tests.conftest import write_digits
+from tests.conftest import ROOT, write_digits
 
-ROOT = Path(__file__).resolve().parent.parent
 KEY = RunKey("digits", ModelSpec.parse("plain-8"), 0)
 
 
@@ -166,7 +166,31 @@ def test_a_lock_of_a_dead_process_whose_number_another_program_has_is_found() ->
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("text", ["", "stages: [", "schema: '2.0'\n", "\x00"])
+def test_the_locks_of_a_run_that_lives_are_those_of_the_living() -> None:
+    """`resblock run` starts DVC by another module than DVC's own: its locks were once taken for those of the dead."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)", recorder.__name__]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        ailments.RWLOCK.write_text(json.dumps({"write": {"/a": {"pid": process.pid, "cmd": "repro"}}, "read": {}}))
+        assert list(ailments.dvc_locks()) == []
+        process.kill()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_lock_file_that_was_cut_off_is_found_wherever_it_was() -> None:
+    text = (ROOT / "dvc.lock").read_text()
+    Path("dvc.lock").write_text(text)
+    assert list(ailments.lock_file()) == []
+    for cut in range(len(text) // 20, len(text), len(text) // 20):
+        Path("dvc.lock").write_text(text[:cut])
+        found = [finding.what for finding in ailments.lock_file()]
+        assert found == ["dvc.lock is damaged"] or text[:cut].endswith("\n"), cut
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("text", ["", "stages: [", "schema: '2.0'\n", "schema: '2.0'\nstages:\n", "\x00"])
 def test_a_lock_file_of_which_a_part_is_missing_is_found(text: str) -> None:
     assert list(ailments.lock_file()) == []
     Path("dvc.lock").write_text(text)
@@ -282,17 +306,20 @@ def left() -> set[str]:
 def test_what_finished_trainings_left_is_removed_and_what_could_go_on_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkup, "_wanted_keys", lambda _: {"wanted"})
     write_json(paths.run(KEY) / MANIFEST, {"stage": "train", "key": "done"})
-    leave("done.npz", ".done.npz.x.partial", "wanted.npz", "orphan.npz", "dead.lock", "alive.npz")
+    (paths.run(KEY) / WEIGHTS).touch()
+    git_alone = paths.run(replace(KEY, seed=1)) / MANIFEST  # as `git checkout .` brings it back after a kill
+    write_json(git_alone, {"stage": "train", "key": "half"})
+    leave("half.npz", "done.npz", ".done.npz.x.partial", "wanted.npz", "orphan.npz", "dead.lock", "alive.npz")
     with exclusive(paths.CHECKPOINTS / "alive.lock"):
         scraps, done, orphans = checkup.checkpoints()
         assert "1 checkpoints (1.0 kB) of trainings that have ended well" in done.what
-        assert "1 checkpoints (1.0 kB) that no training of the present study goes on from" in orphans.what
+        assert "2 checkpoints (2.0 kB) that no training of the present study goes on from" in orphans.what
         assert ".checkpoints/orphan.npz" in orphans.remedy
         assert orphans.mend is None  # an edit may be undone
         assert not orphans.harmful
         mend(scraps)
         mend(done)
-        assert left() == {"wanted.npz", "orphan.npz", "alive.npz", "alive.lock"}
+        assert left() == {"half.npz", "wanted.npz", "orphan.npz", "alive.npz", "alive.lock"}
 
 
 @pytest.mark.usefixtures("project", "backend")

@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from resblock.core.files import write_json
+from resblock.running import recorder
 from resblock.running.finding import Finding
 
 DVC = Path(".dvc")
@@ -29,6 +30,7 @@ RWLOCK, GUARD = DVC / "tmp/rwlock", DVC / "tmp/rwlock.lock"
 LOCK_FILE, REQUIREMENTS = Path("dvc.lock"), Path("requirements.lock")
 LITTLE = 1_000_000_000  # bytes; below that a study's results, checkpoints and store soon have no room
 SHOWN = 5
+RECORDER = recorder.__name__  # the module as which `resblock run` starts DVC
 CARDS = Path("/proc/driver/nvidia/gpus")
 ASK_JAX = "import jax; print(jax.default_backend())"
 JAX_PATIENCE = 120  # seconds for JAX to start
@@ -78,7 +80,7 @@ def _holders(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def is_dvc(info: dict[str, Any]) -> bool:
     """Return whether the process that holds a lock lives, and is not another one with the number of a dead one."""
     with suppress(psutil.Error):
-        return any("dvc" in word for word in psutil.Process(int(info["pid"])).cmdline())
+        return any("dvc" in word or word == RECORDER for word in psutil.Process(int(info["pid"])).cmdline())
     return False
 
 
@@ -106,8 +108,10 @@ def lock_file() -> Iterator[Finding]:
         yield Finding(f"{LOCK_FILE} is not here", "`git checkout dvc.lock`, or run everything again", harmful=False)
         return
     try:
-        tree = YAML(typ="safe").load(LOCK_FILE.read_text(encoding="utf-8"))
-        well = isinstance(tree, dict) and "stages" in tree
+        text = LOCK_FILE.read_text(encoding="utf-8")
+        tree = YAML(typ="safe").load(text)
+        well = isinstance(tree, dict) and isinstance(tree.get("stages"), dict) and text.endswith("\n")
+        well = well and all(map(_is_entry, tree["stages"].values()))  # where a cut leaves what can be read
     except (YAMLError, UnicodeDecodeError):
         well = False
     if not well:
@@ -115,6 +119,15 @@ def lock_file() -> Iterator[Finding]:
             f"{LOCK_FILE} is damaged",
             f"`git checkout {LOCK_FILE}`; results that are in DVC's cache are then restored, not made again",
         )
+
+
+def _is_entry(entry: Any) -> bool:
+    """Return whether `entry` of dvc.lock says all that DVC writes of a stage: a command, and of each file a digest."""
+    if not isinstance(entry, dict) or "cmd" not in entry:
+        return False
+    files = [each for kind in ("deps", "outs") for each in entry.get(kind) or ()]
+    told = (isinstance(each, dict) and {"path", "hash", "md5"} <= set(each) for each in files)
+    return bool(entry.get("outs")) and all(told)
 
 
 def packages() -> Iterator[Finding]:

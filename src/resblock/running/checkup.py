@@ -19,6 +19,7 @@ from resblock.core.errors import UserError
 from resblock.core.files import PARTIAL, read_json
 from resblock.core.recipe import Recipe
 from resblock.core.splits import DESCRIPTION, SPLIT_NAMES, read_description, read_verified
+from resblock.core.training.run import WEIGHTS
 from resblock.damage import fault
 from resblock.data.download import verified
 from resblock.data.table import find_dataset
@@ -142,11 +143,12 @@ def _is_idle(path: Path) -> bool:
 
 
 def _finished_keys() -> set[str]:
+    """Return the keys of trainings whose results lie here whole: git may bring back all but the weights."""
     return {
         read_json(manifest)["key"]
         for dataset in paths.datasets()
         for manifest in paths.manifests(dataset)
-        if read_json(manifest).get("stage") == "train"
+        if read_json(manifest).get("stage") == "train" and (manifest.parent / WEIGHTS).is_file()
     }
 
 
