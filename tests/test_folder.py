@@ -219,10 +219,35 @@ def test_one_class_is_refused(root: Path) -> None:
 
 def test_two_hundred_classes_of_one_picture_are_refused(root: Path) -> None:
     fill(root, *(f"class-{number:03d}" for number in range(200)), each=1)
-    with pytest.raises(
-        UserError, match=r"data\.mine: cannot be split as asked: .*200 of 200 classes have fewer than 3"
-    ):
+    told = (
+        r"data\.mine: 200 of 200 classes have fewer than 3 images, and each needs one for training, validation and test"
+    )
+    with pytest.raises(UserError, match=told):
         cut(root)
+
+
+def test_a_small_honest_set_is_cut_so_that_each_class_is_in_every_split(root: Path) -> None:
+    """Eight classes of ten: a tenth of what is left after the test would be seven pictures to validate by."""
+    fill(root, *(f"class-{number}" for number in range(8)), each=10)
+    _, review, _ = cut(root, size=8)
+    assert {name: min(counts) for name, counts in review.counts.items()} == {"train": 7, "validation": 1, "test": 2}
+
+
+def test_a_class_that_is_a_link_out_of_the_folder_is_told_of(root: Path) -> None:
+    fill(root, "a", "b", each=15)
+    fill(root.parent / "elsewhere", "c", each=15)
+    (root / "c").symlink_to(root.parent / "elsewhere/c")
+    _, review, _ = cut(root, size=8)
+    assert review.classes == ("a", "b")
+    assert "'c' is a link that leaves the folder, and was left aside" in review.warnings()
+
+
+def test_a_skipped_name_shows_no_control_letters(root: Path) -> None:
+    fill(root, "a", "b", each=15)
+    put(root / "a/bro\nken\x1b[31m.png", b"no picture")
+    _, review, _ = cut(root, size=8, on_error="skip")
+    (told,) = [each for each in review.warnings() if "skipped" in each]
+    assert told.isprintable()
 
 
 def test_a_class_too_small_to_be_tested_is_refused(root: Path) -> None:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from resblock.data import parquet
-from resblock.data.collection import ReadError
+from resblock.data import decoding, parquet
+from resblock.data.collection import ReadError, Unreadable
 from tests.own import collect, cut, encoded, images_of, pixels, put
 
 
@@ -87,6 +87,47 @@ def test_a_column_that_unpacks_to_what_no_pictures_do_is_refused(
     pq.write_table(table, tmp_path / "all.parquet", compression="zstd", use_dictionary=False)
     with pytest.raises(ReadError, match=r"column image unpacks from [\d,]+ bytes to [\d,]+; no pictures do that"):
         collect(tmp_path / "all.parquet", format="parquet")
+
+
+def test_a_dictionary_that_many_rows_unpack_from_is_read_a_few_rows_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size in the file is that of one row: 2 kB unpacked to gigabytes, a batch of 256 rows at a time."""
+    table = pa.table({"image": [b"\0" * 10_000_000] * 40, "label": [0, 1] * 20})
+    pq.write_table(table, tmp_path / "all.parquet", compression="zstd")
+    held: list[int] = []
+    batches = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "iter_batches",
+        lambda self, **options: (held.append(batch.nbytes) or batch for batch in batches(self, **options)),
+    )
+    pictures = collect(tmp_path / "all.parquet", format="parquet", on_error="skip").pictures()
+    assert len([each for each in pictures if isinstance(each, Unreadable)]) == 40
+    assert max(held) <= 100_000_000
+
+
+def test_portions_are_bounded_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "HEAVY", 1_000)
+    portions = decoding._portions(decoding.Encoded(b"0" * 400) for _ in range(7))  # pyright: ignore[reportPrivateUsage]
+    assert [len(portion) for portion in portions] == [3, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (pa.array(["x", "y"] * 10, pa.large_string()), ("x", "y")),
+        (pa.array(["x", "y"] * 10).dictionary_encode(), ("x", "y")),
+        (pa.array([False, True] * 10), ("False", "True")),
+    ],
+    ids=["large strings", "dictionary", "booleans"],
+)
+def test_labels_of_any_usual_type_are_read(tmp_path: Path, labels: Any, classes: tuple[str, ...]) -> None:
+    content = [encoded(pixels(number)) for number in range(20)]
+    pq.write_table(pa.table({"image": content, "label": labels}), tmp_path / "all.parquet")
+    collection = collect(tmp_path / "all.parquet", format="parquet")
+    assert collection.classes == classes
+    assert collection.labels.tolist() == [0, 1] * 10
 
 
 def test_rows_without_a_label_are_refused(tmp_path: Path) -> None:

@@ -194,6 +194,15 @@ def test_targets_are_data_sets_or_stages_with_what_they_need() -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_a_target_may_be_a_pattern_as_for_a_run() -> None:
+    for name in WEIGHTS:
+        forget(name)
+        Path(name).unlink()
+    assert set(planned("train@digits-*-0")) == set(TRAININGS)
+    assert set(planned("train@digits-cnn-*")) == {TRAININGS[0]}
+
+
+@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("targets", [(), ("digits",), TRAININGS])
 def test_dvcs_lock_file_is_read_once_for_any_number_of_stages(
     targets: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

@@ -285,6 +285,13 @@ def test_trainings_by_other_recipes_are_told_of(material: Material) -> None:
     assert "other recipes" not in abstract(material, [])[0]
 
 
+def test_the_abstract_ends_with_the_advice_and_names_no_time(material: Material) -> None:
+    last = abstract(material, verdicts_on(material))[-1]
+    assert re.match(r"(Use \S+: |Too few seeds to advise)", last)
+    assert re.search(r"Next: .*\.$", last)
+    assert "a training of" not in last  # times differ in every repeat
+
+
 def test_the_scope_counts_every_split(material: Material) -> None:
     assert "(9 training images, 3 for validation, 3 for the test)" in abstract(material, [])[0]
 
@@ -437,7 +444,7 @@ def test_worst_pairs_are_those_of_the_largest_share() -> None:
         ("a\nb\tc", "a b c"),
         ("שושן", "שושן"),
         ("日本", "□□"),
-        ("a very long name of a class indeed", "a very long name of a c…"),
+        ("a very long name of a class indeed", "a very long…class indeed"),  # names of many classes differ at the end
     ],
 )
 def test_a_class_of_any_name_can_stand_in_a_figure(name: str, shown: str) -> None:

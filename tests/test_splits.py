@@ -126,7 +126,7 @@ def test_an_official_test_set_stays_as_it_is() -> None:
         (
             None,
             {"test_fraction": 0.001},
-            "data.fabricated: cannot be split as asked: ",
+            "data.fabricated: test_fraction 0.001 of ",
         ),
     ],
     ids=["a fraction of an official test set", "official without a test set", "fewer images than classes"],

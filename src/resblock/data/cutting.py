@@ -8,6 +8,8 @@ from resblock.core.splits import SPLIT_NAMES, SplitName
 from resblock.data.splits import stratified
 from resblock.params import ParamsError, Preparation
 
+FEWEST = 3  # images of a class: one for each split
+
 AUTO_TEST, AUTO_VALIDATION = 0.2, 0.1  # what `auto` cuts off where the data set ships no such split
 
 Indices = dict[SplitName, np.ndarray]
@@ -40,11 +42,13 @@ def divide(labels: np.ndarray, ships: np.ndarray, preparation: Preparation, name
     for split, fraction in fractions.items():
         if fraction is None:
             continue
+        classes = len(np.unique(labels[rest]))
+        if getattr(preparation, f"{split}_fraction") == "auto":
+            fraction = max(fraction, classes / len(rest))  # each class has one
         try:
             left, part = stratified(labels[rest], fraction, seed)
-        except ValueError as error:
-            small = _small(labels[rest])
-            raise ParamsError(f"{key}: cannot be split as asked: {error}{small}") from None
+        except ValueError:
+            raise ParamsError(f"{key}: {_too_small(labels[rest], split, fraction)}") from None
         there["test" if split == "test" else "validation"] = rest[part]
         rest = rest[left]
     there["train"] = rest
@@ -63,7 +67,17 @@ def _fraction(wish: str | float, ships: bool, key: str, name: str, auto: float) 
     return auto if isinstance(wish, str) else wish
 
 
-def _small(labels: np.ndarray) -> str:
-    counts = np.bincount(labels)
-    few = int(np.sum((counts > 0) & (counts < 3)))
-    return f"; {few} of {len(counts)} classes have fewer than 3 images" if few else ""
+def _too_small(labels: np.ndarray, split: str, fraction: float) -> str:
+    """Say why images of these classes cannot be cut so that each class has one in every split."""
+    counts = np.unique(labels, return_counts=True)[1]
+    few = int(np.sum(counts < FEWEST))
+    if few:
+        return (
+            f"{few} of {len(counts)} classes have fewer than {FEWEST} images, and each needs one for training, "
+            "validation and test; add images, leave these classes out, or bring splits of your own"
+        )
+    least = len(counts) / len(labels)
+    return (
+        f"{split}_fraction {fraction:g} of {len(labels)} images is too few for {len(counts)} classes, each of which "
+        f"needs one in every split; set it between {least:.3g} and {1 - least:.3g}"
+    )

@@ -17,6 +17,7 @@ from resblock.data.collection import ReadError, Seen, Unreadable, Wishes
 from resblock.data.pictures import PictureError, look_at, read_seen
 
 AT_ONCE = 64  # pictures that a process takes
+HEAVY = 2**24  # bytes of their files beyond which it takes no more at once, where these are in memory
 AHEAD = 4  # such portions for each process that wait to be written: bounds memory
 FEW = 1_000  # pictures that are decoded sooner than processes start
 LOOKED_AT = 100  # pictures whose headers tell what a data set is like
@@ -32,8 +33,8 @@ class Encoded(NamedTuple):
     digest: str = ""
 
 
-def shape_for(pictures: Sequence[Encoded], wishes: Wishes) -> Shape:
-    """Return height, width and channel as wished for; what is left open follows from some of the `pictures`."""
+def shape_for(pictures: Iterable[Encoded], wishes: Wishes) -> Shape:
+    """Return height, width and channel as wished for; what is left open follows from the `pictures`, one at a time."""
     size, channels = wishes.size, wishes.channels
     if size is None or channels is None:
         seen = list(looked_at(pictures))
@@ -43,10 +44,14 @@ def shape_for(pictures: Sequence[Encoded], wishes: Wishes) -> Shape:
     return (size, size, channels)
 
 
-def looked_at(pictures: Sequence[Encoded]) -> Iterator[tuple[int, int, bool]]:
-    """Yield width, height and whether there is colour of up to LOOKED_AT pictures, spread evenly."""
-    step = max(1, len(pictures) // LOOKED_AT)
-    for picture in pictures[::step]:
+def spread(pictures: Sequence[Encoded]) -> Sequence[Encoded]:
+    """Return about LOOKED_AT of the pictures, spread evenly."""
+    return pictures[:: max(1, len(pictures) // LOOKED_AT)]
+
+
+def looked_at(pictures: Iterable[Encoded]) -> Iterator[tuple[int, int, bool]]:
+    """Yield width, height and whether there is colour of each picture that can be read."""
+    for picture in pictures:
         try:
             yield look_at(picture.file)
         except PictureError:
@@ -60,8 +65,7 @@ def decoded(
 
     Raises ReadError where a file is no longer what was listed.
     """
-    waiting = iter(pictures)
-    portions = iter(lambda: list(islice(waiting, AT_ONCE)), [])
+    portions = _portions(pictures)
     processes = processes or (1 if count < FEW else available_cores())
     if processes == 1:
         for portion in portions:
@@ -76,6 +80,17 @@ def decoded(
             yield from _checked(ready)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _portions(pictures: Iterable[Encoded]) -> Iterator[list[Encoded]]:
+    portion: list[Encoded] = []
+    for picture in pictures:
+        portion.append(picture)
+        if len(portion) == AT_ONCE or sum(len(each.file) for each in portion if isinstance(each.file, bytes)) > HEAVY:
+            yield portion
+            portion = []
+    if portion:
+        yield portion
 
 
 def decode(pictures: Sequence[Encoded], shape: Shape) -> list[Seen | Unreadable | str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from resblock.core.splits import SPLIT_NAMES
 from resblock.data.collection import SPLIT_WORDS, Collection, Files, ReadError, Seen, Unreadable, Wishes, named_classes
-from resblock.data.decoding import Encoded, decoded, shape_for
+from resblock.data.decoding import Encoded, decoded, shape_for, spread
 from resblock.data.pictures import SUFFIXES
 
 
@@ -44,7 +44,7 @@ def read(files: Files, wishes: Wishes) -> Collection:
         for place in placed
         if place.name not in files.problems
     ]
-    shape = shape_for(encoded, wishes)
+    shape = shape_for(spread(encoded), wishes)
     return Collection(
         classes=named_classes(values, wishes),
         labels=np.array([numbers[place.label] for place in placed], np.int32),
@@ -52,7 +52,7 @@ def read(files: Files, wishes: Wishes) -> Collection:
         image_shape=shape,
         pictures=lambda: _pictures(placed, files, encoded, shape),
         names=[place.name for place in placed],
-        notes=_notes(len(files.digests) + len(files.problems) - len(pictures), stray),
+        notes=(*_notes(len(files.digests) - sum(name in files.digests for name in pictures), stray), *_lost(files)),
     )
 
 
@@ -102,6 +102,12 @@ def _is_split(pictures: Sequence[tuple[str, ...]], files: Files) -> bool:
     if doubled:
         raise ReadError(f"{files.root}: has two folders for {doubled[0]} ({', '.join(sorted(deep))}); keep one")
     return not others
+
+
+def _lost(files: Files) -> list[str]:
+    """Name what is no picture by its name and cannot be read, such as a link to a folder of a class."""
+    lost = {name: why for name, why in files.problems.items() if not name.lower().endswith(SUFFIXES)}
+    return [f"{name!r} {why}, and was left aside" for name, why in lost.items()]
 
 
 def _notes(others: int, stray: int) -> tuple[str, ...]:

@@ -21,11 +21,11 @@ from resblock.data.collection import (
     Wishes,
     named_classes,
 )
-from resblock.data.decoding import AT_ONCE, LOOKED_AT, Encoded, decoded, shape_for
+from resblock.data.decoding import LOOKED_AT, Encoded, decoded, shape_for
 
 PLAUSIBLE = 100  # times that a column of packed pictures shrinks at most
-SAFE = 2**28  # bytes that may shrink as they like
-PORTION = 4 * AT_ONCE  # rows read at once: bounds memory
+SAFE = 2**26  # bytes that may shrink as they like
+PORTION = 8  # rows read at once: a dictionary holds once what many rows unpack to, so that their number bounds memory
 IMAGE_WORDS, LABEL_WORDS = ("image", "img", "picture", "photo"), ("label", "labels", "fine_label", "class", "target")
 
 
@@ -42,7 +42,7 @@ def read(files: Files, wishes: Wishes) -> Collection:
     image, label = _columns(paths[0], wishes)
     counts = [_count(path, image) for path in paths]
     values, labels = _labels(paths, label)
-    shape = shape_for(list(islice(_encoded(paths, image), LOOKED_AT)), wishes)
+    shape = shape_for(islice(_encoded(paths, image), LOOKED_AT), wishes)
     return Collection(
         classes=named_classes(_names(paths[0], label, values), wishes),
         labels=labels,
@@ -77,11 +77,18 @@ def _columns(path: Path, wishes: Wishes) -> tuple[str, str]:
     with _opened(path) as file:
         schema = file.schema_arrow
     holds_bytes = [field.name for field in schema if _holds_bytes(field.type, pa)]
-    holds_labels = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_string(field.type)]
+    holds_labels = [field.name for field in schema if _holds_labels(field.type, pa)]
     return (
         _chosen(path, wishes, "image", wishes.image, holds_bytes, IMAGE_WORDS),
         _chosen(path, wishes, "label", wishes.label, holds_labels, LABEL_WORDS),
     )
+
+
+def _holds_labels(kind: Any, pa: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _holds_labels(kind.value_type, pa)
+    tests = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_boolean)
+    return any(test(kind) for test in tests)
 
 
 def _holds_bytes(kind: Any, pa: Any) -> bool:
@@ -131,7 +138,8 @@ def _labels(paths: Sequence[Path], label: str) -> tuple[list[Any], np.ndarray]:
             column = file.read(columns=[label]).column(0)
         if column.null_count:
             raise ReadError(f"{path}: {column.null_count:,} rows have no {label}; take them out")
-        found.append(column.to_numpy())
+        plain = getattr(column.type, "value_type", column.type)  # of a dictionary; others have none
+        found.append(column.cast(plain).to_numpy())
     values, places = np.unique(np.concatenate(found), return_inverse=True)
     return values.tolist(), places.astype(np.int32)
 

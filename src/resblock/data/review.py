@@ -70,7 +70,8 @@ class Review:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
+    shown = [name if name.isprintable() else repr(name) for name in names[:NAMED]]
+    return ", ".join(shown) + (" …" if len(names) > NAMED else "")
 
 
 def write_review(path: Path, review: Review) -> None:

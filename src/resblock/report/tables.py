@@ -36,7 +36,8 @@ def shown_name(name: str, most: int = 24) -> str:
         letter if ord(letter) in known or not letter.isprintable() else "\N{WHITE SQUARE}" for letter in name
     )
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
-    short = line if len(line) <= most else f"{line[: most - 1]}…"
+    end = most // 2  # where names of many classes differ
+    short = line if len(line) <= most else f"{line[: most - 1 - end]}…{line[-end:]}"
     return short.replace("$", r"\$")
 
 

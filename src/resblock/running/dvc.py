@@ -92,7 +92,9 @@ class Transcript:
         return self._aside or [f"dvc ended with exit code {code} and without a word"]
 
     def _over(self, *, ended_well: bool) -> Ended:
-        stage, lines = self._current, self._lines or ([] if ended_well else self._aside)
+        # What DVC itself could not do stands last, where a table of failures looks.
+        own = [] if ended_well else [line for line in self._aside if not FAILS.match(line)]
+        stage, lines = self._current, [*self._lines, *own] or ([] if ended_well else self._aside)
         self._current, self._lines = "", []
         return stage, ended_well, lines or ["ended without a word"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -70,8 +71,8 @@ class Step:
 def stale_steps(targets: Sequence[str]) -> list[Step]:
     """Return what `dvc repro` would do, in an order in which it could be done.
 
-    A target is a data set, for all stages on it, or a stage, with those it needs; none at all: the whole study. Raises
-    UserError where DVC knows no such thing, or cannot look.
+    A target is a data set, for all stages on it, or a stage (* for anything in it), with those it needs; none at all:
+    the whole study. Raises UserError where DVC knows no such thing, or cannot look.
     """
     with _repository() as repo:
         graph = repo.index.graph
@@ -127,7 +128,11 @@ def _chosen(repo: Any, targets: Sequence[str]) -> list[Any]:
         return everything
     chosen: list[Any] = []
     for target in targets:
-        named = [stage for stage in everything if target in (stage.addressing, *str(stage.cmd).split()[2:3])]
+        named = [
+            stage
+            for stage in everything
+            if fnmatchcase(stage.addressing, target) or target in str(stage.cmd).split()[2:3]
+        ]
         if not named:
             stages = sorted({stage.addressing.partition("@")[0] for stage in everything})
             raise UserError(

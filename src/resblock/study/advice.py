@@ -104,11 +104,17 @@ class Advice:
 
     def sentences(self) -> Iterator[str]:
         """Yield the advice in plain sentences, the choice first."""
-        yield self._choice()
+        choice, *others = self.lasting()
+        yield choice
         if self.shortcut:
             yield f"The shortcut buys, in points of validation accuracy: {', '.join(map(_bought, self.shortcut))}."
         if self.prices:
             yield _cost(*self.prices, self.circumstances.batch_size)
+        yield from others
+
+    def lasting(self) -> Iterator[str]:
+        """Yield what of it every repeat says alike: which network to use, how sure that is, what to run next."""
+        yield self._choice()
         yield self._sureness()
         yield f"Next: {self.next_step}."
 

@@ -131,7 +131,7 @@ def draw_mistakes(mistakes: Sequence[Mistake], classes: Sequence[str]) -> Figure
     """Draw the mistakes as pictures, a row per network, the surest first."""
     variants = list(dict.fromkeys(mistake.variant for mistake in mistakes))
     with house_style():
-        figure = new_figure(0.85 * SHOWN + 1, 1.15 * len(variants) + 0.2)
+        figure = new_figure(0.85 * SHOWN + 1, 1.25 * len(variants) + 0.2)
         axes = figure.subplots(len(variants), SHOWN, squeeze=False)
         for row, variant in zip(axes, variants, strict=True):
             mine = [mistake for mistake in mistakes if mistake.variant == variant]
@@ -146,7 +146,8 @@ def draw_mistakes(mistakes: Sequence[Mistake], classes: Sequence[str]) -> Figure
                 image = mistake.image
                 axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
                 true, taken = (shown_name(classes[which], 14) for which in (mistake.true, mistake.predicted))
-                words = f"{true} → {taken}\n{100 * mistake.confidence:.1f} %"
+                # A line each: names of 14 letters do not fit beside one another, and some are read from the right.
+                words = f"{true}\n→ {taken}\n{100 * mistake.confidence:.1f} %"
                 axis.set_title(words, fontsize=6, pad=2)
     return figure
 

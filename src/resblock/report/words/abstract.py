@@ -9,6 +9,7 @@ from resblock.core.spec import ModelSpec
 from resblock.evaluation.flow import Untrained
 from resblock.evaluation.score import HEADLINE, headline, with_statistics
 from resblock.report.material import Material
+from resblock.report.sections.advice import advice_on
 from resblock.report.tables import percent
 from resblock.report.words import KINDS, OTHER
 from resblock.study.comparison import Comparison, compare
@@ -32,7 +33,7 @@ NAMED = 2  # networks that a sentence names; of more it says what they have in c
 
 
 def abstract(material: Material, verdicts: Sequence[Verdict]) -> list[str]:
-    """Return the page's first sentences, from what was done to how many claims are decided."""
+    """Return the page's first sentences, from what was done to which network to use."""
     study = material.study
     if not any(summary.finished for summary in study.summaries):
         return [lead(study)]
@@ -44,6 +45,7 @@ def abstract(material: Material, verdicts: Sequence[Verdict]) -> list[str]:
         rebound(material, verdicts),
         gradients(material.untrained),
         _count(verdicts),
+        _advice(material),
     )
     return [text for text in said if text]
 
@@ -60,10 +62,12 @@ def _scope(material: Material) -> str:
     study, sizes = material.study, material.dataset.sizes
     seeds = len({score.seed for score in study.scores})
     diverged = _diverged(study)
+    finished = _finished(study)
+    start = "were trained" if finished + diverged == len(study.scores) else "are to be trained"
     said = (
-        f"{counted(len(study.summaries), 'network')} were trained on {material.dataset.name} "
+        f"{counted(len(study.summaries), 'network')} {start} on {material.dataset.name} "
         f"({counted(sizes['train'], 'training image')}, {sizes['validation']:,} for validation, {sizes['test']:,} for "
-        f"the test) from {counted(seeds, 'seed')} each; {_finished(study)} of {len(study.scores)} trainings "
+        f"the test) from {counted(seeds, 'seed')} each; {finished} of {len(study.scores)} trainings "
         f"finished{f', {diverged} diverged' if diverged else ''}."
     )
     one = recipe(material.recipes[0]) if len(material.recipes) == 1 else ""
@@ -124,11 +128,13 @@ def lead(study: Study) -> str:
     deepest, interval = gaps[-1], gaps[-1].interval
     mean, low, high = in_parts(interval, 100, 1)
     pair = next(pair for pair in study.twins if pair[0] == deepest.residual)
-    sure = f", {100 * CONFIDENCE:.0f} % interval {low} to {high}): {_alone(interval)}." if low else f"; {_ONE_SEED})."
+    seeds = counted(interval.n, "seed")
+    sure = f"{seeds}, {100 * CONFIDENCE:.0f} % interval {low} to {high}" if low else f"{seeds}; {_ONE_SEED}"
     return (
         f"At depth {deepest.depth}, the deepest with both twins, the residual network's test accuracy lies {mean} "
         f"points from its plain twin's, batch-norm statistics {KINDS[HEADLINE]} "
-        f"({'; '.join([counted(interval.n, 'seed'), *study.remarks(pair)])}{sure}{_as_trained(study, deepest)}"
+        f"({'; '.join([sure, *study.remarks(pair)])}){f': {_alone(interval)}' if low else ''}."
+        f"{_as_trained(study, deepest)}"
     )
 
 
@@ -321,6 +327,11 @@ def _likeness(cosines: Measure, pair: tuple[ModelSpec, ModelSpec], *, again: boo
 
 
 # Verdicts
+
+
+def _advice(material: Material) -> str:
+    advice = advice_on(material)
+    return " ".join(advice.lasting()) if advice else ""
 
 
 def _count(verdicts: Sequence[Verdict]) -> str:

@@ -69,7 +69,7 @@ def _barred(verdicts: Sequence[Verdict]) -> str:
     counts = [f"{outcomes.count(outcome)} {outcome}" for outcome in ("supported", "refuted") if outcome in outcomes]
     return (
         f"By their numbers alone {len(outcomes)} more of the {len(verdicts)} would be decided ({listed(counts)}); "
-        "networks of these depths are not taken to decide them."
+        "what is here is not taken to decide them."
         if outcomes
         else ""
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ from resblock.running.queue import Unit, Where
 
 ELSEWHERE = "RESBLOCK_RAY"  # a `Terms` as JSON: where a training's command has it computed
 TRIES = 4
+AUTHENTICATION = "RAY_AUTH_MODE"
+REACHING, ENDING = 10, 30  # seconds: for a connection, and for the process that holds the cluster to end
 PACKAGE = Path(__file__).resolve().parents[2]
 MISSING = "--ray needs Ray, which is not installed here; `pip install 'resblock[ray]'` brings it"
 DECIDES = ("code", "backend", "device", "environment", "versions")  # of a manifest: what a node may have otherwise
@@ -57,7 +60,8 @@ class Cluster:
         self.cores = self._local.cores
         self._stack = ExitStack()
         with ExitStack() as stack:
-            found = stack.enter_context(_held_open(terms))
+            self._variables = _variables(terms)
+            found = stack.enter_context(_held_open(terms, self._variables))
             self._terms = Terms(**{**asdict(terms), "address": found["address"]})
             self.slots: Mapping[Where, int] = {**self._local.slots, "cluster": jobs or _room(found, terms)}
             self._stack = stack.pop_all()
@@ -73,7 +77,7 @@ class Cluster:
     def seat(self, unit: Unit) -> Generator[Mapping[str, str]]:
         """See `Engine`."""
         if unit.where == "cluster":
-            yield {ELSEWHERE: json.dumps(asdict(self._terms))}
+            yield {ELSEWHERE: json.dumps(asdict(self._terms)), **self._variables}
         else:
             with self._local.seat(unit) as variables:
                 yield variables
@@ -91,12 +95,33 @@ def _room(found: Mapping[str, Any], terms: Terms) -> int:
     return room
 
 
+def _variables(terms: Terms) -> dict[str, str]:
+    """Return what every process that uses the cluster starts with.
+
+    Ray asks for a token in a cluster that it starts, and tells that to the process alone that started it.
+    """
+    return {AUTHENTICATION: os.environ.get(AUTHENTICATION, "token")} if terms.address == "local" else {}
+
+
+def _refuse_where_nobody_listens(address: str) -> None:
+    """Raise UserError where nothing answers at `address`, a host and a port: Ray would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "/" in address:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=REACHING).close()
+    except OSError as error:
+        raise UserError(f"no Ray cluster answers at {address} ({error.strerror or error})") from None
+
+
 @contextmanager
-def _held_open(terms: Terms) -> Generator[dict[str, Any]]:
+def _held_open(terms: Terms, variables: Mapping[str, str]) -> Generator[dict[str, Any]]:
     """Reach the cluster, or start one, by a process of its own; yield its address and what it has."""
+    _refuse_where_nobody_listens(terms.address)
     command = [sys.executable, "-m", __name__, terms.address]
+    environment = {**os.environ, **variables}
     with subprocess.Popen(  # noqa: S603
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0, env=environment
     ) as process:
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -106,7 +131,11 @@ def _held_open(terms: Terms) -> Generator[dict[str, Any]]:
                 raise UserError(found.get("error", f"no Ray cluster answers at {terms.address}"))
             yield found
         finally:
-            process.stdin.close()  # which ends it
+            process.stdin.close()  # which ends it, unless it is not through with its start
+            try:
+                process.wait(ENDING)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def workshop_elsewhere() -> RemoteWorkshop:

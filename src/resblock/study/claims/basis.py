@@ -8,7 +8,7 @@ from typing import Any
 from resblock.core.recipe import Recipe
 from resblock.core.spec import ModelSpec
 from resblock.study.interval import t_interval
-from resblock.study.numbers import points
+from resblock.study.numbers import listed, points
 from resblock.study.summary import Study
 from resblock.study.verdicts import Contrast, Evidence, over_networks
 
@@ -79,8 +79,9 @@ def nearest_in_cost(spec: ModelSpec, others: Iterable[ModelSpec], multiply_adds:
 def between(study: Study, metric: str, pairs: Mapping[str, tuple[ModelSpec, ModelSpec]], start: str = "") -> Contrast:
     """Return the mean over `pairs` of the first network's accuracy minus the second's, seed by seed.
 
-    A diverged training counts at chance. Pairs that share no seed are left out, and then seeds that one of the others
-    lacks: the contrast's remarks name both. What is compared are the pairs by their names, after `start`.
+    A diverged training counts at chance. Pairs that share no seed are left out, and then nothing is decided of all; of
+    the others, seeds that one of them lacks are left out: the contrast's remarks name both. What is compared are the
+    pairs by their names, after `start`.
     """
     known = study.accuracies(metric)
     together: dict[str, dict[int, float]] = {}
@@ -90,11 +91,14 @@ def between(study: Study, metric: str, pairs: Mapping[str, tuple[ModelSpec, Mode
     there = [pairs[name] for name, row in together.items() if row]
     values, rounding = over_networks(together), 2 * study.rounding(metric)
     remarks = [*study.remarks(spec for pair in pairs.values() for spec in pair), *seeds_left_out(together, values)]
+    absent = [name for name, row in together.items() if not row]
+    awaited = f"the mean is to be over {listed(list(pairs))}, and of {listed(absent)} nothing is here"
     return Contrast(
         values,
         start + each_alone(together, rounding),
         margin=HALF_A_POINT,
-        because="; ".join(remarks),
+        cannot=("supported", "refuted") if absent else (),  # some of several depths are another claim
+        because=awaited if values and absent else "; ".join(remarks),
         rounding=rounding / max(len(there), 1),
         networks=len({spec for pair in there for spec in pair}),
         remarks=remarks,
