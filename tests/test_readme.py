@@ -83,6 +83,20 @@ def test_what_the_readme_says_of_several_splits_is_measured() -> None:
     ) in " ".join(README.split())
 
 
+def test_what_the_readme_says_of_cifar10_is_measured() -> None:
+    study = Study("cifar10", tuple(read_scores(ROOT / paths.report("cifar10"))), classes=10, sizes={"test": 10_000})
+    trained = {summary.spec.name: len(summary.finished) for summary in study.summaries if summary.finished}
+    assert trained == {"cnn-4": 3, "plain-8": 3, "residual-8": 3}
+    for kind in STATISTICS:
+        assert _decided(study, kind) == []
+    (gap,) = (gap for gap in study.gaps(headline("test_accuracy")) if gap.differences)
+    assert -0.005 < gap.interval.low < 0 < gap.interval.high < 0.005
+    assert (
+        "Of the twins the re-estimated interval ends within half a point on both sides of zero: taken alone, what the "
+        "addition buys there is too small to matter."
+    ) in " ".join(README.split())
+
+
 def _decided(study: Study, kind: Statistics) -> list[int]:
     return [each.gap.depth for each in compare(study, kind) if each.decision == "residual better"]
 

@@ -140,7 +140,7 @@ class Scene:
                         places.add(place)
                     else:
                         found.append(process)
-        return found + [process for process, words in everything if words[-1] in places and "work" in words]
+        return found + [process for process, words in everything if words and words[-1] in places and "work" in words]
 
     def end_all(self) -> None:
         """Kill whatever is at work in the project; wait until it is gone."""

@@ -159,8 +159,8 @@ class Study:
         """Return what counting whole images adds to the variance of one training's `metric`."""
         return rounding(metric, self.sizes)
 
-    def remarks(self, specs: Iterable[ModelSpec]) -> list[str]:
-        """Say of which of these networks trainings diverged, and count at chance, or are left out."""
+    def remarks(self, specs: Iterable[ModelSpec], *, missing: bool = True) -> list[str]:
+        """Say of which of these networks trainings diverged, and count at chance, or are left out as `missing`."""
         wanted = set(specs)
         found: list[str] = []
         for summary in self.summaries:
@@ -171,7 +171,7 @@ class Study:
                 if status == "diverged":
                     share = f"{len(which)} of {len(summary.scores)} seeds"
                     found.append(f"{summary.spec} diverged in {share}, counted at chance ({100 * self.chance:.3g} %)")
-                elif status != "finished":
+                elif status != "finished" and missing:
                     found.append(f"{summary.spec} left out, {status}: {_seeds(which)}")
         return found
 

@@ -263,7 +263,9 @@ def rebound(material: Material, verdicts: Sequence[Verdict] = ()) -> str:
     share = f"{100 * found.share:.0f} %"
     chance = f", so part of the {share} may be chance" if found.reverse > 0 else ""
     outcome = next((each.outcome for each in verdicts if each.claim.name == "rebound-statistics"), "")
-    decided = f" That late statistics are its main cause is {outcome}." if outcome in OUTCOMES[:3] else ""
+    decided = (
+        f" That late statistics are the main cause of the rebound is {outcome}." if outcome in OUTCOMES[:3] else ""
+    )
     return (
         f"{rises} {share} of the height of the rises as trained is not shared, epoch by epoch, by the loss with "
         f"statistics re-estimated, the weights untouched; {found.beside}{chance}.{decided}"

@@ -80,13 +80,13 @@ def _numbers(study: Study) -> Iterator[str]:
         ours, theirs = (_mean(study, spec, gap.differences) for spec in (gap.residual, plain))
         yield (
             f"At {_layers([gap.depth])} {ours} of the test images are right with the block and {theirs} without it "
-            f"({_sure(gap.interval, *study.remarks((gap.residual, plain)))})."
+            f"({_sure(gap.interval, *study.remarks((gap.residual, plain), missing=False))})."
         )
     if change := study.deepening(TEST):
         few, many = (_mean(study, spec, change.differences) for spec in (change.shallow, change.deep))
         yield (
             f"Residual networks have {few} right at {_layers([change.shallow.depth])} and {many} at "
-            f"{change.deep.depth} ({_sure(change.interval, *study.remarks((change.shallow, change.deep)))})."
+            f"{change.deep.depth} ({_sure(change.interval, *study.remarks((change.shallow, change.deep), missing=False))})."
         )
 
 
