@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from resblock import paths
@@ -19,6 +21,7 @@ from resblock.core.errors import UserError
 from resblock.core.recipe import BASE, Recipe
 from resblock.params import Params, ParamsError, parse_variant, read_params
 from resblock.paths import PARAMS
+from tests.conftest import ROOT
 
 # Keys of a recipe that need not be written.
 DEFAULTS = {each.name: each.default for each in fields(Recipe) if each.default is not MISSING}
@@ -463,6 +466,27 @@ def test_what_is_no_yaml_is_told_with_its_line(
     draft.replace(key, line)
     (complaint,) = complain(draft)
     assert complaint.startswith(f"params.yaml, line {number}: {problem}")
+
+
+TEXT = (ROOT / "params.yaml").read_text()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    start=st.integers(0, len(TEXT) - 1),
+    length=st.integers(0, 200),
+    content=st.one_of(st.binary(max_size=60), st.text("[]{}:,&*-#'\"!|>? \n\t0a", max_size=60).map(str.encode)),
+)
+def test_whatever_stands_there_is_read_or_refused_in_words(
+    tmp_path: Path, start: int, length: int, content: bytes
+) -> None:
+    """A passage of the real file, anywhere, in the place of which anything stands."""
+    path, text = tmp_path / "params.yaml", TEXT.encode()
+    path.write_bytes(text[:start] + content + text[start + length :])
+    try:
+        read_params(path)
+    except ParamsError as error:
+        assert str(error)
 
 
 def test_a_merge_that_was_left_is_told_as_one(draft: Draft, complain: Callable[[Draft], list[str]]) -> None:

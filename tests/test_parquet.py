@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from resblock.data import decoding, parquet
-from resblock.data.collection import ReadError, Unreadable
+from resblock.data.collection import ReadError, Seen, Unreadable
 from tests.own import collect, cut, encoded, images_of, pixels, put
 
 
@@ -77,6 +79,18 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     whole = write(tmp_path / "all.parquet", range(20)).read_bytes()
     with pytest.raises(ReadError, match=r"all\.parquet: cannot be read"):
         collect(put(tmp_path / "all.parquet", whole[:-20]), format="parquet")
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1), content=st.binary(min_size=1, max_size=40))
+def test_whatever_stands_in_a_file_is_read_or_refused_in_words(tmp_path: Path, place: float, content: bytes) -> None:
+    whole = write(tmp_path / "all.parquet", range(20)).read_bytes()
+    at = int(place * (len(whole) - 1))
+    changed = put(tmp_path / "all.parquet", whole[:at] + content + whole[at + len(content) :])
+    try:
+        assert all(isinstance(each, Seen | Unreadable) for each in collect(changed, format="parquet").pictures())
+    except ReadError as error:
+        assert str(error)
 
 
 def test_a_column_that_unpacks_to_what_no_pictures_do_is_refused(

@@ -83,10 +83,11 @@ def _numbers(study: Study) -> Iterator[str]:
             f"({_sure(gap.interval, *study.remarks((gap.residual, plain), missing=False))})."
         )
     if change := study.deepening(TEST):
-        few, many = (_mean(study, spec, change.differences) for spec in (change.shallow, change.deep))
+        both = change.shallow, change.deep
+        few, many = (_mean(study, spec, change.differences) for spec in both)
         yield (
             f"Residual networks have {few} right at {_layers([change.shallow.depth])} and {many} at "
-            f"{change.deep.depth} ({_sure(change.interval, *study.remarks((change.shallow, change.deep), missing=False))})."
+            f"{change.deep.depth} ({_sure(change.interval, *study.remarks(both, missing=False))})."
         )
 
 
