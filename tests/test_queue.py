@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ from resblock.running.cards import A_CARD, PREALLOCATE, VISIBLE, cards, variable
 from resblock.running.engines.local import default_jobs
 from resblock.running.queue import Queue, Unit, Where, first_stale, in_turn
 from resblock.running.recorder import read_lock, spliced
-from resblock.running.study import _Planner, _work_off  # pyright: ignore[reportPrivateUsage]
+from resblock.running.study import _Planner, _work_off, others_at_work  # pyright: ignore[reportPrivateUsage]
 from resblock.running.targets import choose
 from resblock.stages.terminal import epoch_line, read_epoch_line
 
@@ -43,6 +45,20 @@ def names(units: Sequence[Unit]) -> list[str]:
 
 
 # The queue.
+
+
+def test_another_run_in_the_same_folder_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "resblock"
+    program.write_text("import time\nprint('here', flush=True)\ntime.sleep(600)\n")
+    command = [sys.executable, str(program), "run", "digits"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        monkeypatch.chdir(tmp_path)
+        assert list(others_at_work()) == [process.pid]
+        monkeypatch.chdir(tmp_path.parent)
+        assert list(others_at_work()) == []
+        process.kill()
 
 
 def test_the_longest_go_first_whatever_data_set_they_are_of() -> None:

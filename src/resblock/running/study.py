@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
 
 from resblock import paths
 from resblock.core.errors import UserError
@@ -23,6 +27,7 @@ from resblock.running.queue import Queue, Unit, Where, first_stale, in_turn
 from resblock.running.speed import past_trainings
 from resblock.running.targets import Chosen, choose
 from resblock.stages.invocation import invocation
+from resblock.stages.terminal import warn
 
 MakeEngine = Callable[[int | None, Sequence[int]], Engine]  # jobs, and the threads of each recipe
 
@@ -37,6 +42,10 @@ def bring_up_to_date(targets: Sequence[str], jobs: int | None, make_engine: Make
     chosen = choose(params, targets)
     datasets = [each.dataset for each in chosen]
     recipes = [params.recipe(each.dataset, key.recipe) for each in chosen for key in each.trainings]
+    for other in others_at_work():
+        warn(
+            f"`resblock run` is at work here already (process {other}); what it runs now is busy for this one and fails"
+        )
     engine = make_engine(jobs, [recipe.threads for recipe in recipes] or [1])
     with invocation(datasets, params) as caused, Dvc(caused.environment) as dvc, engine:
         everything = [stage for each in chosen for stage in each.stages]
@@ -61,6 +70,17 @@ def bring_up_to_date(targets: Sequence[str], jobs: int | None, make_engine: Make
             page = (paths.report(each.dataset) / "index.html").resolve()
             print(f"the report on {each.dataset}: {page}")
     print("its runs in MLflow, compared: make ui")
+
+
+def others_at_work() -> Iterator[int]:
+    """Yield each other process that is a `resblock run` in this folder."""
+    kin = {psutil.Process().pid, *(parent.pid for parent in psutil.Process().parents())}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = [Path(word).name for word in process.cmdline()[:5]]
+            if process.pid not in kin and "resblock" in words and "run" in words[words.index("resblock") :]:
+                if Path(process.cwd()) == Path.cwd():
+                    yield process.pid
 
 
 @dataclass
