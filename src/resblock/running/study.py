@@ -78,9 +78,9 @@ def others_at_work() -> Iterator[int]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             words = [Path(word).name for word in process.cmdline()[:5]]
-            if process.pid not in kin and "resblock" in words and "run" in words[words.index("resblock") :]:
-                if Path(process.cwd()) == Path.cwd():
-                    yield process.pid
+            runs = "resblock" in words and "run" in words[words.index("resblock") :]
+            if runs and process.pid not in kin and Path(process.cwd()) == Path.cwd():
+                yield process.pid
 
 
 @dataclass
