@@ -144,6 +144,20 @@ def test_a_fault_hits_its_stage_and_no_other(scene: Scene, pretend: Pretend) -> 
     report.communicate()
 
 
+def test_a_runner_is_found_that_runs_the_code_of_its_own_folder(scene: Scene) -> None:
+    """In a project with sources `resblock run` starts itself anew as `python -m resblock run`."""
+    package = scene.root / "resblock"
+    package.mkdir()
+    (package / "__main__.py").write_text("input()\n")
+    command = [sys.executable, "-m", "resblock", "run", "digits"]
+    with subprocess.Popen(command, cwd=scene.root, stdin=subprocess.PIPE) as runner:
+        assert seen(scene, "run")
+        act = KINDS["runner killed"].act
+        assert act is not None
+        assert "SIGKILL" in (act(scene) or "")
+        assert runner.wait(20) == -signal.SIGKILL
+
+
 def test_a_stopped_process_goes_on_when_all_is_settled(scene: Scene, pretend: Pretend) -> None:
     training = pretend("train", "digits")
     assert seen(scene, "train")

@@ -157,7 +157,7 @@ def test_what_is_not_there_is_named_with_what_brings_it(project: Path, pictures:
     assert "results/digits/trainings/base/residual-8/seed-1/run.json" in message
     assert "dvc repro train@digits-residual-8-1" in message
     assert "cnn-4 with seed 0, 1; residual-8 with seed 0" in refused(pictures[0], "--variant", "plain-8")
-    assert "dvc repro report@cifar10" in refused(pictures[0], "--dataset", "cifar10")
+    assert "`resblock report cifar10` looks at what is trained" in refused(pictures[0], "--dataset", "cifar10")
     assert "residual-8 and residual-14" in refused(pictures[0], "--variant", "residual-9")
     assert "--model-uri names a network already" in refused(pictures[0], "--model-uri", "models:/x@y", "--seed", "0")
 

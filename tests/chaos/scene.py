@@ -133,7 +133,8 @@ class Scene:
         found, places = [], set[str]()
         everything = list(self.at_work())
         for process, words in everything:
-            if len(words) > 2 and Path(words[1]).name == "resblock" and words[2] == stage:
+            called = words[2:] if words[1:2] == ["-m"] else words[1:]  # in a copy the command starts the copy's code so
+            if len(called) > 1 and Path(called[0]).name == "resblock" and called[1] == stage:
                 with suppress(psutil.Error):
                     place = process.environ().get(WORKER)
                     if place and Path(place).exists():

@@ -269,7 +269,7 @@ def test_the_report_links_to_its_runs(finished: Workspace, runs: dict[str, Run])
         key = run.data.tags["resblock.key"]
         assert f'<tr id="{key}"><td><a href="http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}' in links
         assert f'/runs/{run.info.run_id}">{name}</a>' in links
-        assert (f'href="mlflow.html#{key}"' in page) == name.startswith("train@")
+        assert (f'href="mlflow.html#{key}"' in page) == name.startswith(("train@", "ablate@"))
 
 
 @pytest.mark.slow
