@@ -41,7 +41,7 @@ def findings() -> str:
     verdicts = {name: verdicts_on(one) for name, one in every.items()}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)  # noqa: S701  (Markdown)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        studied=[_study(name, one) for name, one in studied.items()],
+        studied=[_study(name, one, verdicts[name]) for name, one in studied.items()],
         awaited=[name for name in every if name not in studied],
         splits=next(_splits(), None),
         probed=[
@@ -58,7 +58,7 @@ def findings() -> str:
     )
 
 
-def _study(name: str, material: Material) -> Mapping[str, str]:
+def _study(name: str, material: Material, verdicts: Sequence[Verdict]) -> Mapping[str, str]:
     study = material.study
     return {
         "name": name,
@@ -67,7 +67,7 @@ def _study(name: str, material: Material) -> Mapping[str, str]:
         "words": "\n\n".join(
             filter(None, (words.recipe(material.recipes[0]), words.family(study), words.deepening(study)))
         ),
-        "rebound": words.rebound(material, verdicts_on(material)) or "No network with batch normalisation has a curve.",
+        "rebound": words.rebound(material, verdicts) or "No network with batch normalisation has a curve.",
         "missing": words.trouble(study),
     }
 

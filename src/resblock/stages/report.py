@@ -26,7 +26,7 @@ def run(dataset_name: str) -> None:
     manifest = manifests.of_report(dataset_name, params.study, keys, data_digest=material.dataset.digest)
     for sentence in material.left_out:
         warn(f"left out: {sentence}")
-    for words in filter(None, map(damaged_file, keys)):
+    if words := next(filter(None, map(damaged_file, keys)), None):
         raise UserError(words)
     with tracked(manifest) as tracker:
         sections = publish(folder, material)
