@@ -129,6 +129,23 @@ def test_check_shows_the_defaults_in_use(project: Path, capsys: pytest.CaptureFi
     assert "`resblock data add flowers` writes them down" in said.err
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("format: tfrecord", "data.flowers.format: got 'tfrecord', must be one of folder, arrays, parquet"),
+        ("format: cifar100\n    label: corse", "data.flowers.label: got 'corse', must be fine or coarse"),
+    ],
+)
+def test_check_refuses_words_that_no_reader_knows(
+    project: Path, line: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = paths.PARAMS.read_text().replace("\ntrain:  #", f"  flowers:\n    {line}\n\ntrain:  #", 1)
+    paths.PARAMS.write_text(text.replace("[digits, cifar10]", "[digits, cifar10, flowers]"))
+    fill(Path("sources/flowers"), "a", "b")
+    assert main(["check"], standalone_mode=False) == 1
+    assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["Flowers", "my flowers", "a.b", "../x", "-x", ""])
 def test_a_name_that_dvc_cannot_take_is_refused(project: Path, tmp_path: Path, name: str) -> None:
     text = paths.PARAMS.read_text()
@@ -187,7 +204,7 @@ def test_a_folder_goes_through_its_stages_and_is_told_of(
     said = capsys.readouterr().out
     assert "flowers   your own   yes           80      2        16x16x3" in said
     assert "cifar100  published  no            –" in said
-    assert "1 pictures could not be read and were skipped: rose/bad.jpg" in said
+    assert "1 picture could not be read and was skipped: rose/bad.jpg" in said
     assert "80 pictures are smaller than 16x16 and were enlarged" in said
 
 

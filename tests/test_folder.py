@@ -84,8 +84,8 @@ def test_what_systems_leave_in_folders_is_passed_over(root: Path) -> None:
     assert collection.classes == ("a", "b")
     assert len(collection.labels) == 20
     assert collection.notes == (
-        "1 files that are no pictures were left aside",
-        "1 pictures that lie in no folder of a class were left aside",
+        "1 file that is no picture was left aside",
+        "1 picture that lies in no folder of a class was left aside",
     )
 
 
@@ -137,14 +137,14 @@ def test_an_unreadable_picture_is_listed_and_refused_or_skipped_and_counted(root
     put(root / "a/bad.png", content)
     with pytest.raises(ReadError) as caught:
         cut(root, size=8)
-    assert str(caught.value).startswith("data.mine: 1 pictures cannot be read\n  'a/bad.png' ")
+    assert str(caught.value).startswith("data.mine: 1 picture cannot be read\n  'a/bad.png' ")
     assert reason in str(caught.value)
     assert "set data.mine.on_error: skip" in str(caught.value)
     assert list((root.parent / "splits-mine").iterdir()) == []  # nothing half-written
     described, review, _ = cut(root, size=8, on_error="skip")
     assert sum(described.sizes.values()) == 20
     assert list(review.skipped) == ["a/bad.png"]
-    assert any("1 pictures could not be read and were skipped: a/bad.png" in each for each in review.warnings())
+    assert any("1 picture could not be read and was skipped: a/bad.png" in each for each in review.warnings())
 
 
 def test_a_skipped_picture_leaves_the_splits_as_if_it_were_not_there(root: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_skipped_name_shows_no_control_letters(root: Path) -> None:
 def test_a_class_too_small_to_be_tested_is_refused(root: Path) -> None:
     fill(root, "a", "b", each=30)
     fill(root, "few", each=4, first=5000)
-    with pytest.raises(ReadError, match=r"1 classes are too small to have a test picture: 'few'"):
+    with pytest.raises(ReadError, match=r"1 class is too small to have a test picture: 'few'"):
         cut(root, test_fraction=0.05)
 
 

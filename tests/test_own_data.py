@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from resblock.core.files import write_json
 from resblock.core.splits import Split, SplitName
 from resblock.data import cifar10, cifar100
 from resblock.data.collection import Collection, Files, Numbered, ReadError, Seen, Wishes
 from resblock.data.cutting import divide
+from resblock.data.download import RECORD, named
 from resblock.data.preparing import write_collection
 from resblock.data.review import read_review, write_review
 from resblock.data.splits import write_splits
@@ -105,6 +108,16 @@ def test_what_is_not_built_as_cifar100_says_in_what(made: Path, tmp_path: Path) 
     assert cifar100.structure_faults(tmp_path) == ["test.bin has 30,739,999 bytes, expected 30,740,000"]
     with pytest.raises(ReadError, match=r"test\.bin: has 30,739,999 bytes, which is no whole number of records"):
         collect(tmp_path, format="cifar100")
+
+
+def test_a_re_packed_cifar100_is_called_so(made: Path, tmp_path: Path) -> None:
+    source = DATASETS["cifar100"].source
+    source.fetch(tmp_path / "data/raw/cifar100", str(made), lambda _: None)
+    assert named(source, tmp_path / "data/raw/cifar100") == f"{source}, re-packed (verified by its structure)"
+    by_md5 = {"by": "md5 of the archive", "files": {}}
+    write_json(tmp_path / "data/raw/cifar100" / RECORD, by_md5)
+    assert named(source, tmp_path / "data/raw/cifar100") == str(source)
+    shutil.rmtree(tmp_path / "data")  # 180 MB
 
 
 def test_cifar100_is_known_by_its_published_md5() -> None:

@@ -473,8 +473,8 @@ def test_the_data_are_told_of_before_their_numbers(material: Material, tmp_path:
         "right on 60.0 % of the test images.",
         "2 of the test images (20.0 %) equal a training image to the pixel",
         "The largest class has 33 times the training images of the smallest",
-        "1 classes have no validation image",
-        "1 pictures could not be read and were skipped: a/bad.png",
+        "1 class has no validation image",
+        "1 picture could not be read and was skipped: a/bad.png",
     ):
         assert words in section.words
     save_figure(section.pictures[0].figure, tmp_path / "counts.png")  # a glyph that is missing would warn

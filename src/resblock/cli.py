@@ -196,7 +196,7 @@ def check() -> None:
     params = read_params(paths.PARAMS)
     study, ablation = params.study, params.ablation
     for dataset in study.datasets:
-        find_dataset(dataset)
+        find_dataset(dataset).refuse_unknown_words(params.preparation(dataset))
     trainings = sum(len(params.keys(dataset)) for dataset in study.datasets)
     click.echo(f"{paths.PARAMS} is right: {trainings} trainings")
     click.echo(f"  data sets  {', '.join(study.datasets)}")

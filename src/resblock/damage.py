@@ -24,8 +24,12 @@ CONFLICT = b"<<<<<<< "  # how the line begins that git puts before two versions 
 
 def damage(error: Exception) -> str | None:
     """Return in one line which file `error` is about and what to do; None where it is not about reading one."""
-    found = fault(error)
-    return found and "; ".join(found)
+    return _one_line(fault(error))
+
+
+def conflicted(place: Path) -> str | None:
+    """Return in one line where git left a conflict in `place`, as `conflict` finds it, and what to do."""
+    return _one_line(conflict(place))
 
 
 def damaged(path: Path) -> str | None:
@@ -52,6 +56,10 @@ def conflict(place: Path) -> tuple[str, str] | None:
                 f"choose one version whole (git checkout --ours -- {file}, or --theirs) and run the same command again",
             )
     return None
+
+
+def _one_line(found: tuple[str, str] | None) -> str | None:
+    return found and "; ".join(found)
 
 
 def _broken(place: Path, error: Exception) -> tuple[str, str]:

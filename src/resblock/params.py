@@ -24,7 +24,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from resblock.core.errors import UserError
 from resblock.core.recipe import BASE, LAST, Recipe
 from resblock.core.spec import FAMILIES, ModelSpec, RunKey
-from resblock.damage import conflict
+from resblock.damage import conflicted
 from resblock.defaults import completed
 from resblock.paths import PARAMS
 
@@ -377,8 +377,8 @@ def _load(path: Path) -> tuple[Any, Any]:
     except UnicodeDecodeError:
         raise ParamsError(f"{path}: is not UTF-8 text") from None
     except MarkedYAMLError as error:
-        if found := conflict(path):
-            raise ParamsError("; ".join(found)) from None
+        if words := conflicted(path):
+            raise ParamsError(words) from None
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = (error.problem or "not YAML").strip().splitlines()[0]
         raise ParamsError(f"{path}{line}: {problem}") from None

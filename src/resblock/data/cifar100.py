@@ -20,9 +20,7 @@ PER_CLASS = {TRAIN_FILE: 500, TEST_FILE: 100}  # images of each fine class
 
 def read(files: Files, wishes: Wishes) -> Collection:
     """Read the official training and test set, uint8 (32, 32, 3) each; `label` fine (default) or coarse."""
-    which = wishes.label or "fine"
-    if which not in NAME_FILES:
-        raise ReadError(f"{wishes.key}.label: got {which!r}, must be fine or coarse")
+    which = chosen(wishes)
     parts = [_records(_found(files, name)) for name in (TRAIN_FILE, TEST_FILE)]
     names = _found(files, NAME_FILES[which]).read_text(encoding="utf-8").split()
     labels = np.concatenate([records[:, list(NAME_FILES)[::-1].index(which)] for records in parts]).astype(np.int32)
@@ -40,6 +38,14 @@ def read(files: Files, wishes: Wishes) -> Collection:
         pictures=pictures,
         names=Numbered([(len(parts[0]), "train image "), (len(parts[1]), "test image ")]),
     )
+
+
+def chosen(wishes: Wishes) -> str:
+    """Return which of the two labels is wished for. Raises ReadError where it is another word."""
+    which = wishes.label or "fine"
+    if which not in NAME_FILES:
+        raise ReadError(f"{wishes.key}.label: got {which!r}, must be {' or '.join(NAME_FILES)}")
+    return which
 
 
 def structure_faults(folder: Path) -> list[str]:

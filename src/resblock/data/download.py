@@ -275,6 +275,13 @@ def verified(source: Source, folder: Path) -> bool:
     )
 
 
+def named(source: Source, folder: Path) -> str:
+    """Return where the files in `folder` come from, and whether their structure alone says so."""
+    return (
+        f"{source}, re-packed (verified by its structure)" if evidence(source, folder) == "structure" else str(source)
+    )
+
+
 def evidence(source: Source, folder: Path) -> str:
     """Return by what the files of `source` in `folder` were verified."""
     return source.evidence(folder) if isinstance(source, Archive) else "digests"

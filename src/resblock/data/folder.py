@@ -13,6 +13,7 @@ from resblock.core.splits import SPLIT_NAMES
 from resblock.data.collection import SPLIT_WORDS, Collection, Files, ReadError, Seen, Unreadable, Wishes, named_classes
 from resblock.data.decoding import Encoded, decoded, shape_for, spread
 from resblock.data.pictures import SUFFIXES
+from resblock.data.review import told
 
 
 class _Place(NamedTuple):
@@ -111,7 +112,10 @@ def _lost(files: Files) -> list[str]:
 
 
 def _notes(others: int, stray: int) -> tuple[str, ...]:
-    notes = [f"{others:,} files that are no pictures were left aside"] if others else []
+    notes: list[str] = []
+    if others:
+        notes.append(told(others, "file", "that is no picture was left aside", "that are no pictures were left aside"))
     if stray:
-        notes.append(f"{stray:,} pictures that lie in no folder of a class were left aside")
+        place = "in no folder of a class"
+        notes.append(told(stray, "picture", f"that lies {place} was left aside", f"that lie {place} were left aside"))
     return tuple(notes)

@@ -12,7 +12,7 @@ import numpy as np
 from resblock.core.splits import SPLIT_NAMES, DatasetDescription, SplitName
 from resblock.data.collection import Collection, ReadError, Seen, Unreadable
 from resblock.data.cutting import Indices, divide
-from resblock.data.review import Review
+from resblock.data.review import Review, told
 from resblock.data.splits import SplitWriter
 from resblock.params import Preparation
 
@@ -71,7 +71,8 @@ def _cut(collection: Collection, kept: np.ndarray, preparation: Preparation, nam
         counts = np.bincount(collection.labels[whole[split]], minlength=len(collection.classes))
         if lacking := [f"{collection.classes[number]!r}" for number in np.flatnonzero(counts == 0)]:
             raise ReadError(
-                f"data.{name}: {len(lacking)} classes are too small to have a {split} picture: "
+                f"data.{name}: {len(lacking)} class{' is' if len(lacking) == 1 else 'es are'} too small to have a "
+                f"{split} picture: "
                 f"{', '.join(lacking[:5])}{' …' if len(lacking) > 5 else ''}; add pictures, merge classes, or ship a "
                 "test set of your own"
             )
@@ -153,8 +154,9 @@ def _pass(
 def _unreadable(skipped: Mapping[str, str], name: str) -> str:
     lines = [f"  {picture!r} {reason}" for picture, reason in list(skipped.items())[:NAMED]]
     more = [f"  and {len(skipped) - NAMED:,} more"] if len(skipped) > NAMED else []
-    start = f"data.{name}: {len(skipped):,} pictures cannot be read"
-    return "\n".join((start, *lines, *more, f"mend or remove them, or set data.{name}.on_error: skip"))
+    start = f"data.{name}: {told(len(skipped), 'picture', 'cannot be read', 'cannot be read')}"
+    them = "it" if len(skipped) == 1 else "them"
+    return "\n".join((start, *lines, *more, f"mend or remove {them}, or set data.{name}.on_error: skip"))
 
 
 def _refuse_dishonest(review: Review, name: str) -> None:

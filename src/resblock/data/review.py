@@ -14,6 +14,11 @@ UNEQUAL = 10  # times that the largest class may be the smallest before it is ca
 NAMED = 5  # classes or files in a sentence
 
 
+def told(number: int, thing: str, one: str, many: str) -> str:
+    """Return a sentence about a number of things, for instance ``1 picture was skipped``."""
+    return f"{number:,} {thing} {one}" if number == 1 else f"{number:,} {thing}s {many}"
+
+
 @dataclass(frozen=True)
 class Review:
     """Counts of one data set as it was cut."""
@@ -46,12 +51,14 @@ class Review:
         for split, number in self.repeated.items():
             if number:
                 share = 100 * number / max(1, sum(self.counts[split]))
+                equal = "equals" if number == 1 else "equal"
                 yield (
-                    f"{number:,} of the {split} images ({share:.1f} %) equal a training image to the pixel; accuracy "
-                    "on them shows memory"
+                    f"{number:,} of the {split} images ({share:.1f} %) {equal} a training image to the pixel; "
+                    "accuracy on them shows memory"
                 )
         if self.contradictory:
-            yield f"{self.contradictory:,} images equal one of another class; nobody can be right about both"
+            said = told(self.contradictory, "image", "equals one", "equal one")
+            yield f"{said} of another class; nobody can be right about both"
         if self.imbalance > UNEQUAL:
             yield (
                 f"the largest class has {self.imbalance:,.0f} times the training images of the smallest; whoever "
@@ -60,12 +67,16 @@ class Review:
         for split in ("validation", "test"):
             missing = [name for name, count in zip(self.classes, self.counts[split], strict=True) if not count]
             if missing:
-                yield f"{len(missing)} classes have no {split} image: {_some([repr(name) for name in missing])}"
+                number = f"{len(missing)} class{' has' if len(missing) == 1 else 'es have'}"
+                yield f"{number} no {split} image: {_some([repr(name) for name in missing])}"
         if self.skipped:
-            yield f"{len(self.skipped):,} pictures could not be read and were skipped: {_some(list(self.skipped))}"
+            how = "could not be read and"
+            said = told(len(self.skipped), "picture", f"{how} was skipped", f"{how} were skipped")
+            yield f"{said}: {_some(list(self.skipped))}"
         if self.enlarged:
             height, width, _ = self.image_shape
-            yield f"{self.enlarged:,} pictures are smaller than {width}x{height} and were enlarged"
+            small = f"smaller than {width}x{height} and"
+            yield told(self.enlarged, "picture", f"is {small} was enlarged", f"are {small} were enlarged")
         yield from self.notes
 
 

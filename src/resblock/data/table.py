@@ -17,6 +17,7 @@ from resblock.data.collection import Collection, Reader, ReadError, Unreadable, 
 from resblock.data.cutting import divide
 from resblock.data.download import Archive, Packaged, Source
 from resblock.data.listing import SOURCES, Own
+from resblock.data.review import told
 from resblock.params import ParamsError, Preparation
 
 # How a person's own files may be read, by the word that `format` is in params.yaml.
@@ -40,6 +41,16 @@ class Dataset:
 
     def collect(self, raw: Path, preparation: Preparation) -> Collection:
         """Return the images in the `raw` files as params.yaml wants them. Raises ReadError, ParamsError."""
+        reader, wishes = self._reading(preparation)
+        return reader(self.source.files(raw), wishes)
+
+    def refuse_unknown_words(self, preparation: Preparation) -> None:
+        """Raise ReadError or ParamsError where the entry in params.yaml cannot be right, whatever the files hold."""
+        reader, wishes = self._reading(preparation)
+        if reader is cifar100.read:
+            cifar100.chosen(wishes)
+
+    def _reading(self, preparation: Preparation) -> tuple[Reader, Wishes]:
         key = f"data.{self.name}"
         reader = self.reader or READERS.get(preparation.format or "")
         if reader is None:
@@ -53,7 +64,7 @@ class Dataset:
             label=preparation.label,
             classes=preparation.classes,
         )
-        return reader(self.source.files(raw), wishes)
+        return reader, wishes
 
 
 DATASETS: Mapping[str, Dataset] = {
@@ -130,7 +141,7 @@ def prepare(dataset: Dataset, raw: Path, preparation: Preparation) -> dict[Split
     collection = dataset.collect(raw, preparation)
     pictures = list(collection.pictures())
     if unreadable := [picture.reason for picture in pictures if isinstance(picture, Unreadable)]:
-        raise ReadError(f"{len(unreadable)} pictures cannot be read: {unreadable[0]}")
+        raise ReadError(f"{told(len(unreadable), 'picture', 'cannot', 'cannot')} be read: {unreadable[0]}")
     images = np.stack([picture.pixels for picture in pictures if not isinstance(picture, Unreadable)])
     indices = divide(collection.labels, collection.parts, preparation, dataset.name)
     return {name: Split(images[places], collection.labels[places]) for name, places in indices.items()}

@@ -21,7 +21,7 @@ from resblock.core.training.job import Job, Workshop
 from resblock.core.training.manifest import read_recipe
 from resblock.core.training.run import CURVE, GRADIENTS, METRICS, WEIGHTS, EpochRow, Run, write_run
 from resblock.core.training.watcher import Nobody
-from resblock.damage import conflict
+from resblock.damage import conflicted
 from resblock.evaluation.identity import OUTSIDE_THE_KEY
 from resblock.stages.terminal import step_bar, warn
 from resblock.stages.weights import md5
@@ -121,8 +121,8 @@ def first_difference(published: Path, again: Repeat, weights: str | None) -> str
     where git left the conflict of a merge in what is published.
     """
     for name in (CURVE, GRADIENTS, METRICS):
-        if found := conflict(published / name):
-            raise UserError("; ".join(found))
+        if words := conflicted(published / name):
+            raise UserError(words)
     last = None if again.whole else again.epochs
     for name in (CURVE, GRADIENTS):
         if words := _first_in_table(published / name, again.folder / name, last):

@@ -14,7 +14,7 @@ from resblock.core.recipe import BASE
 from resblock.core.spec import RunKey
 from resblock.core.splits import DESCRIPTION, read_description
 from resblock.core.training.run import MANIFEST, WEIGHTS, Run, is_there
-from resblock.damage import conflict, damaged
+from resblock.damage import conflicted, damaged
 from resblock.data.table import find_dataset
 from resblock.evaluation.assessment import SCORE
 from resblock.evaluation.identity import Wanted, read_training
@@ -95,10 +95,7 @@ def with_statistics_of_evaluation(run: Run, key: RunKey) -> Run:
 def damaged_file(key: RunKey) -> str | None:
     """Return which file of a training, or of its scores, cannot be read, and what to do; None where all can."""
     scores = paths.scores(key)
-    if words := damaged(paths.run(key) / MANIFEST) or damaged(scores / MANIFEST):
-        return words
-    found = conflict(scores / SCORE)
-    return found and "; ".join(found)
+    return damaged(paths.run(key) / MANIFEST) or damaged(scores / MANIFEST) or conflicted(scores / SCORE)
 
 
 def remarks(params: Params, dataset: str) -> list[str]:

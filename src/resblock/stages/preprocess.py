@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from resblock import paths
 from resblock.core.files import write_json
-from resblock.data.download import held
+from resblock.data.download import held, named
 from resblock.data.preparing import write_collection
 from resblock.data.review import write_review
 from resblock.data.table import find_dataset
@@ -21,7 +21,8 @@ def run(dataset_name: str) -> None:
     """Cut a data set into its three splits, and say what its owner must know of it."""
     preparation = read_params(paths.PARAMS).preparation(dataset_name)
     dataset, folder = find_dataset(dataset_name), paths.splits(dataset_name)
-    raw, source = paths.raw(dataset_name), str(dataset.source)
+    raw = paths.raw(dataset_name)
+    source = named(dataset.source, raw)
     manifest = manifests.of_preprocess(dataset, preparation, held(dataset.source, raw))
     with tracked(manifest) as tracker, counting_bar(dataset_name) as progress:
         collection = dataset.collect(raw, preparation)

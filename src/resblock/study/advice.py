@@ -3,9 +3,8 @@
 The rule. Networks are compared by validation accuracy with batch-norm statistics re-estimated; the test split chooses
 nothing. The best is the one of highest mean over seeds. The choice is the shallowest of those within noise of it: the
 95 % t-interval of the best's lead, paired by seed, holds zero. Accuracies are counts of images, and intervals allow for
-that. The choice is sure where that interval ends below
-MARGIN, so that nothing that matters is lost by it. Whoever picks the best of many picks luck with it, so leads are
-overestimated rather than under.
+that. The choice is sure where that interval ends below MARGIN, so that nothing that matters is lost by it. Whoever
+picks the best of many picks luck with it, so leads are overestimated rather than under.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from resblock.core.model.architecture import design
 from resblock.core.spec import FAMILIES, ModelSpec
 from resblock.core.training.run import Cost
 from resblock.study.efficiency import Costs
-from resblock.study.interval import CONFIDENCE, Interval, seeds_in_words, seeds_needed, spread_of, t_interval
+from resblock.study.interval import CONFIDENCE, Interval, seeds_in_words, seeds_needed
 from resblock.study.numbers import points
-from resblock.study.summary import Gap, Study, Summary, rounding
+from resblock.study.summary import Gap, Lead, Study, Summary, lead
 
 METRIC = "validation_accuracy_reestimated"
 MARGIN = 0.01  # of accuracy: what a lead must reach to matter
@@ -59,10 +58,14 @@ class Advice:
     circumstances: Circumstances
     best: Summary
     choice: Summary
-    lead: Interval  # the best's over the choice, paired by seed
-    spread: float  # standard deviation of that lead over seeds
+    paired: Lead  # the best's over the choice
 
     @cached_property
+    def lead(self) -> Interval:
+        """The best's lead over the choice, with its interval."""
+        return self.paired.interval
+
+    @property
     def seeds(self) -> int:
         """How many seeds the comparison rests on."""
         return self.lead.n
@@ -162,7 +165,7 @@ class Advice:
         if self.too_few:
             return f"train {FEWEST_SEEDS} seeds at least, better five (study.seeds in params.yaml)"
         if not self.sure:
-            needed = seeds_needed(self.spread, MARGIN)
+            needed = seeds_needed(self.paired.spread, MARGIN)
             if needed is None:
                 return "more seeds would hardly tell; a larger validation split or other data would"
             return f"{seeds_in_words(needed, self.seeds)} would tell (study.seeds in params.yaml)"
@@ -190,25 +193,10 @@ def advise(study: Study, costs: Costs, circumstances: Circumstances) -> Advice |
         return None
     best = max(steady, key=lambda s: (s.interval(METRIC).mean, -s.spec.depth))
     for summary in sorted(steady, key=lambda s: (s.spec.depth, s.spec.name)):
-        found = lead(best, summary)
-        if summary is best or (found.n >= FEWEST_SEEDS and found.low <= 0):
-            spread = spread_of(_leads(best, summary), _rounding(best))
-            return Advice(study, costs, circumstances, best, summary, found, spread)
+        paired = lead(best, summary, METRIC)
+        if summary is best or (paired.interval.n >= FEWEST_SEEDS and paired.interval.low <= 0):
+            return Advice(study, costs, circumstances, best, summary, paired)
     return None  # the best is among the steady
-
-
-def lead(best: Summary, other: Summary) -> Interval:
-    """Return the lead of `best` over `other` in validation accuracy, paired by the seeds that both have finished."""
-    return t_interval(_leads(best, other), rounding=_rounding(best))
-
-
-def _leads(best: Summary, other: Summary) -> list[float]:
-    theirs = {score.seed: score.metrics[METRIC] for score in other.finished}
-    return [score.metrics[METRIC] - theirs[score.seed] for score in best.finished if score.seed in theirs]
-
-
-def _rounding(summary: Summary) -> float:
-    return 2 * rounding(METRIC, summary.sizes)
 
 
 def next_deeper(spec: ModelSpec) -> ModelSpec:

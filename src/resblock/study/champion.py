@@ -9,8 +9,7 @@ from functools import cached_property
 
 from resblock.core.spec import ModelSpec
 from resblock.evaluation.score import Score, headline
-from resblock.study.interval import t_interval
-from resblock.study.summary import Study, Summary, rounding
+from resblock.study.summary import Study, Summary, lead
 
 ACCURACY, LOSS = headline("validation_accuracy"), headline("validation_loss")
 DIGITS = 9  # decimals to which means are told apart: the order of addition must not crown anyone
@@ -105,18 +104,14 @@ def champion(study: Study) -> Champion | None:
     if not ranked:
         return None
     winner, *others = ranked
-    alike = [other for other in others if other.reliability == winner.reliability and not _leads(winner, other)]
+    alike = [
+        other
+        for other in others
+        if other.reliability == winner.reliability and not lead(winner.summary, other.summary, ACCURACY).clear
+    ]
     higher = [other for other in others if other.accuracy > winner.accuracy]  # which reliability alone put behind
     less_reliable = sorted(higher, key=lambda other: -other.accuracy)
     return Champion(study.dataset, winner, others[0] if others else None, alike, less_reliable)
-
-
-def _leads(winner: Candidate, other: Candidate) -> bool:
-    """Return whether the interval of the winner's lead in validation accuracy, paired by seed, lies above zero."""
-    theirs = {score.seed: score.metrics[ACCURACY] for score in other.summary.finished}
-    leads = [s.metrics[ACCURACY] - theirs[s.seed] for s in winner.summary.finished if s.seed in theirs]
-    interval = t_interval(leads, rounding=2 * rounding(ACCURACY, winner.summary.sizes))
-    return interval.high > interval.low > 0
 
 
 def best_seed(scores: Sequence[Score]) -> Score:

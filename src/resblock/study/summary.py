@@ -14,7 +14,7 @@ from functools import cached_property
 from resblock.core.spec import ModelSpec
 from resblock.core.splits import SplitName
 from resblock.evaluation.score import HEADLINE, Score, with_statistics
-from resblock.study.interval import Interval, t_interval
+from resblock.study.interval import Interval, spread_of, t_interval
 from resblock.study.measure import Measure
 
 SHOWN = ("train_accuracy", "validation_accuracy", "test_accuracy")
@@ -81,6 +81,11 @@ class Paired:
         """The mean difference with its paired t-interval."""
         return t_interval(list(self.differences.values()), rounding=self.rounding)
 
+    @property
+    def spread(self) -> float:
+        """The standard deviation of one seed's difference; NaN below two seeds."""
+        return spread_of(list(self.differences.values()), self.rounding)
+
 
 @dataclass(frozen=True)
 class Gap(Paired):
@@ -110,6 +115,26 @@ class Deepening(Paired):
     deep: ModelSpec
     differences: dict[int, float]
     rounding: float = 0.0
+
+
+@dataclass(frozen=True)
+class Lead(Paired):
+    """How far one network is ahead of another in a metric, over the seeds that both have finished."""
+
+    differences: dict[int, float]
+    rounding: float = 0.0
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval lies above zero."""
+        return self.interval.high > self.interval.low > 0
+
+
+def lead(first: Summary, second: Summary, metric: str) -> Lead:
+    """Return how far `first` is ahead of `second` in `metric`, paired by seed."""
+    ours, theirs = ({score.seed: score.metrics[metric] for score in one.finished} for one in (first, second))
+    differences = {seed: value - theirs[seed] for seed, value in ours.items() if seed in theirs}
+    return Lead(differences, 2 * rounding(metric, first.sizes))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from resblock.report.material import Material, Section, Table
-from resblock.study.advice import METRIC, Advice, Circumstances, advise, lead
+from resblock.study.advice import METRIC, Advice, Circumstances, advise
 from resblock.study.numbers import number, points
+from resblock.study.summary import lead
 
 
 def section(material: Material) -> Section | None:
@@ -45,7 +46,7 @@ def _table(advice: Advice) -> pd.DataFrame:
                 "network": summary.spec.name,
                 "validation accuracy, %": number(summary.interval(METRIC), scale=100),
                 "seeds": str(len(summary.finished)),
-                "lead of the best": points(lead(advice.best, summary)),
+                "lead of the best": points(lead(advice.best, summary, METRIC).interval),
                 "": mark or summary.trouble,
             }
         )
