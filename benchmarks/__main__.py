@@ -33,6 +33,7 @@ from benchmarks.lineup import (
     scaled_epoch,
     single_peers,
 )
+from benchmarks.many import measure_many
 from benchmarks.pictures import measure_pictures
 from benchmarks.results import read_results, save_section
 from benchmarks.speed import Measurement, compare, to_trees
@@ -227,6 +228,15 @@ def pictures(save: bool) -> None:
     costs = _told(measure_pictures())
     if save:
         _save("pictures", {"costs": costs})
+
+
+@main.command("many")
+@saving
+def many(save: bool) -> None:
+    """Measure what the runner adds to many trainings, and Ray where it is installed (half an hour)."""
+    costs = _told(measure_many())
+    if save:
+        _save("many", {"costs": costs})
 
 
 @main.command("profile")

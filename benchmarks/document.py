@@ -50,6 +50,11 @@ def pictures(results: Results) -> str:
     return _by_machine(results, "pictures", _costs)
 
 
+def many(results: Results) -> str:
+    """Return, for each machine, what the runner adds to many trainings."""
+    return _by_machine(results, "many", _costs)
+
+
 def profile(results: Results) -> str:
     """Return, for each machine, where a step's time goes."""
     return _by_machine(results, "profile", _profiles)
@@ -67,6 +72,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "looks": looks,
     "fixed": fixed,
     "pictures": pictures,
+    "many": many,
     "profile": profile,
     "gpu": gpu,
 }

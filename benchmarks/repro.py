@@ -16,12 +16,13 @@ from benchmarks.workers import ROOT
 
 def make_up_to_date_copy(folder: Path) -> None:
     """Fill `folder` with the tracked files of this project, and with what makes every stage of theirs up to date."""
-    _copy_tracked(folder)
+    copy_tracked(folder)
     _fill(folder)
     run([sys.executable, "-m", "dvc", "commit", "--quiet", "--force"], folder)
 
 
-def _copy_tracked(folder: Path) -> None:
+def copy_tracked(folder: Path) -> None:
+    """Make `folder` a git repository with the tracked files of this project, none of them committed."""
     run(["git", "init", "--quiet"], folder)
     for name in run(["git", "ls-files"]).splitlines():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from resblock.running.cards import A_CARD, PREALLOCATE, VISIBLE, cards, variable
 from resblock.running.engines.local import default_jobs
 from resblock.running.queue import Queue, Unit, Where, first_stale, in_turn
 from resblock.running.recorder import read_lock, spliced
-from resblock.running.study import _Planner, _work_off, others_at_work  # pyright: ignore[reportPrivateUsage]
+from resblock.running.study import _Planner, others_at_work, work_off  # pyright: ignore[reportPrivateUsage]
 from resblock.running.targets import choose
 from resblock.stages.terminal import epoch_line, read_epoch_line
 
@@ -272,7 +272,7 @@ def test_a_failed_training_stops_no_other_and_takes_its_report_with_it(small: Pa
     dvc, shown = Stages({failing}), Board(planner.seconds, 2, Console(file=io.StringIO()))
     dvc.failing.add("evaluate@digits-cnn-4-0")  # as DVC does where what it needs is missing
     engine = Seats()
-    _work_off(cast(Any, dvc), engine, Queue(units, HERE), shown, len(units))
+    work_off(cast(Any, dvc), engine, Queue(units, HERE), shown, len(units))
     assert shown.failed == {
         failing: f"of {failing}",
         "evaluate@digits-cnn-4-0": f"not run, since {failing} failed",
@@ -288,11 +288,11 @@ def test_where_dvc_is_killed_nothing_waits_for_what_it_did_not_come_to(small: Pa
     planner = _Planner(small, {first}, apart=False)
     units = [unit for chosen in choose(small, ["digits"]) for unit in planner.units(chosen)]
     shown, engine = Board(planner.seconds, 2, Console(file=io.StringIO())), Seats()
-    _work_off(cast(Any, Stages({first}, first)), engine, Queue(units, HERE), shown, len(units))
+    work_off(cast(Any, Stages({first}, first)), engine, Queue(units, HERE), shown, len(units))
     assert list(shown.failed) == [first, "report@digits", "evaluate@digits-cnn-4-0"]
     planner = _Planner(small, {first}, apart=False)
     shown = Board(planner.seconds, 2, Console(file=io.StringIO()))
-    _work_off(cast(Any, Stages(set(), first)), engine, Queue(units, HERE), shown, len(units))
+    work_off(cast(Any, Stages(set(), first)), engine, Queue(units, HERE), shown, len(units))
     assert shown.failed == {
         "evaluate@digits-cnn-4-0": "not begun, since DVC ended before",
         "report@digits": "not run, since evaluate@digits-cnn-4-0 failed",

@@ -22,7 +22,7 @@ from resblock.core.files import read_json
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.job import Job
-from resblock.running.engines.ray import ELSEWHERE, Terms, differing
+from resblock.running.engines.ray import ELSEWHERE, Cluster, Terms, differing
 from tests.conftest import ROOT, write_digits
 
 KEY = RunKey("digits", ModelSpec.parse("cnn-4"), 0)
@@ -115,6 +115,16 @@ def raylet_of_the_training() -> psutil.Process | None:
         if (process.info["cmdline"] or [""])[0].startswith("ray::Node"):
             return process.parent()
     return None
+
+
+def test_a_cluster_on_this_machine_listens_where_nobody_else_reaches_it() -> None:
+    pytest.importorskip("ray")
+    with Cluster(Terms("local"), None, [1]) as cluster:
+        holder = next(each for each in psutil.Process().children() if "resblock.running.engines.ray" in each.cmdline())
+        theirs = [connection for each in holder.children(recursive=True) for connection in each.net_connections("tcp")]
+        listening = {each.laddr.ip for each in theirs if each.status == psutil.CONN_LISTEN}
+        assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
+        assert cluster.slots["cluster"] >= 1
 
 
 def test_a_training_whose_node_dies_goes_on_elsewhere_and_ends_with_the_bytes_of_a_serial_one(

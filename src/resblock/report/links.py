@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resblock.core.files import write_text
-from resblock.report.page import LINKS, PAGE, fill_template
+from resblock.report.template import LINKS, PAGE, fill_template
 
 
 def write_links(folder: Path, dataset: str, store: str, links: Sequence[tuple[str, str, str]]) -> None:

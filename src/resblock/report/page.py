@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
@@ -27,12 +25,12 @@ from resblock.report.sections import (
     robustness,
 )
 from resblock.report.style import svg
+from resblock.report.template import LINKS, fill_template
 from resblock.report.words import verdicts as said
 from resblock.report.words.abstract import abstract, trouble
 from resblock.report.words.answer import answer
 from resblock.study.verdicts import Verdict
 
-PAGE, LINKS = "index.html", "mlflow.html"
 METHODS = "../../../docs/methods.md"  # from a report's folder
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     accuracy.section,
@@ -86,16 +84,6 @@ def render(material: Material, sections: Sequence[Section]) -> str:
 
 def _unbroken(text: str) -> str:
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def fill_template(name: str, **values: Any) -> str:
-    """Return the HTML of a template in this folder, its style inside."""
-    room = files("resblock.report")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    css = Markup((room / "page.css").read_text(encoding="utf-8"))  # noqa: S704  (our own file)
-    return environment.from_string((room / name).read_text(encoding="utf-8")).render(css=css, **values)
 
 
 def _section(section: Section) -> dict[str, Any]:

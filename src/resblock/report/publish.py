@@ -9,9 +9,10 @@ import pandas as pd
 from resblock.core.files import write_json, write_text
 from resblock.evaluation.score import Status, write_scores
 from resblock.report.material import Material, Section
-from resblock.report.page import PAGE, compose, data_file, figure_file, render
+from resblock.report.page import compose, data_file, figure_file, render
 from resblock.report.style import save_figure
 from resblock.report.summary import write_summary
+from resblock.report.template import PAGE
 from resblock.report.words.verdicts import verdict_frame, verdicts_on
 
 METRICS, VERDICTS = "metrics.json", "data/verdicts.csv"

@@ -59,7 +59,7 @@ def bring_up_to_date(targets: Sequence[str], jobs: int | None, make_engine: Make
         if units:
             queue = Queue(units, engine.slots, engine.cores)
             with board(forecasts, slots) as shown:
-                _work_off(dvc, engine, queue, shown, len(units))
+                work_off(dvc, engine, queue, shown, len(units))
             if shown.failed:
                 raise UserError(
                     f"{len(shown.failed)} of {len(forecasts)} stages failed; the same command goes on from there"
@@ -150,7 +150,7 @@ class _Planner:
         return Unit(tuple(stages), seconds, tuple(needs), network, threads, where, urgent)
 
 
-def _work_off(dvc: Dvc, engine: Engine, queue: Queue, shown: Board, units: int) -> None:
+def work_off(dvc: Dvc, engine: Engine, queue: Queue, shown: Board, units: int) -> None:
     """Let each slot take units from the queue until there are none."""
     places: list[Where] = [where for where, count in engine.slots.items() for _ in range(min(count, units))]
     with ThreadPoolExecutor(len(places)) as pool:

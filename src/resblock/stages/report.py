@@ -8,8 +8,8 @@ from resblock.core.files import write_json
 from resblock.params import read_params
 from resblock.report.links import write_links
 from resblock.report.material import read_material
-from resblock.report.page import PAGE
 from resblock.report.publish import publish
+from resblock.report.template import PAGE
 from resblock.stages import manifests
 from resblock.stages.asked import asked, damaged_file
 from resblock.stages.models import register

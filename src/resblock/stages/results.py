@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import accumulate
@@ -12,13 +12,12 @@ from typing import Any
 from resblock import costs, paths
 from resblock.core.files import read_json
 from resblock.core.spec import RunKey
-from resblock.core.training.run import CURVE, GRADIENTS, MANIFEST, METRICS, read_curve
+from resblock.core.training.run import CURVE, GRADIENTS, MANIFEST, METRICS, EpochRow, read_curve
 from resblock.evaluation.assessment import SCORE, TABLES, read_score
 from resblock.evaluation.flow import SHATTERING
 from resblock.evaluation.score import HEADLINE
 from resblock.params import ParamsError, read_params
-from resblock.report.figures import run_curves
-from resblock.report.style import save_figure
+from resblock.report.template import LINKS
 from resblock.stages.manifests import training_key
 from resblock.stages.openings import opening_of
 from resblock.stages.weights import weights_address
@@ -71,7 +70,7 @@ def trained(key: RunKey) -> Result:
     metrics = _test_figures(key, manifest["key"])
     artifacts = _copies(folder, CURVE, GRADIENTS, METRICS, MANIFEST)
     if curve:
-        artifacts += (Artifact(PICTURE, folder / CURVE, lambda path: save_figure(run_curves({str(key): curve}), path)),)
+        artifacts += (Artifact(PICTURE, folder / CURVE, lambda path: _draw(key, curve, path)),)
     started, step_ends = (folder / MANIFEST).stat().st_mtime, dict[int, float]()
     if taken := costs.own_first(key, manifest):
         cost = taken.cost
@@ -124,14 +123,19 @@ def _preprocessed(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tup
     return sizes, (Artifact(MANIFEST, paths.manifest("preprocess", manifest["dataset"])),)
 
 
+def _draw(key: RunKey, curve: Sequence[EpochRow], path: Path) -> None:
+    from resblock.report.figures import run_curves  # Matplotlib, 27 MB that a runner need not hold
+    from resblock.report.style import save_figure
+
+    save_figure(run_curves({str(key): curve}), path)
+
+
 def _probed(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
     networks = len(manifest["variants"]) * len(manifest["seeds"])
     return {"networks": networks}, _copies(paths.untrained(manifest["dataset"]), GRADIENTS, SHATTERING, MANIFEST)
 
 
 def _reported(manifest: Mapping[str, Any]) -> tuple[Mapping[str, float], tuple[Artifact, ...]]:
-    from resblock.report.page import LINKS  # with all sections of the page, which other results need not load
-
     folder = paths.report(manifest["dataset"])
     files = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
     written = read_json(folder / METRICS) if METRICS in files else {}

@@ -7,6 +7,7 @@ node: code and splits go there, checkpoints and results come back, and this proc
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -35,6 +36,7 @@ from resblock.running.queue import Unit, Where
 ELSEWHERE = "RESBLOCK_RAY"  # a `Terms` as JSON: where a training's command has it computed
 TRIES = 4
 AUTHENTICATION = "RAY_AUTH_MODE"
+LOOPBACK = "127.0.0.1"
 REACHING, ENDING = 10, 30  # seconds: for a connection, and for the process that holds the cluster to end
 PACKAGE = Path(__file__).resolve().parents[2]
 MISSING = "--ray needs Ray, which is not installed here; `pip install 'resblock[ray]'` brings it"
@@ -293,10 +295,13 @@ def _shown(value: Any) -> str:
 def _connected(address: str) -> Any:
     """Return Ray, connected; signals stay those of the command."""
     try:
-        import ray  # pyright: ignore[reportMissingImports]  (an extra)
+        import ray
     except ImportError:
         raise UserError(MISSING) from None
     if not ray.is_initialized():
+        if address == "local" or address.startswith(f"{LOOPBACK}:"):
+            _keep_to_loopback()
+        begun: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": LOOPBACK} if address == "local" else {}
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             ray.init(
@@ -304,8 +309,8 @@ def _connected(address: str) -> Any:
                 namespace="resblock",
                 runtime_env={"py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__"]},
                 log_to_driver=False,
-                logging_level="error",
-                **({"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}),
+                logging_level=logging.ERROR,
+                **begun,
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"no Ray cluster answers at {address} ({' '.join(str(error).split())[:200]})") from None
@@ -313,6 +318,13 @@ def _connected(address: str) -> Any:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
     return ray
+
+
+def _keep_to_loopback() -> None:
+    """Let Ray listen where nobody else can reach it: it takes the machine's own address instead, where it can."""
+    from ray._private import services
+
+    services.resolve_ip_for_localhost = lambda host: host
 
 
 def _hold_open(address: str) -> None:
