@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from resblock.core.files import write_json
+from resblock.core.files import digest_file, write_json
 from resblock.params import Params
 from tests.chaos.campaign import Event, shuffled_deck, table
 from tests.chaos.kinds import KINDS, SHORT
 from tests.chaos.scene import Scene
-from tests.chaos.state import EndState, differences, misrecorded
+from tests.chaos.state import EndState, differences, files_of, misrecorded
 from tests.test_faults import serving
 
 Pretend = Callable[..., subprocess.Popen[bytes]]
@@ -77,6 +77,22 @@ def test_the_full_campaign_has_more_than_twelve_kinds_and_the_short_one_eight() 
     assert len(KINDS) >= 12
     assert len(set(SHORT) & KINDS.keys()) == 8
     assert all(bool(kind.act) != bool(kind.start) for kind in KINDS.values())
+
+
+def test_the_digests_are_those_of_the_files_whatever_dvc_lock_says(tmp_path: Path) -> None:
+    for name, content in (("weights.npz", "w"), ("data/a.csv", "a"), ("index.html", "12:30")):
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text(content)
+    outs = [f"out/{name}" for name in ("weights.npz", "data", "index.html", "gone.csv")]
+    stage = {"cmd": "x", "outs": [{"path": path, "md5": "0" * 32} for path in outs]}
+    write_json(tmp_path / "dvc.lock", {"stages": {"report@digits": stage}})
+    found = dict(files_of(tmp_path))
+    assert found["report@digits out/weights.npz"] == "0" * 32
+    assert found["out/weights.npz"] == digest_file(tmp_path / "out/weights.npz")
+    assert found["out/gone.csv"] == "missing"
+    assert not any("index.html" in name for name in found)
+    (tmp_path / "out/data/a.csv").write_text("b")
+    assert {name for name, digest in files_of(tmp_path).items() if found[name] != digest} == {"out/data/a.csv"}
 
 
 def test_the_table_counts_what_happened() -> None:

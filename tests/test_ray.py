@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,30 +86,87 @@ print("address", cluster.address, flush=True)
 sys.stdin.read()
 cluster.shutdown()
 """
+# The same where every node is a network of its own, and sees neither the sources nor what others write.
+BRIDGE, NETWORK, PORT = "resblock-ray", "10.77.0", 6399
+HEAD = f"{NETWORK}.1"
+RAY = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--object-store-memory", str(100 * 2**20))
+NODE = """
+read -r _
+ip link set lo up && ip address add "$1/24" dev "$2" && ip link set "$2" up
+for folder in /tmp /dev/shm "$3"; do mount -t tmpfs tmpfs "$folder"; done
+shift 3
+exec "$@"
+"""
+
+
+def ip(*words: str) -> bool:
+    return not subprocess.run(("ip", *words), capture_output=True, check=False).returncode
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[str]:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["RAY_raylet_start_wait_time_s"] = str(PATIENCE)  # busy machines take longer than Ray waits
-    command = [sys.executable, "-c", CLUSTER, str(tmp_path)]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with ExitStack() as stack:
+        separate = shutil.which("unshare") and shutil.which("ip") and ip("link", "add", BRIDGE, "type", "bridge")
+        if separate:
+            stack.callback(ip, "link", "delete", BRIDGE)
+        yield (networks if separate else folders)(stack, tmp_path, environment)
+
+
+def folders(stack: ExitStack, tmp_path: Path, environment: dict[str, str]) -> str:
+    """Start a cluster on one network; return its address."""
+    process = started(stack, [sys.executable, "-c", CLUSTER, str(tmp_path)], tmp_path, environment)
+    assert process.stdout is not None
+    return next(line.split()[1] for line in process.stdout if line.startswith("address"))
+
+
+def networks(stack: ExitStack, tmp_path: Path, environment: dict[str, str]) -> str:
+    """Start a cluster whose nodes share a bridge and no more; return its address."""
+    assert ip("address", "add", f"{HEAD}/24", "dev", BRIDGE)
+    assert ip("link", "set", BRIDGE, "up")
+    head = (*RAY, "--head", "--num-cpus=0", f"--node-ip-address={HEAD}", f"--port={PORT}", "--include-dashboard=false")
+    said = started(stack, head, tmp_path, environment).stdout
+    assert said is not None
+    assert any("Ray runtime started" in line for line in said)
+    for number, name in enumerate(("a", "b"), start=2):
+        own, outer, inner = f"{NETWORK}.{number}", f"{BRIDGE}-{name}", f"resblock-in-{name}"
+        join = (*RAY, f"--address={HEAD}:{PORT}", "--num-cpus=1", f"--node-ip-address={own}")
+        alone = ("unshare", "--net", "--mount", "sh", "-euc", NODE, "sh", own, inner, str(ROOT / "src"))
+        node = started(stack, (*alone, *join), Path("/"), environment)
+        assert ip("link", "add", outer, "type", "veth", "peer", "name", inner)
+        assert ip("link", "set", outer, "master", BRIDGE, "up")
+        while not Path(f"/proc/{node.pid}/exe").samefile(shutil.which("sh") or "sh"):  # it has its own network then
+            time.sleep(0.01)
+        assert ip("link", "set", inner, "netns", str(node.pid))
+        assert node.stdin is not None and node.stdout is not None
+        print(file=node.stdin, flush=True)
+        assert any("Ray runtime started" in line for line in node.stdout)
+    return f"{HEAD}:{PORT}"
+
+
+def started(stack: ExitStack, command: Sequence[str], folder: Path, environment: dict[str, str]) -> Any:
+    """Start a part of a cluster, which ends with the stack, with all that it started."""
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+    def end() -> None:
         assert process.stdin is not None and process.stdout is not None
-        started: list[psutil.Process] = []
-        try:
-            address = next(line.split()[1] for line in process.stdout if line.startswith("address"))
-            started = psutil.Process(process.pid).children(recursive=True)
-            yield address
-        finally:
-            process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-            for each in (*started, psutil.Process(process.pid)) if process.poll() is None else started:
-                with suppress(psutil.Error):
-                    each.kill()
+        theirs = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        process.stdin.close()
+        for each in theirs:
+            with suppress(psutil.Error):
+                each.kill()
+        psutil.wait_procs(theirs, timeout=10)
+        process.wait()
+        process.stdout.close()
+
+    stack.callback(end)
+    return process
 
 
 def raylet_of_the_training() -> psutil.Process | None:

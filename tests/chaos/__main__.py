@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from resblock.core.files import write_text
-from tests.chaos.campaign import IN_A_ROUND, Campaign, shuffled_deck, table
+from tests.chaos.campaign import Campaign, shuffled_deck, table
 from tests.chaos.kinds import KINDS, SHORT
 from tests.chaos.scene import RUN, Scene, make_project
 from tests.chaos.state import end_state
@@ -49,7 +49,7 @@ def main(faults: int, seed: int, short: bool, only: tuple[str, ...], folder: Pat
         deck = shuffled_deck(kinds, faults, dice)
         campaign = Campaign(scene, place / "pristine", end_state(undisturbed.root), deck, log)
         try:
-            campaign.run(rounds=faults // IN_A_ROUND + 3)
+            campaign.run()
         finally:
             scene.end_all()
     lines = list(table(campaign.events, campaign.wrong))

@@ -20,6 +20,7 @@ from tests.chaos.state import EndState, differences, end_state, left_behind, mis
 IN_A_ROUND = 18  # faults, after which a study is let to its end
 PAUSE = (0.3, 3.5)  # seconds between faults
 PATIENCE = 1200  # seconds for a runner, or for what one left behind, to end
+BARREN = 2  # studies without a fault, after which what is left is given up
 TRIES = 4  # undisturbed ones, to bring a study to its end
 
 
@@ -47,13 +48,16 @@ class Campaign:
     _round: int = field(default=0, init=False)
     _begin: float = field(default_factory=time.monotonic, init=False)
 
-    def run(self, rounds: int) -> None:
-        """Disturb studies until the deck is empty, `rounds` of them at most."""
-        while self.deck and self._round < rounds:
+    def run(self) -> None:
+        """Disturb studies until the deck is empty, or what is left in it has not happened to several in a row."""
+        barren = 0
+        while self.deck and barren < BARREN:
             self._round += 1
+            before = len(self.events)
             self.scene.begin_anew(self.pristine)
             self._disturb()
             self._conclude()
+            barren = 0 if len(self.events) > before else barren + 1
 
     def _disturb(self) -> None:
         """Start the runner again and again, with faults, until the study is done or there were enough of them."""

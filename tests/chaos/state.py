@@ -11,12 +11,14 @@ from typing import Any
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
+from resblock.core.files import digest_file
 from resblock.running.checkup import recorded_as_made
 from resblock.tracking.result import KEY_TAG, NAME_TAG, SUPERSEDED_TAG
 from tests.chaos.scene import store_of
 from tests.pipeline.conftest import Workspace
 
 TIMED = ("images_per_second", "seconds", "system/")  # metrics that differ in every repeat
+TIMED_OUTS = ("index.html", "/timing")  # outs that print times
 MANIFEST = "run.json"
 EXPERIMENT = "resblock-digits"
 
@@ -31,14 +33,29 @@ class EndState:
 
 def end_state(root: Path) -> EndState:
     """Read what the study in `root` ended as."""
-    outs = {
-        f"{name} {file['path']}": str(file.get("md5"))
-        for name, stage in Workspace(root).lock().items()
-        for file in (*stage["outs"], *stage.get("deps", []))
-        if not file["path"].startswith("src/")
-        and not file["path"].endswith(("index.html", "/timing"))  # they print times
-    }
-    return EndState(outs, dict(_shown(root)))
+    return EndState(files_of(root), dict(_shown(root)))
+
+
+def files_of(root: Path) -> dict[str, str]:
+    """Return the digests of a study's outs, as dvc.lock has them and as they lie there."""
+    recorded: dict[str, str] = {}
+    lying: dict[str, str] = {}
+    for name, stage in Workspace(root).lock().items():
+        for file in (*stage["outs"], *stage.get("deps", [])):
+            path = str(file["path"])
+            if not path.startswith("src/") and not path.endswith(TIMED_OUTS):
+                recorded[f"{name} {path}"] = str(file.get("md5"))
+        lying |= {path: digest for out in stage["outs"] for path, digest in _digests(root, str(out["path"]))}
+    return {**recorded, **lying}
+
+
+def _digests(root: Path, out: str) -> Iterator[tuple[str, str]]:
+    """Yield each file of an out as it lies in the project, with its digest: what dvc.lock says may be wrong."""
+    if not out.endswith(TIMED_OUTS):
+        place = root / out
+        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if not path.is_dir():
+                yield str(path.relative_to(root)), digest_file(path) if path.is_file() else "missing"
 
 
 def _shown(root: Path) -> Iterator[tuple[str, Any]]:
