@@ -24,7 +24,7 @@ from resblock.evaluation.corruption import CORRUPTIONS, SEVERITIES, Robustness
 from resblock.evaluation.flow import Shattering, Untrained
 from resblock.evaluation.score import METRICS, Confusion, Score, empty_score
 from resblock.params import Params
-from resblock.report.figures import run_curves
+from resblock.report.figures import ACCURACIES, learning_curves, run_curves
 from resblock.report.links import write_links
 from resblock.report.material import Material, Picture
 from resblock.report.page import METHODS, compose, render
@@ -717,6 +717,13 @@ def test_every_family_has_a_colour_a_marker_and_a_dash_of_its_own() -> None:
     for styles in (COLORS, MARKERS, DASHES):
         assert set(FAMILIES) <= set(styles)
         assert len({str(style) for style in styles.values()}) == len(styles)
+
+
+def test_a_curve_of_one_epoch_is_a_dot() -> None:
+    for epochs, marker in ((1, "."), (2, "")):
+        figure = learning_curves({ModelSpec.parse("plain-8"): {0: curve()[:epochs]}}, ACCURACIES)
+        lines = [line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata()))]
+        assert [line.get_marker() for line in lines] == [marker] * 2  # a seed and the mean
 
 
 def test_a_diverged_curve_can_be_drawn(tmp_path: Path) -> None:

@@ -171,8 +171,8 @@ def _shared(one: Bbox, other: Bbox) -> float:
 
 def _curve_lines(axis: Axes, spec: ModelSpec, seeds: Sequence[Sequence[EpochRow]], column: str) -> None:
     frames = [rows_frame(EpochRow, curve).set_index("epoch")[column] for curve in seeds]
-    color = look(spec)["color"]
-    for frame in frames:
-        axis.plot(frame.index, frame, color=color, linewidth=0.7, alpha=0.4)
     mean = sum(frames[1:], frames[0]) / len(frames)
-    axis.plot(mean.index, mean, color=color, linestyle=dash(spec), linewidth=1.6)
+    color, marker = look(spec)["color"], "." if len(mean) == 1 else ""  # one epoch makes no line
+    for frame in frames:
+        axis.plot(frame.index, frame, color=color, linewidth=0.7, alpha=0.4, marker=marker)
+    axis.plot(mean.index, mean, color=color, linestyle=dash(spec), linewidth=1.6, marker=marker)
