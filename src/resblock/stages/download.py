@@ -5,6 +5,7 @@ from __future__ import annotations
 from resblock import paths
 from resblock.core.files import write_json
 from resblock.data.download import evidence, fetch, held
+from resblock.data.review import told
 from resblock.data.table import find_dataset
 from resblock.stages import manifests
 from resblock.stages.results import result_of
@@ -27,5 +28,6 @@ def run(dataset_name: str) -> None:
         manifest["bytes"] = sum((folder / name).stat().st_size for name in dataset.source.names)
         write_json(paths.manifest("download", dataset.name), manifest)
         done = "fetched and verified" if fetched else "here already, verified"
-        say(f"{folder}: {len(dataset.source.names)} files {done} ({manifest['verified_by']})")
+        files = told(len(dataset.source.names), "file", done, done)
+        say(f"{folder}: {files} ({manifest['verified_by']})")
         tracker.complete(lambda: result_of(manifest))
