@@ -88,6 +88,22 @@ def test_the_best_of_all_is_chosen_where_every_shallower_one_is_worse() -> None:
     assert "add residual-50" in advice.next_step
 
 
+def test_a_study_of_one_depth_is_sure_of_no_more_than_it_saw() -> None:
+    advice = advised(planted({"plain-8": 0.902, "residual-8": 0.9, "preact-8": 0.7}, seeds=4, noise=0.01))
+    text = " ".join(advice.sentences())
+    assert "the best of 3 networks; none is shallower." in text
+    other = {"plain-8": "residual-8", "residual-8": "plain-8"}[advice.choice.spec.name]
+    assert f"As deep and not told apart from it: {other}." in text
+    assert "as far as the study reaches: it has no shallower network" in text
+    assert advice.next_step == f"add {advice.choice.spec.family}-20 (study.variants): one depth tells nothing of others"
+
+
+def test_where_no_point_is_left_to_gain_nothing_deeper_is_asked_for() -> None:
+    advice = advised(planted({"plain-8": 0.996, "residual-8": 0.99}, seeds=4, noise=0.0001))
+    assert advice.at_the_edge
+    assert "nothing needs to be run" in advice.next_step
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_too_few_seeds_are_called_so(seeds: int) -> None:
     advice = advised(planted(RISING, seeds=seeds))

@@ -20,7 +20,7 @@ from resblock.core.spec import FAMILIES, ModelSpec
 from resblock.core.training.run import Cost
 from resblock.study.efficiency import Costs
 from resblock.study.interval import CONFIDENCE, Interval, seeds_in_words, seeds_needed
-from resblock.study.numbers import points
+from resblock.study.numbers import listed, points
 from resblock.study.summary import Gap, Lead, Study, Summary, lead
 
 METRIC = "validation_accuracy_reestimated"
@@ -86,6 +86,17 @@ class Advice:
         return self.choice.spec == max((s.spec for s in self._kind()), key=lambda spec: spec.depth)
 
     @cached_property
+    def alike(self) -> list[Summary]:
+        """Networks as deep as the choice that these seeds do not tell apart from it."""
+        level = [s for s in self.study.summaries if s.finished and s.spec.depth == self.choice.spec.depth]
+        return [s for s in level if s is not self.choice and not lead(self.choice, s, METRIC).clear]
+
+    @cached_property
+    def shallower(self) -> bool:
+        """Whether there is a network that is shallower than the choice."""
+        return any(s.finished and s.spec.depth < self.choice.spec.depth for s in self.study.summaries)
+
+    @cached_property
     def shortcut(self) -> list[Gap]:
         """What the addition buys at each depth that has both twins, the shallowest first."""
         return [gap for gap in self.study.gaps(METRIC) if gap.differences]
@@ -132,13 +143,14 @@ class Advice:
             f"Use {name}: {_percent(self.choice)} % of the validation images (statistics re-estimated, "
             f"{len(self.choice.finished)} seeds)"
         )
+        others = [s.spec.name for s in self.alike if s is not self.best]
+        level = f" As deep and not told apart from it: {listed(others)}." if others else ""
         if self.choice is self.best:
-            return (
-                f"{what}, the best of {len(self.study.summaries)} networks; every shallower one is worse beyond noise."
-            )
+            rest = "every shallower one is worse beyond noise" if self.shallower else "none is shallower"
+            return f"{what}, the best of {len(self.study.summaries)} networks; {rest}.{level}"
         return (
             f"{what}. It is the shallowest network within noise of the best, {self.best.spec} with "
-            f"{_percent(self.best)} %, whose lead is {points(self.lead)}."
+            f"{_percent(self.best)} %, whose lead is {points(self.lead)}.{level}"
         )
 
     def _sureness(self) -> str:
@@ -150,8 +162,11 @@ class Advice:
             if resolution > MARGIN / 4
             else ""
         )
+        if self.choice is self.best and not self.shallower:
+            return f"This is sure as far as the study reaches: it has no shallower network.{grain}"
         if self.choice is self.best:
-            return f"This is sure as far as the study reaches: {CONFIDENCE:.0%} intervals tell the others apart.{grain}"
+            reach = f"{CONFIDENCE:.0%} intervals tell the shallower ones apart"
+            return f"This is sure as far as the study reaches: {reach}.{grain}"
         if self.sure:
             return f"This is sure: with {CONFIDENCE:.0%} the choice loses less than {100 * MARGIN:.0f} point.{grain}"
         return (
@@ -169,8 +184,11 @@ class Advice:
             if needed is None:
                 return "more seeds would hardly tell; a larger validation split or other data would"
             return f"{seeds_in_words(needed, self.seeds)} would tell (study.seeds in params.yaml)"
-        if self.at_the_edge:
-            return f"add {next_deeper(self.choice.spec)} (study.variants): the study ends where accuracy still rises"
+        if self.at_the_edge and self.best.interval(METRIC).mean <= 1 - MARGIN:  # else there is nothing to gain
+            deeper = f"add {next_deeper(self.choice.spec)} (study.variants)"
+            if not self.shallower:
+                return f"{deeper}: one depth tells nothing of others"
+            return f"{deeper}: the study ends where accuracy still rises"
         return "nothing needs to be run; use it (`resblock predict`)"
 
     def _kind(self) -> list[Summary]:
