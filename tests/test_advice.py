@@ -179,7 +179,7 @@ def test_the_command_prints_the_advice_of_the_scores_that_are_here(capsys: pytes
     write_scores(paths.report("digits"), planted(RISING, seeds=6).scores)
     main(["advise", "digits"], standalone_mode=False)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Use plain-8: 84.")  # on four images 8 points are a third of one
+    assert lines[0].startswith("Use residual-8: 84.")  # on four images 7 points are a third of one
     assert lines[-1].startswith("Next: ")
     assert "One of the 4 validation images is 25.0 points." in lines[-2]
 

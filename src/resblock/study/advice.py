@@ -1,10 +1,10 @@
 """Which network to use on a data set, how sure that is, and what to run next if it is not. Computed, never typed.
 
 The rule. Networks are compared by validation accuracy with batch-norm statistics re-estimated; the test split chooses
-nothing. The best is the one of highest mean over seeds. The choice is the shallowest of those within noise of it: the
-95 % t-interval of the best's lead, paired by seed, holds zero. Accuracies are counts of images, and intervals allow for
-that. The choice is sure where that interval ends below MARGIN, so that nothing that matters is lost by it. Whoever
-picks the best of many picks luck with it, so leads are overestimated rather than under.
+nothing. The best is the one of highest mean over seeds. The choice is the shallowest of those within noise of it, the
+better of two as deep: the 95 % t-interval of the best's lead, paired by seed, holds zero. Accuracies are counts of
+images, and intervals allow for that. The choice is sure where that interval ends below MARGIN, so that nothing that
+matters is lost by it. Whoever picks the best of many picks luck with it, so leads are overestimated rather than under.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def advise(study: Study, costs: Costs, circumstances: Circumstances) -> Advice |
     if not steady:
         return None
     best = max(steady, key=lambda s: (s.interval(METRIC).mean, -s.spec.depth))
-    for summary in sorted(steady, key=lambda s: (s.spec.depth, s.spec.name)):
+    for summary in sorted(steady, key=lambda s: (s.spec.depth, -s.interval(METRIC).mean)):
         paired = lead(best, summary, METRIC)
         if summary is best or (paired.interval.n >= FEWEST_SEEDS and paired.interval.low <= 0):
             return Advice(study, costs, circumstances, best, summary, paired)
