@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,8 @@ NOISE = 0.002
 
 def score(variant: str, seed: int, accuracy: float) -> Score:
     spec = ModelSpec.parse(variant)
-    return Score(
-        variant, spec.family, spec.depth, seed, "finished", 0, 1, 0, 1, 0, accuracy, 0, accuracy, 0, 0.5, 0, 0.5
-    )
+    figures = (0, accuracy, 0, accuracy, 0, accuracy, 0, accuracy, 0, 0.5, 0, 0.5)
+    return Score(variant, spec.family, spec.depth, seed, "finished", *figures)
 
 
 def planted(means: Mapping[str, float], seeds: int, noise: float = NOISE) -> Study:
@@ -96,6 +96,15 @@ def test_a_study_of_one_depth_is_sure_of_no_more_than_it_saw() -> None:
     assert f"As deep and not told apart from it: {other}." in text
     assert "as far as the study reaches: it has no shallower network" in text
     assert advice.next_step == f"add {advice.choice.spec.family}-20 (study.variants): one depth tells nothing of others"
+
+
+@pytest.mark.parametrize(("learnt", "by_heart"), [(0.995, True), (0.98, False)])
+def test_a_network_that_knows_its_images_by_heart_is_told_to_get_more(learnt: float, by_heart: bool) -> None:
+    study = planted({"plain-8": 0.55, "residual-8": 0.63}, seeds=4)
+    scores = tuple(replace(each, train_accuracy_reestimated=learnt) for each in study.scores)
+    advice = advised(Study("planted", scores))
+    assert ("99.5 % of the training images right: it knows them by heart" in " ".join(advice.sentences())) is by_heart
+    assert advice.next_step.startswith("more images, or augmentation" if by_heart else "add residual-20")
 
 
 def test_where_no_point_is_left_to_gain_nothing_deeper_is_asked_for() -> None:

@@ -23,6 +23,8 @@ from urllib.parse import urlsplit
 from resblock.core.errors import UserError
 from resblock.core.files import digest_bytes, digest_file, exclusive, read_json, write_bytes, write_json
 from resblock.data.collection import Files
+from resblock.data.listing import Own
+from resblock.data.review import told
 from resblock.data.transfer import Progress, forget, transfer
 
 MIRROR_VARIABLE = "RESBLOCK_MIRROR"
@@ -280,6 +282,15 @@ def named(source: Source, folder: Path) -> str:
     return (
         f"{source}, re-packed (verified by its structure)" if evidence(source, folder) == "structure" else str(source)
     )
+
+
+def outcome(source: Source, folder: Path, *, fetched: bool) -> str:
+    """Say what `folder` holds now, and whether it was there before."""
+    if isinstance(source, Own):
+        origin = f"of {source}, by digest"
+        return f"{'' if fetched else 'still '}lists {told(len(source.files(folder).digests), 'file', origin, origin)}"
+    done = f"{'fetched and' if fetched else 'here already,'} verified ({evidence(source, folder)})"
+    return told(len(source.names), "file", done, done)
 
 
 def evidence(source: Source, folder: Path) -> str:

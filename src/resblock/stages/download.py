@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from resblock import paths
 from resblock.core.files import write_json
-from resblock.data.download import evidence, fetch, held
-from resblock.data.review import told
+from resblock.data.download import evidence, fetch, held, outcome
 from resblock.data.table import find_dataset
 from resblock.stages import manifests
 from resblock.stages.results import result_of
@@ -27,7 +26,5 @@ def run(dataset_name: str) -> None:
         manifest["files"], manifest["verified_by"] = held(dataset.source, folder), evidence(dataset.source, folder)
         manifest["bytes"] = sum((folder / name).stat().st_size for name in dataset.source.names)
         write_json(paths.manifest("download", dataset.name), manifest)
-        done = "fetched and verified" if fetched else "here already, verified"
-        files = told(len(dataset.source.names), "file", done, done)
-        say(f"{folder}: {files} ({manifest['verified_by']})")
+        say(f"{folder}: {outcome(dataset.source, folder, fetched=fetched)}")
         tracker.complete(lambda: result_of(manifest))

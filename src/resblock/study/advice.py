@@ -23,8 +23,9 @@ from resblock.study.interval import CONFIDENCE, Interval, seeds_in_words, seeds_
 from resblock.study.numbers import listed, points
 from resblock.study.summary import Gap, Lead, Study, Summary, lead
 
-METRIC = "validation_accuracy_reestimated"
+METRIC, LEARNT = "validation_accuracy_reestimated", "train_accuracy_reestimated"
 MARGIN = 0.01  # of accuracy: what a lead must reach to matter
+BY_HEART = 0.05  # of accuracy: how far training images may be ahead before more of them would help more than depth
 FEWEST_SEEDS = 3
 TENSORS = 2  # kept for the backward pass behind each convolution: its own output and the normalised one
 BYTES = 4  # of a float32
@@ -85,6 +86,12 @@ class Advice:
         """Whether the choice is the deepest network of its kind, so that deeper ones may be better still."""
         return self.choice.spec == max((s.spec for s in self._kind()), key=lambda spec: spec.depth)
 
+    @property
+    def by_heart(self) -> bool:
+        """Whether the choice has hardly any training image wrong, and of the validation images many more."""
+        learnt, known = (self.choice.interval(metric).mean for metric in (LEARNT, METRIC))
+        return learnt >= 1 - MARGIN and learnt - known >= BY_HEART
+
     @cached_property
     def alike(self) -> list[Summary]:
         """Networks as deep as the choice that these seeds do not tell apart from it."""
@@ -130,6 +137,11 @@ class Advice:
         """Yield what of it every repeat says alike: which network to use, how sure that is, what to run next."""
         yield self._choice()
         yield self._sureness()
+        if self.by_heart:
+            yield (
+                f"It has {_percent(self.choice, LEARNT)} % of the training images right: it knows them by heart, and "
+                "deeper networks would, too."
+            )
         yield f"Next: {self.next_step}."
 
     def _choice(self) -> str:
@@ -184,6 +196,8 @@ class Advice:
             if needed is None:
                 return "more seeds would hardly tell; a larger validation split or other data would"
             return f"{seeds_in_words(needed, self.seeds)} would tell (study.seeds in params.yaml)"
+        if self.by_heart:
+            return "more images, or augmentation that keeps what an image means (horizontal_flip, crop_padding)"
         if self.at_the_edge and self.best.interval(METRIC).mean <= 1 - MARGIN:  # else there is nothing to gain
             deeper = f"add {next_deeper(self.choice.spec)} (study.variants)"
             if not self.shallower:
@@ -259,8 +273,8 @@ def _bought(gap: Gap) -> str:
     return f"{points(gap.interval)} at depth {gap.label}"
 
 
-def _percent(summary: Summary) -> str:
-    return f"{100 * summary.interval(METRIC).mean:.1f}"
+def _percent(summary: Summary, metric: str = METRIC) -> str:
+    return f"{100 * summary.interval(metric).mean:.1f}"
 
 
 def _cost(here: Price, there: Price, batch_size: int) -> str:
