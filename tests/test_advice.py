@@ -94,7 +94,7 @@ def test_a_study_of_one_depth_is_sure_of_no_more_than_it_saw() -> None:
     assert "the best of 3 networks; none is shallower." in text
     other = {"plain-8": "residual-8", "residual-8": "plain-8"}[advice.choice.spec.name]
     assert f"As deep and not told apart from it: {other}." in text
-    assert "as far as the study reaches: it has no shallower network" in text
+    assert "Whether a shallower network would do is open: the study has none." in text
     assert advice.next_step == f"add {advice.choice.spec.family}-20 (study.variants): one depth tells nothing of others"
 
 

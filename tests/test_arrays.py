@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from resblock.core.errors import UserError
 from resblock.data import arrays
 from resblock.data.collection import ReadError
-from tests.own import collect, cut, images_of, put
+from tests.own import collect, cut, images_of, pixels, put
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 3), dtype=np.uint8)
 LABELS = np.arange(40) % 4
@@ -130,3 +131,33 @@ def test_several_archives_are_one_too_many(tmp_path: Path) -> None:
         np.savez(tmp_path / f"{name}.npz", x_train=IMAGES)
     with pytest.raises(ReadError, match=r"expected one \.npz, found 2"):
         collect(tmp_path, format="arrays")
+
+
+def test_words_in_bytes_are_words(tmp_path: Path) -> None:
+    images = np.stack([pixels(number) for number in range(6)])
+    np.savez(tmp_path / "my.npz", x_train=images, y_train=np.array([b"cat", b"dog"] * 3))
+    assert collect(tmp_path / "my.npz", format="arrays").classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_archive_is_told_of(tmp_path: Path, seed: int) -> None:
+    images = np.stack([pixels(number) for number in range(20)])
+    np.savez_compressed(tmp_path / "my.npz", x_train=images, y_train=np.arange(20) % 2)
+    content, dice = bytearray((tmp_path / "my.npz").read_bytes()), np.random.default_rng(seed)
+    for place in dice.integers(0, len(content), 3):
+        content[place] ^= int(dice.integers(1, 256))
+    (tmp_path / "my.npz").write_bytes(bytes(content))
+    try:
+        list(collect(tmp_path / "my.npz", format="arrays").pictures())
+    except UserError as error:
+        assert "my.npz" in str(error)
+
+
+def test_a_header_that_is_no_header_is_told_of(tmp_path: Path) -> None:
+    images = np.stack([pixels(number) for number in range(6)])
+    np.savez(tmp_path / "my.npz", x_train=images, y_train=np.arange(6) % 2)
+    content = (tmp_path / "my.npz").read_bytes().replace(b"'shape': (6, 8, 8, 3)", b"'shape': (6, (8, 8, 3")
+    with zipfile.ZipFile(tmp_path / "my.npz", "w") as archive:
+        archive.writestr("x_train.npy", content[content.index(b"\x93NUMPY") :])
+    with pytest.raises(ReadError, match="cannot be read"):
+        collect(tmp_path / "my.npz", format="arrays")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
@@ -231,3 +234,47 @@ def test_a_contact_sheet_shows_images_as_they_are_and_augmented(project: Path, t
     assert left == [255] * 6  # as they are, the upper half is white
     assert 255 in below  # some of the augmented stand on their head
     assert size * 6 < right < sheet.shape[1]
+
+
+@pytest.mark.parametrize("name", ["true", "123", "null", "1e3"])
+def test_a_name_that_yaml_takes_for_something_else_is_refused(project: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="YAML takes this for something else than a name"):
+        datasets.add(name, tmp_path / "flowers", datasets.Choices())
+    assert not (project / "sources").exists()
+
+
+@pytest.mark.usefixtures("project")
+def test_options_for_what_is_there_are_refused_and_its_own_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    datasets.add("flowers", tmp_path / "flowers", datasets.Choices(size=16, channels=1))
+    with pytest.raises(UserError, match=r"options change nothing there; edit data\.flowers"):
+        datasets.add("flowers", tmp_path / "flowers", datasets.Choices(size=64))
+    capsys.readouterr()
+    datasets.add("flowers", tmp_path / "flowers", datasets.Choices())
+    assert "flowers: 80 images of 2 classes (40 each), read as 16x16x1" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("project")
+def test_what_dvc_cannot_watch_is_refused_before_it_tries(tmp_path: Path) -> None:
+    (tmp_path / "flowers/rose/gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UserError, match=r"DVC cannot watch 'rose/gone.png', which is a link to nothing; remove it"):
+        datasets.add("flowers", tmp_path / "flowers", datasets.Choices())
+    (tmp_path / "flowers/rose/gone.png").unlink()
+    os.mkfifo(tmp_path / "flowers/rose/pipe.png")  # DVC would wait for it without end
+    with pytest.raises(UserError, match="which is no file; remove it"):
+        datasets.add("flowers", tmp_path / "flowers", datasets.Choices())
+    assert "flowers" not in paths.PARAMS.read_text()
+
+
+@pytest.mark.usefixtures("project")
+def test_arrays_without_training_images_or_of_a_size_that_is_not_possible_are_told_of(tmp_path: Path) -> None:
+    images, labels = np.zeros((4, 2000, 8, 3), np.uint8), np.array([0, 1, 0, 1])
+    np.savez(tmp_path / "large.npz", x_train=images, y_train=labels)
+    with pytest.raises(UserError, match="the images are 8x2000; say with --size"):
+        datasets.add("large", tmp_path / "large.npz", datasets.Choices())
+    (tmp_path / "hub").mkdir()
+    table = pa.table({"image": [encoded(image[:8]) for image in images], "label": labels})
+    pq.write_table(table, tmp_path / "hub/test-0.parquet")
+    with pytest.raises(UserError, match="there are no training images"):
+        datasets.add("hub", tmp_path / "hub", datasets.Choices())

@@ -183,7 +183,7 @@ def test_links_that_leave_the_folder_are_refused_and_others_followed(root: Path)
         cut(root, size=8)
     (root / "a/outside.png").unlink()
     (root / "a/gone.png").symlink_to(root / "nowhere.png")
-    with pytest.raises(ReadError, match=r"'a/gone.png' No such file"):
+    with pytest.raises(ReadError, match=r"'a/gone.png' is a link to nothing"):
         cut(root, size=8)
 
 
@@ -358,3 +358,25 @@ def test_a_missing_or_dangling_source_says_what_to_do(root: Path) -> None:
     (root / "link").symlink_to("/nowhere/at/all")
     with pytest.raises(ReadError, match=r"links to /nowhere/at/all, which is not there"):
         collect(root / "link")
+
+
+def test_training_and_validation_folders_without_a_test_are_splits(root: Path) -> None:
+    fill(root, "train/ant", "train/bee", each=20)
+    fill(root, "val/ant", "val/bee", each=5, first=5000)
+    described, _, _ = cut(root, size=8)
+    assert described.classes == ("ant", "bee")
+    assert described.sizes == {"train": 32, "validation": 10, "test": 8}
+
+
+def test_a_test_folder_without_classes_is_left_aside_and_told_of(root: Path) -> None:
+    fill(root, "train/ant", "train/bee", each=20)
+    fill(root, "test", each=7, first=5000)
+    described, review, _ = cut(root, size=8)
+    assert described.classes == ("ant", "bee")
+    assert sum(described.sizes.values()) == 40
+    assert "7 pictures that lie in no folder of a class were left aside" in review.notes
+
+
+def test_a_single_picture_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="is one file; name the folder that holds a folder for each class"):
+        collect(put(tmp_path / "one.png", encoded(pixels(1))))

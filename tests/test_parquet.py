@@ -147,5 +147,43 @@ def test_labels_of_any_usual_type_are_read(tmp_path: Path, labels: Any, classes:
 def test_rows_without_a_label_are_refused(tmp_path: Path) -> None:
     table = pa.table({"image": [encoded(pixels(0))] * 3, "label": pa.array([0, None, 1], pa.int64())})
     pq.write_table(table, tmp_path / "all.parquet")
-    with pytest.raises(ReadError, match="1 rows have no label; take them out"):
+    with pytest.raises(ReadError, match="1 row has no label; take them out"):
         collect(tmp_path / "all.parquet", format="parquet")
+
+
+def test_text_where_pictures_are_wanted_names_no_file_to_be_read(tmp_path: Path) -> None:
+    write(tmp_path / "hub/a.parquet", range(10))
+    secret = put(tmp_path / "secret.png", encoded(pixels(99)))
+    table = pa.table({"image": [str(secret)] * 10, "label": [0, 1] * 5})
+    pq.write_table(table, tmp_path / "hub/b.parquet")
+    with pytest.raises(ReadError, match=r"image: got 'image', must be one of .*b\.parquet's columns"):
+        collect(tmp_path / "hub", format="parquet")
+    nested = pa.table({"image": [{"bytes": str(secret), "path": "x"}] * 10, "label": [0, 1] * 5})
+    pq.write_table(nested, tmp_path / "hub/b.parquet")
+    with pytest.raises(ReadError, match="image: got 'image', must be one of"):
+        collect(tmp_path / "hub", format="parquet")
+
+
+def test_files_that_differ_in_their_columns_are_told_of(tmp_path: Path) -> None:
+    write(tmp_path / "hub/a.parquet", range(10))
+    pq.write_table(pa.table({"label": [0, 1]}), tmp_path / "hub/b.parquet")
+    with pytest.raises(ReadError, match=r"it has none that could be: the content of picture files"):
+        collect(tmp_path / "hub", format="parquet")
+    pq.write_table(pa.table({"image": [encoded(pixels(50))], "label": ["cat"]}), tmp_path / "hub/b.parquet")
+    with pytest.raises(ReadError, match="label holds numbers in one file and words in another"):
+        collect(tmp_path / "hub", format="parquet")
+
+
+def test_a_label_below_zero_is_no_class_of_the_hub(tmp_path: Path) -> None:
+    path = write(tmp_path / "all.parquet", range(10), ("cat", "dog"))
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(1, "label", pa.array([0, 1, -1, 0, 1, 0, 1, 0, 1, 0])), path)
+    with pytest.raises(ReadError, match="rows with label -1 have no class; take them out"):
+        collect(path, format="parquet")
+
+
+def test_a_file_that_is_a_link_out_of_the_folder_is_not_dropped_in_silence(tmp_path: Path) -> None:
+    write(tmp_path / "hub/train-0.parquet", range(10))
+    (tmp_path / "hub/train-1.parquet").symlink_to(write(tmp_path / "blobs/x.parquet", range(10, 20)))
+    with pytest.raises(ReadError, match=r"'train-1.parquet' is a link that leaves the folder; put the file itself"):
+        collect(tmp_path / "hub", format="parquet")

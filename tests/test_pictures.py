@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from resblock.core.splits import Split, SplitName
+from resblock.data.pictures import read_seen
 from resblock.serving.pictures import PictureError, looks_inverted, read_picture
 
 GREY, COLOUR = (8, 8, 1), (32, 32, 3)
@@ -204,3 +205,21 @@ def test_a_picture_too_large_to_be_safe_is_refused(tmp_path: Path, monkeypatch: 
 def test_a_network_that_wants_other_channels_is_no_taker_of_pictures(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="4 channels"):
         read_picture(saved(tmp_path, Image.new("L", (8, 8))), (8, 8, 4))
+
+
+def test_deep_greys_whose_white_is_zero_are_turned_round(tmp_path: Path) -> None:
+    greys = np.linspace(0, 65_535, 64).round().astype(np.uint16).reshape(8, 8)
+    Image.fromarray(greys).save(tmp_path / "plain.tif")
+    Image.fromarray(65_535 - greys).save(tmp_path / "turned.tif", tiffinfo={262: 0})
+    plain, turned = (read_seen(tmp_path / name, (8, 8, 1))[0] for name in ("plain.tif", "turned.tif"))
+    assert np.array_equal(plain[..., 0], np.rint(greys / 257))
+    assert np.array_equal(turned, plain)
+
+
+def test_a_deep_grey_that_is_transparent_is_white(tmp_path: Path) -> None:
+    greys = np.full((8, 8), 300 * 100, np.uint16)
+    greys[2:4] = 1234
+    Image.fromarray(greys).save(tmp_path / "clear.png", transparency=1234)
+    seen = read_picture(tmp_path / "clear.png", (8, 8, 1))[..., 0]
+    assert (seen[2:4] == 255).all()
+    assert (seen[4:] == round(30_000 / 257)).all()

@@ -220,7 +220,11 @@ def _show_defaults(dataset: str) -> None:
     for key, value in held.items():
         click.echo(f"  default    {key}: {value}")
     if held:
-        click.echo(f"warning: DVC sees no defaults; `resblock data add {dataset}` writes them down", err=True)
+        click.echo(
+            f"warning: DVC sees no defaults; `resblock data add {dataset}` writes them down, "
+            "epochs and batches by the number of images",
+            err=True,
+        )
 
 
 def _say_cautions(params: Params) -> None:

@@ -6,7 +6,9 @@ memory.
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +36,10 @@ PLAUSIBLE = 100  # times that pictures shrink at most when they are packed
 SAFE = 2**28  # bytes that may shrink as they like
 MOST_LABELS = 2**27  # bytes of one array of labels
 IMAGES, LABELS = ("x_{}", "{}_images"), ("y_{}", "{}_labels")  # Keras', MedMNIST's
-DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile)
+DAMAGED = (  # what NumPy, zipfile and zlib raise on damage is no closed list
+    *(OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, NotImplementedError, OverflowError),
+    *(SyntaxError, MemoryError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def read(files: Files, wishes: Wishes) -> Collection:
     values, labels = _labels([array for _, array in found.values()])
     counts = [images.shape[0] for images, _ in found.values()]
     return Collection(
-        classes=named_classes([str(value) for value in values], wishes),
+        classes=named_classes([_word(value) for value in values], wishes),
         labels=labels,
         parts=np.repeat(np.array([SPLIT_NAMES.index(split) for split in found], np.int8), counts),
         image_shape=shape,
@@ -173,6 +178,10 @@ def _labels(arrays: Sequence[_Array]) -> tuple[list[Any], np.ndarray]:
     return values.tolist(), places.astype(np.int32)
 
 
+def _word(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
 def _exactly(file: IO[bytes], length: int) -> bytes:
     content = file.read(length)
     if len(content) != length:
@@ -188,4 +197,4 @@ def _reading(path: Path) -> Generator[None]:
     except ReadError:
         raise
     except DAMAGED as error:
-        raise ReadError(f"{path}: cannot be read ({error}); is it a whole .npz?") from None
+        raise ReadError(f"{path}: cannot be read ({error}); is it a whole .npz of plain arrays?") from None

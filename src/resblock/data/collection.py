@@ -72,7 +72,10 @@ class Files:
         return self.root if self.root.is_file() else self.root / name
 
     def ending(self, *suffixes: str) -> list[str]:
-        """Return the names that end so, in either case of letters."""
+        """Return the names that end so, in either case of letters. Raises ReadError where one cannot be read."""
+        for name, why in self.problems.items():
+            if name.lower().endswith(suffixes):
+                raise ReadError(f"{self.root}: {name!r} {why}; put the file itself there")
         return [name for name in self.digests if name.lower().endswith(suffixes)]
 
 

@@ -243,7 +243,12 @@ class Archive:
             found = {name: digest_file(scratch / name) for name in self.digests}
             write_json(folder / RECORD, {"by": evidence, "files": found})
         for name in self.digests:
-            (scratch / name).replace(folder / name)
+            try:
+                (scratch / name).replace(folder / name)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                write_bytes(folder / name, (scratch / name).read_bytes())  # the folder lies on another disk
 
     def __str__(self) -> str:
         return self.url

@@ -33,6 +33,8 @@ def read(files: Files, wishes: Wishes) -> Collection:
     """
     pictures = [name for name in (*files.digests, *files.problems) if name.lower().endswith(SUFFIXES)]
     placed, stray = _place(pictures, files)
+    if not placed and files.root.is_file():
+        raise ReadError(f"{files.root}: is one file; name the folder that holds a folder for each class")
     if not placed:
         raise ReadError(
             f"{files.root}: no pictures in folders that name their classes; expected {files.root}/<class>/*.png or "
@@ -91,9 +93,11 @@ def _is_split(pictures: Sequence[tuple[str, ...]], files: Files) -> bool:
     words = {name for name in outer if name.lower() in SPLIT_WORDS}
     deep = {name for name in words if all(len(parts) > 2 for parts in pictures if parts[0] == name)}
     meant = {SPLIT_WORDS[name.lower()] for name in deep}
-    if not {"train", "test"} <= meant and meant != {"train"}:
+    if "train" not in meant:
         return False
     others = sorted(outer - deep)
+    if len(meant) == 1 and others and words.issuperset(others):
+        return True  # a test folder without classes, as competitions ship it: its pictures are left aside
     if others and len(meant) > 1:
         raise ReadError(
             f"{files.root}: {', '.join(sorted(deep))} look like splits, but {', '.join(map(repr, others[:5]))} beside "

@@ -20,6 +20,8 @@ from resblock.data.collection import Files, ReadError
 
 LISTING = "files.json"
 SOURCES = Path("sources")
+NO_TEXT, NO_FILE, NO_TARGET = "has a name that is no UTF-8", "is no file", "is a link to nothing"
+UNWATCHED = (NO_TEXT, NO_FILE, NO_TARGET)  # what DVC fails at, or waits for without end
 JUNK = {"thumbs.db", "desktop.ini", "__macosx"}  # what systems leave in folders; hidden files besides
 
 
@@ -116,7 +118,7 @@ def _walk(folder: Path, prefix: str, top: Path) -> Iterator[tuple[str, Path, str
             continue
         name, path = prefix + entry.name, Path(entry.path)
         if not _is_text(entry.name):
-            yield name.encode("utf-8", "backslashreplace").decode(), path, "has a name that is no UTF-8"
+            yield name.encode("utf-8", "backslashreplace").decode(), path, NO_TEXT
         elif entry.is_dir(follow_symlinks=False):
             yield from _walk(path, f"{name}/", top)
         else:
@@ -135,6 +137,8 @@ def _problem(path: Path, top: Path) -> str:
     """Return why what stands at `path` is no file to be read; empty where it is one."""
     if path.is_symlink():
         target = Path(os.path.realpath(path))
+        if not target.exists():
+            return NO_TARGET
         if not target.is_relative_to(top):
             return "is a link that leaves the folder"
         if target.is_dir():
@@ -143,4 +147,4 @@ def _problem(path: Path, top: Path) -> str:
         mode = path.stat().st_mode
     except OSError as error:
         return error.strerror or "cannot be read"
-    return "" if stat.S_ISREG(mode) else "is no file"
+    return "" if stat.S_ISREG(mode) else NO_FILE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,10 +23,12 @@ from resblock.data.collection import (
     named_classes,
 )
 from resblock.data.decoding import LOOKED_AT, Encoded, decoded, shape_for
+from resblock.data.review import told
 
 PLAUSIBLE = 100  # times that a column of packed pictures shrinks at most
 SAFE = 2**26  # bytes that may shrink as they like
 PORTION = 8  # rows read at once: a dictionary holds once what many rows unpack to, so that their number bounds memory
+KINDS = {"image": "the content of picture files", "label": "whole numbers or words"}
 IMAGE_WORDS, LABEL_WORDS = ("image", "img", "picture", "photo"), ("label", "labels", "fine_label", "class", "target")
 
 
@@ -40,6 +43,8 @@ def read(files: Files, wishes: Wishes) -> Collection:
     names.sort(key=lambda name: (_part(name), name))
     paths = [files.path(name) for name in names]
     image, label = _columns(paths[0], wishes)
+    for path in paths[1:]:
+        _columns(path, replace(wishes, image=image, label=label))
     counts = [_count(path, image) for path in paths]
     values, labels = _labels(paths, label)
     shape = shape_for(islice(_encoded(paths, image), LOOKED_AT), wishes)
@@ -108,7 +113,7 @@ def _chosen(
         return wished
     raise ReadError(
         f"{wishes.key}.{key}: got {repr(wished) if wished else 'nothing'}, must be one of {path}'s columns "
-        f"{', '.join(there) or '(it has none that could be)'}"
+        f"{', '.join(there) or f'(it has none that could be: {KINDS[key]})'}"
     )
 
 
@@ -133,13 +138,15 @@ def _labels(paths: Sequence[Path], label: str) -> tuple[list[Any], np.ndarray]:
     found: list[np.ndarray] = []
     for path in paths:
         with _opened(path) as file:
-            if label not in file.schema_arrow.names:
-                raise ReadError(f"{path}: has no column {label}, which the others have")
             column = file.read(columns=[label]).column(0)
         if column.null_count:
-            raise ReadError(f"{path}: {column.null_count:,} rows have no {label}; take them out")
+            rows = told(column.null_count, "row", "has", "have")
+            raise ReadError(f"{path}: {rows} no {label}; take them out")
         plain = getattr(column.type, "value_type", column.type)  # of a dictionary; others have none
         found.append(column.cast(plain).to_numpy())
+    kinds = {"u": "i"}
+    if len({kinds.get(each.dtype.kind, each.dtype.kind) for each in found}) > 1:
+        raise ReadError(f"{paths[0].parent}: {label} holds numbers in one file and words in another; make them alike")
     values, places = np.unique(np.concatenate(found), return_inverse=True)
     return values.tolist(), places.astype(np.int32)
 
@@ -150,6 +157,8 @@ def _names(path: Path, label: str, values: Sequence[Any]) -> list[str]:
         metadata: Mapping[bytes, bytes] = file.schema_arrow.metadata or {}
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+        if min(values) < 0:
+            raise ReadError(f"{path.parent}: rows with {label} {min(values)} have no class; take them out")
         return [str(names[value]) for value in values]
     except (KeyError, IndexError, TypeError, ValueError):
         return [str(value) for value in values]

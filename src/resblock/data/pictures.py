@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 DEEPEST = 65_535  # the lightest of 16-bit greys
+PHOTOMETRIC = 262  # the tag of a TIFF whose value 0 says that white is 0; Pillow heeds it with 8 bits alone
 
 
 class PictureError(Exception):
@@ -56,7 +57,9 @@ def read_seen(
         if not first_frame and picture.format == "PNG" and getattr(picture, "is_animated", False):
             raise PictureError("is animated; save the one frame that is meant")
         upright = ImageOps.exif_transpose(picture)
-        return fitted(_flatten(upright).convert("L" if channels == 1 else "RGB"), image_shape), upright.size
+        white_is_zero = getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0
+        flat = _flatten(upright, white_is_zero=white_is_zero)
+        return fitted(flat.convert("L" if channels == 1 else "RGB"), image_shape), upright.size
 
 
 def fitted(picture: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarray:
@@ -103,13 +106,18 @@ def _opened(file: Path | bytes, formats: Sequence[str]) -> Generator[Image.Image
         raise PictureError(f"is broken ({error})") from None
 
 
-def _flatten(picture: Image.Image) -> Image.Image:
+def _flatten(picture: Image.Image, *, white_is_zero: bool = False) -> Image.Image:
     """Bring deep greys to 8 bits, and what is transparent onto white."""
     if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip instead of scaling
-        greys = np.asarray(picture, np.float64)
+        greys = np.asarray(picture)
         if greys.min() < 0 or greys.max() > DEEPEST:
             raise PictureError("has greys of 32 bits; save it with 8 or 16")
-        picture = Image.fromarray(np.rint(greys / 257).astype(np.uint8))
+        greys = greys.astype(np.uint32)
+        if white_is_zero:
+            greys = DEEPEST - greys
+        if isinstance(clear := picture.info.get("transparency"), int):
+            greys[greys == clear] = DEEPEST
+        picture = Image.fromarray(((greys + 128) // 257).astype(np.uint8))  # to the nearest: 257 is 65535 / 255
     if picture.mode == "F":
         raise PictureError("has floating-point greys, whose white nobody knows; save it with 8 or 16 bits")
     if not picture.has_transparency_data:

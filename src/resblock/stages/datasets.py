@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ruamel.yaml import YAML
 
 from resblock import defaults, paths
 from resblock.core.errors import UserError
@@ -16,13 +17,15 @@ from resblock.core.splits import DESCRIPTION, SPLIT_NAMES, DatasetDescription, r
 from resblock.data.collection import Collection, Files, ReadError, Wishes
 from resblock.data.cutting import AUTO_TEST, AUTO_VALIDATION
 from resblock.data.entries import NAME, write_entry
-from resblock.data.listing import SOURCES, files_below
+from resblock.data.listing import SOURCES, UNWATCHED, files_below
 from resblock.data.review import read_review
 from resblock.data.table import DATASETS, READERS, known_datasets
 from resblock.params import read_params
 from resblock.stages.asked import refuse_what_is_not_studied
 from resblock.stages.contact import SHOWN, augmenter, sheet
 from resblock.stages.terminal import say, warn
+
+SIDES = (8, 1024)  # pixels, of params.yaml's `size`
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,13 @@ def add(name: str, place: Path | None, choices: Choices) -> None:
         added = write_entry(paths.PARAMS, name, {} if described else values)
     else:
         here = _own(name, place)
+        if name in params.data:
+            if choices != Choices():
+                raise UserError(
+                    f"{name} is in {paths.PARAMS} already, and options change nothing there; edit data.{name}"
+                )
+            known = params.preparation(name)
+            choices = Choices(known.format, known.size, known.channels)
         form = choices.format or guess_format(here)
         found = _look(here, form, name, choices)
         added = write_entry(paths.PARAMS, name, _values(found, form, choices))
@@ -58,6 +68,8 @@ def add(name: str, place: Path | None, choices: Choices) -> None:
 def _check_name(name: str, place: Path | None) -> None:
     if not re.fullmatch(NAME, name):
         raise UserError(f"{name!r}: a data set's name is made of lower-case letters, digits and single hyphens")
+    if not isinstance(YAML(typ="safe").load(name), str):
+        raise UserError(f"{name!r}: YAML takes this for something else than a name; choose another")
     if name in DATASETS and place is not None:
         raise UserError(f"{name}: is the name of a published data set; choose another for your own images")
 
@@ -98,12 +110,20 @@ def _look(place: Path, form: str, name: str, choices: Choices) -> Collection:
     if reader is None:
         raise UserError(f"--format: got {form!r}, must be one of {', '.join(READERS)}")
     found = list(files_below(place))
+    if unwatched := [(lost, problem) for lost, _, problem in found if problem in UNWATCHED]:
+        more = f" (and {len(unwatched) - 1:,} more of the kind)" if len(unwatched) > 1 else ""
+        raise ReadError(f"{place}: DVC cannot watch {unwatched[0][0]!r}, which {unwatched[0][1]}{more}; remove it")
     files = Files(
         place,
         {name: "" for name, _, problem in sorted(found) if not problem},
         {name: problem for name, _, problem in sorted(found) if problem},
     )
     collection = reader(files, Wishes(f"data.{name}", size=choices.size, channels=choices.channels))
+    if not np.any(collection.parts == 0):
+        raise ReadError(f"{place}: there are no training images")
+    height, width, _ = collection.image_shape
+    if not SIDES[0] <= min(height, width) <= max(height, width) <= SIDES[1]:
+        raise ReadError(f"{place}: the images are {width}x{height}; say with --size what to bring them to (8 to 1024)")
     if len(collection.classes) < 2:
         only = ", ".join(map(repr, collection.classes))
         raise ReadError(f"{place}: there is one class only ({only}); two are needed at least")
@@ -131,8 +151,9 @@ def _values(found: Collection, form: str, choices: Choices) -> dict[str, dict[st
 def _describe(name: str, found: Collection) -> None:
     counts = np.bincount(found.labels, minlength=len(found.classes))
     height, width, channels = found.image_shape
+    each = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
     say(
-        f"{name}: {len(found.labels):,} images of {len(found.classes)} classes ({counts.min():,} to {counts.max():,} "
+        f"{name}: {len(found.labels):,} images of {len(found.classes)} classes ({each} "
         f"each), read as {width}x{height}x{channels}; splits of its own: "
         f"{', '.join(sorted(found.ships - {'train'})) or 'none'}"
     )

@@ -128,7 +128,10 @@ class Advice:
         choice, *others = self.lasting()
         yield choice
         if self.shortcut:
-            yield f"The shortcut buys, in points of validation accuracy: {', '.join(map(_bought, self.shortcut))}."
+            yield (
+                f"The shortcut buys, in points of validation accuracy: {', '.join(map(_bought, self.shortcut))} "
+                f"(intervals tell of other seeds on these {self.circumstances.validation_images:,} images)."
+            )
         if self.prices:
             yield _cost(*self.prices, self.circumstances.batch_size)
         yield from others
@@ -175,7 +178,7 @@ class Advice:
             else ""
         )
         if self.choice is self.best and not self.shallower:
-            return f"This is sure as far as the study reaches: it has no shallower network.{grain}"
+            return f"Whether a shallower network would do is open: the study has none.{grain}"
         if self.choice is self.best:
             reach = f"{CONFIDENCE:.0%} intervals tell the shallower ones apart"
             return f"This is sure as far as the study reaches: {reach}.{grain}"
