@@ -52,7 +52,7 @@ LOOK_EVERY = 0.2  # seconds
 
 def measure_many() -> Iterator[FixedCost]:
     """Yield each cost as it is known. Raises ClickException where a command fails."""
-    what = f"{NETWORKS * SEEDS:,} trainings that wait, on {WORKERS} workers: time beyond the shortest"
+    what = f"{NETWORKS * SEEDS:,} trainings that wait, on {WORKERS} workers: time beyond a schedule at no cost"
     yield FixedCost(what, 100 * waiting(), 5.0, "%")
     for trainings in (FEW, MANY):
         stages, seconds, peak = _study_of_nothing(trainings)
@@ -63,7 +63,7 @@ def measure_many() -> Iterator[FixedCost]:
 
 
 def waiting() -> float:
-    """Return by what share trainings that wait take longer than the shortest schedule, the longest first."""
+    """Return by what share trainings that wait take longer than a schedule at no cost, the longest first."""
     units = list(_units())
     seconds = {unit.stages[0]: unit.seconds for unit in units}
     engine = Workers()
@@ -71,7 +71,7 @@ def waiting() -> float:
     began = time.perf_counter()
     shown = Board(seconds, WORKERS, Console(file=io.StringIO()))
     work_off(cast(Any, Waiting(seconds)), engine, queue, shown, len(units))
-    return (time.perf_counter() - began) / shortest(list(seconds.values()), WORKERS) - 1
+    return (time.perf_counter() - began) / at_no_cost(list(seconds.values()), WORKERS) - 1
 
 
 def _units() -> Iterator[Unit]:
@@ -82,7 +82,7 @@ def _units() -> Iterator[Unit]:
             yield Unit((f"train@made-{network}-{seed}",), own, network=str(network), where="cluster")
 
 
-def shortest(seconds: Sequence[float], workers: int) -> float:
+def at_no_cost(seconds: Sequence[float], workers: int) -> float:
     """Return when the last of so many workers ends, each of which takes the longest that is left, at no cost."""
     ends = [0.0] * workers
     for each in sorted(seconds, reverse=True):

@@ -76,9 +76,12 @@ def test_a_well_project_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_what_is_ill_makes_the_command_fail_until_it_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "null", '{"write": []}', '{"read": {"y": {"pid": 1}}}', '{"write": {"x": {}}}']
+)
+def test_what_is_ill_makes_the_command_fail_until_it_is_mended(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ailments, "CARDS", Path("none"))
-    ailments.RWLOCK.write_text("{")
+    ailments.RWLOCK.write_text(text)
     ended = CliRunner().invoke(main, ["doctor"])
     assert ended.exit_code == 1
     assert "ILL     DVC's locks: .dvc/tmp/rwlock is damaged" in ended.output
@@ -273,6 +276,17 @@ def test_a_training_recorded_with_other_parameters_is_found(recorded: float, fou
 
 
 @pytest.mark.usefixtures("project")
+def test_a_training_that_dvc_has_not_recorded_yet_is_stale_and_no_finding(params: Params) -> None:
+    own = params.recipe("digits").tree()
+    manifest = paths.run(KEY) / MANIFEST
+    write_json(manifest, {"stage": "train", "dataset": "digits", "recipe_name": "base", "recipe": own, "key": "k"})
+    params_then = {"params.yaml": {"train.digits": {**own, "learning_rate": 0.5}}}
+    entry = {"outs": [{"path": str(manifest), "md5": "0" * 32}], "params": params_then}
+    write_json(Path("dvc.lock"), {"schema": "2.0", "stages": {"train@digits-plain-8-0": entry}})
+    assert list(checkup.recorded_parameters()) == []
+
+
+@pytest.mark.usefixtures("project")
 def test_a_manifest_in_conflict_is_found_by_its_name() -> None:
     manifest = paths.run(KEY) / MANIFEST
     manifest.parent.mkdir(parents=True)
@@ -312,7 +326,7 @@ def test_what_finished_trainings_left_is_removed_and_what_could_go_on_stays(monk
     leave("half.npz", "done.npz", ".done.npz.x.partial", "wanted.npz", "orphan.npz", "dead.lock", "alive.npz")
     with exclusive(paths.CHECKPOINTS / "alive.lock"):
         scraps, done, orphans = checkup.checkpoints()
-        assert "1 checkpoints (1.0 kB) of trainings that have ended well" in done.what
+        assert "1 checkpoint (1.0 kB) of trainings that have ended well" in done.what
         assert "2 checkpoints (2.0 kB) that no training of the present study goes on from" in orphans.what
         assert ".checkpoints/orphan.npz" in orphans.remedy
         assert orphans.mend is None  # an edit may be undone

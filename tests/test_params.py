@@ -413,6 +413,7 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"{this}: &{this} [{', '.join([f'*{last}'] * 10)}]\n" for last, this in zip("abcdefghi", "bcdefghij", strict=True)
 )
 ENDLESS: dict[str, tuple[str, str]] = {  # a file that takes minutes to read, or for ever, and what is said instead
+    "a key merged with itself": ("b: &b\n  <<: *b\n", "an alias (*) stands within what it names"),
     "aliases of aliases": (LAUGHS, "its aliases stand for more than 20,000 values"),
     "many bytes": ("#" * (2**16 + 1), "holds 65,537 bytes, and may hold 65,536"),
     "many values": ("a: [" + "0," * 5_000 + "]", "holds 5,001 values and lines, and may hold 4,000"),
@@ -623,3 +624,9 @@ def test_ablations_are_trained_on_one_data_set_with_the_studys_seeds(params: Par
     recipes, seeds = params.ablation.recipes, params.study.seeds
     assert stages == [f"ablate@{recipe}-residual-8-{seed}" for recipe in recipes for seed in seeds]
     assert {key.recipe for key in params.keys("cifar10")} == {BASE}
+
+
+@pytest.mark.parametrize("name", ["plain-99999999999999999998", "residual-20000", "plain-8-w9999999"])
+def test_a_network_that_no_machine_holds_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="may have 10,000 layers and 64 times the filters"):
+        parse_variant(name)

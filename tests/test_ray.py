@@ -18,13 +18,16 @@ from typing import Any
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from resblock import paths
+from resblock.cli import main
+from resblock.core.errors import UserError
 from resblock.core.files import read_json
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.job import Job
-from resblock.running.engines.ray import ELSEWHERE, Cluster, Terms, differing
+from resblock.running.engines.ray import ELSEWHERE, Cluster, Terms, _room, differing  # pyright: ignore[reportPrivateUsage]
 from tests.conftest import ROOT, write_digits
 
 KEY = RunKey("digits", ModelSpec.parse("cnn-4"), 0)
@@ -180,7 +183,10 @@ def test_a_cluster_on_this_machine_listens_where_nobody_else_reaches_it() -> Non
     pytest.importorskip("ray")
     with Cluster(Terms("local"), None, [1]) as cluster:
         holder = next(each for each in psutil.Process().children() if "resblock.running.engines.ray" in each.cmdline())
-        theirs = [connection for each in holder.children(recursive=True) for connection in each.net_connections("tcp")]
+        theirs: list[Any] = []
+        for each in holder.children(recursive=True):
+            with suppress(psutil.Error):  # which has ended meanwhile
+                theirs += each.net_connections("tcp")
         listening = {each.laddr.ip for each in theirs if each.status == psutil.CONN_LISTEN}
         assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
         assert cluster.slots["cluster"] >= 1
@@ -212,3 +218,35 @@ def test_a_training_whose_node_dies_goes_on_elsewhere_and_ends_with_the_bytes_of
     assert ours == theirs
     assert read_json(project / paths.cost(KEY))["threads"] == 1
     assert not list((project / paths.CHECKPOINTS).glob("*"))
+
+
+def test_room_is_counted_node_by_node() -> None:
+    found = {"address": "a", "nodes": [{"CPU": 2.0}, {"CPU": 3.0, "GPU": 1.0}]}
+    assert _room(found, Terms("a", cpus=2)) == 2
+    assert _room(found, Terms("a", cpus=1)) == 5
+    assert _room(found, Terms("a", cpus=1, gpus=0.5)) == 2
+    with pytest.raises(UserError, match="have 2 CPU, 0 GPU; 3 CPU, 1 GPU; a training wants 4 CPU and 0 GPU on one"):
+        _room(found, Terms("a", cpus=4))
+
+
+def test_a_node_with_other_threads_gives_other_bytes(job: Job, backend: int) -> None:
+    from resblock.core.training.manifest import make_manifest
+
+    manifest = make_manifest(KEY, job.recipe, data_digest="0", threads=1)
+    all_there_are = replace(job, recipe=replace(job.recipe, threads=0))
+    found = [words.split()[0] for words in differing({**manifest, "threads": 64}, all_there_are)]
+    assert found == ["threads"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--cpus", "nan", "--ray", "local"), "must be numbers"),
+        (("--cpus", "2"), "say something with --ray alone"),
+        (("--mixed",), "say something with --ray alone"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: tuple[str, ...], words: str) -> None:
+    ended = CliRunner().invoke(main, ["run", *options])
+    assert ended.exit_code == 2
+    assert words in ended.output

@@ -13,6 +13,7 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from resblock import paths
@@ -21,6 +22,7 @@ from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.run import MANIFEST
 from resblock.running import warm
+from resblock.running.caller import is_dvc
 from resblock.running.dvc import Dvc, Transcript
 from resblock.running.warm import WORKER, Worker, hand_over
 from tests.conftest import ROOT, write_digits
@@ -290,7 +292,7 @@ Use `dvc push` to send your updates to remote storage.
     [
         (CONCLUDED, 0, (LAST, True, ["digits-base-cnn-4-1: test accuracy 0.97"]), ""),
         (FAILED, 255, (LAST, False, ["resblock: no room"]), LAST),
-        ("half", -9, (LAST, False, ["half"]), LAST),
+        ("half", -9, (LAST, False, ["half", "DVC was ended by SIGKILL; the same command goes on from there"]), LAST),
     ],
     ids=["all ended well", "the last one failed", "killed"],
 )
@@ -349,3 +351,46 @@ def test_a_stage_that_fails_keeps_no_other_from_being_tried(
     with Dvc({**os.environ, "PYTHONPATH": str(tmp_path)}) as dvc:
         dvc.repro_each(stages, {}, Teller())
     assert told == expected
+
+
+def test_a_command_whose_dvc_was_killed_ends_too(tmp_path: Path) -> None:
+    program = tmp_path / "dvc"
+    code = "from resblock.running.caller import end_with_dvc; end_with_dvc(); print('on', flush=True); input()"
+    program.write_text(f"import subprocess, sys\nsubprocess.run(['sh', '-c', sys.argv[1] + '; true'])\n# {code}\n")
+    child = f'{sys.executable} -c "{code}"'
+    with subprocess.Popen(
+        [sys.executable, program, child], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "on\n"
+        theirs = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        gone, alive = psutil.wait_procs(theirs, timeout=20)
+        assert len(gone) == len(theirs) >= 2
+        assert not alive
+
+
+def test_without_dvc_above_nothing_is_watched() -> None:
+    assert not is_dvc(["/usr/bin/python", "train.py", "--data", "dvc"])
+    assert is_dvc(["/x/python", "/x/bin/dvc", "repro"]) and is_dvc(["/x/python", "-m", "dvc", "repro"])
+    assert is_dvc(["/x/python", "-m", "resblock.running.recorder", "repro"])
+
+
+def test_a_dvc_that_was_killed_is_called_so() -> None:
+    heard = Transcript()
+    list(heard.hear("Running stage 'train@a':"))
+    list(heard.hear("epoch 1/2"))
+    assert list(heard.close(-9)) == [
+        ("train@a", False, ["epoch 1/2", "DVC was ended by SIGKILL; the same command goes on from there"])
+    ]
+
+
+def test_stale_stages_are_asked_for_again_while_another_dvc_writes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    busy = subprocess.CompletedProcess((), 255, "", "ERROR: 'x' is busy, it is being blocked by:\n  (PID 1): dvc\n")
+    answers = [busy, busy, subprocess.CompletedProcess((), 0, '{"train@a": []}', "")]
+    monkeypatch.setattr(Dvc, "_call", lambda self, *arguments: answers.pop(0))
+    monkeypatch.setattr("resblock.running.dvc.BREATH", 0.0)
+    assert Dvc({}).stale(["train@a", "train@b"]) == ["train@a"]
+    assert capsys.readouterr().out.count("waiting until it has ended") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import sys
@@ -129,8 +130,10 @@ def _end_on_signals() -> None:
 
 def _here_or_warm(stage: Callable[[], None]) -> None:
     """Run a stage that needs Keras: in the process that waits for it, where `resblock run` has one, or in this one."""
+    from resblock.running.caller import end_with_dvc
     from resblock.running.warm import hand_over
 
+    end_with_dvc()
     code = hand_over(sys.argv[1:])
     if code is None:
         stage()
@@ -323,9 +326,11 @@ def train(workplace: Workplace | None, dataset: str, variant: str, seed: int, re
 
     key = RunKey(dataset, _parse(variant), seed, recipe)
     if ELSEWHERE in os.environ:
+        from resblock.running.caller import end_with_dvc
         from resblock.running.engines.ray import workshop_elsewhere
         from resblock.stages import train
 
+        end_with_dvc()
         train.run(key, workshop_elsewhere(), here=False)
         return
 
@@ -488,6 +493,10 @@ def run(
     from resblock.params import read_params
     from resblock.running.study import bring_up_to_date
 
+    if not (math.isfinite(cpus) and math.isfinite(gpus)):
+        raise click.UsageError("--cpus and --gpus: must be numbers")
+    if address is None and (cpus, gpus, tries, mixed) != (1.0, 0.0, 4, False):
+        raise click.UsageError("--cpus, --gpus, --tries and --mixed say something with --ray alone")
     _require_git()
     _say_cautions(read_params(paths.PARAMS))
     if address is None:

@@ -34,6 +34,7 @@ Seed = Annotated[int, Bounds(ge=0, lt=2**32)]
 # Each many times what a study needs. To read YAML takes a second for so much, and minutes for ten times that.
 LARGEST = 2**16  # bytes of the file
 MARKS, MOST_MARKS = ",[{\n", 4_000  # behind which values and lines begin
+DEEPEST_NETWORK, WIDEST_NETWORK = 10_000, 64  # far beyond the literature; more than any machine holds
 DEEPEST = 100  # brackets open at once; comments may leave some open
 MOST = 20_000  # values: an alias stands for all that it names, and ten lines of aliases for billions
 OTHER_WORDS = {"resnet": "residual", "res": "residual"}  # for families
@@ -55,10 +56,13 @@ Entry = TypeVar("Entry")
 def parse_variant(name: str) -> ModelSpec:
     """Return the network called `name`. Raises UserError, which names the network that seems to be meant."""
     try:
-        return ModelSpec.parse(name if len(name) <= SHOWN else f"{name[:SHOWN]} …")
+        spec = ModelSpec.parse(name if len(name) <= SHOWN else f"{name[:SHOWN]} …")
     except ValueError as error:
         meant = _meant_by(name)
         raise UserError(f"{name!r} is no variant; did you mean {meant}?" if meant else str(error)) from None
+    if spec.depth > DEEPEST_NETWORK or spec.width > WIDEST_NETWORK:
+        raise UserError(f"{name}: may have {DEEPEST_NETWORK:,} layers and {WIDEST_NETWORK} times the filters at most")
+    return spec
 
 
 def _meant_by(name: str) -> str | None:
@@ -389,6 +393,8 @@ def _load(path: Path) -> tuple[Any, Any]:
         raise ParamsError(f"{path}: is nested too deeply; sections have three levels") from None
     except ValueError as error:  # a number of thousands of digits
         raise ParamsError(f"{path}: {str(error)[:SHOWN]}") from None
+    except AttributeError:  # ruamel.yaml's answer to a key that is merged with itself
+        raise ParamsError(f"{path}: an alias (*) stands within what it names") from None
 
 
 def _entry(sections: Mapping[str, Entry], section: str, name: str) -> Entry:

@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from resblock.core.files import write_json
-from resblock.running import recorder
+from resblock.running.caller import RECORDER
 from resblock.running.finding import Finding
 
 DVC = Path(".dvc")
@@ -30,7 +30,6 @@ RWLOCK, GUARD = DVC / "tmp/rwlock", DVC / "tmp/rwlock.lock"
 LOCK_FILE, REQUIREMENTS = Path("dvc.lock"), Path("requirements.lock")
 LITTLE = 1_000_000_000  # bytes; below that a study's results, checkpoints and store soon have no room
 SHOWN = 5
-RECORDER = recorder.__name__  # the module as which `resblock run` starts DVC
 CARDS = Path("/proc/driver/nvidia/gpus")
 ASK_JAX = "import jax; print(jax.default_backend())"
 JAX_PATIENCE = 120  # seconds for JAX to start
@@ -58,12 +57,13 @@ def dvc_locks() -> Iterator[Finding]:
     """Look for locks of DVC that nobody holds: of processes that were killed, or half written by one."""
     try:
         tree = json.loads(RWLOCK.read_text(encoding="utf-8"))
+        holders = [(int(info["pid"]), info) for info in _holders(tree)]
     except FileNotFoundError:
         return
-    except ValueError:
+    except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or not as DVC writes it
         yield Finding(f"{RWLOCK} is damaged, and DVC refuses to work", f"rm {RWLOCK}", _remove_rwlock)
         return
-    dead = sorted({int(info["pid"]) for info in _holders(tree) if not is_dvc(info)})
+    dead = sorted({number for number, info in holders if not is_dvc(info)})
     if dead:
         names = ", ".join(map(str, dead))
         yield Finding(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import subprocess
 import sys
@@ -78,14 +79,19 @@ def recorded_parameters() -> Iterator[Finding]:
             if made["stage"] != "train":
                 continue
             for name, entry in stages.items():
-                if not any(out["path"] == str(manifest) for out in entry.get("outs", ())):
-                    continue
+                outs = [out for out in entry.get("outs", ()) if out["path"] == str(manifest)]
+                if not outs or outs[0].get("md5") not in (None, _md5(manifest)):
+                    continue  # of another stage, or not what it recorded: that is stale, and DVC sees it
                 recorded = entry.get("params", {}).get(str(paths.PARAMS), {})
                 if not recorded_as_made(recorded, made):
                     yield Finding(
                         f"{name} is recorded with parameters by which {manifest.parent} was not trained",
                         f"`dvc repro --force --single-item {name}` trains it by the present ones",
                     )
+
+
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def recorded_as_made(recorded: dict[str, Any], manifest: dict[str, Any]) -> bool:
@@ -108,12 +114,14 @@ def checkpoints() -> Iterator[Finding]:
     idle = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_idle(path)]
     scraps = [path for path in idle if path.suffix in (".lock", PARTIAL)]
     if scraps:
-        yield Finding(f"{_counted(scraps, 'scraps of killed trainings')} in {folder}", "remove them", _removal(scraps))
+        yield Finding(
+            f"{_counted(scraps, 'scrap', 'of killed trainings')} in {folder}", "remove them", _removal(scraps)
+        )
     files = [path for path in idle if path.suffix == ".npz"]
     finished = _finished_keys() if files else set[str]()
     done = [path for path in files if path.stem in finished]
     if done:
-        words = f"{_counted(done, 'checkpoints')} of trainings that have ended well in {folder}"
+        words = f"{_counted(done, 'checkpoint')} of trainings that have ended well in {folder}"
         yield Finding(words, "remove them", _removal(done))
     others = [path for path in files if path not in done]
     if not others:
@@ -122,7 +130,7 @@ def checkpoints() -> Iterator[Finding]:
     orphans = [path for path in others if path.stem not in wanted]
     if orphans:
         yield Finding(
-            f"{_counted(orphans, 'checkpoints')} that no training of the present study goes on from, in {folder}",
+            f"{_counted(orphans, 'checkpoint')} that no training of the present study goes on from, in {folder}",
             "remove them by hand, unless you mean to undo an edit of params.yaml or of the code: "
             f"rm {' '.join(str(path) for path in orphans)}",
             harmful=False,
@@ -169,8 +177,9 @@ def _wanted_keys(params: Params) -> set[str]:
     return wanted
 
 
-def _counted(files: list[Path], what: str) -> str:
-    return f"{len(files)} {what} ({size(sum(path.stat().st_size for path in files))})"
+def _counted(files: list[Path], what: str, rest: str = "") -> str:
+    several = f"{what}{'s' * (len(files) != 1)} {rest}".rstrip()
+    return f"{len(files)} {several} ({size(sum(path.stat().st_size for path in files))})"
 
 
 def _removal(files: list[Path]) -> Callable[[], str]:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Protocol, Self
 from resblock.core.errors import UserError
 from resblock.running import recorder
 
+BUSY, BREATH = "is busy, it is being blocked by", 2.0  # how DVC says that another holds its locks; seconds
 PATIENCE = 60  # seconds for a stage to end: its MLflow server may not answer
 
 # How the lines of DVC 3 begin that tell of a stage; of those that tell a reader nothing; and why it runs none.
@@ -82,6 +84,8 @@ class Transcript:
         """Yield what is left when DVC has ended with `code`: the last stage, and the one at which it stopped."""
         if code and not self.failed:  # cut short in the middle of it
             self.failed = self._current
+        if code < 0:
+            self._aside.append(f"DVC was ended by {signal.Signals(-code).name}; the same command goes on from there")
         if self._current:
             yield self._over(ended_well=self._current != self.failed)
         elif self.failed:  # it could not be begun
@@ -146,9 +150,15 @@ class Dvc:
 
     def stale(self, stages: Sequence[str]) -> list[str]:
         """Return which of `stages` DVC would run. It tells all of the project's sooner than it finds some by name."""
-        status = self._call("status", "--json", stdout=subprocess.PIPE)
-        if status.returncode:
-            raise UserError("dvc status failed; its message stands above")
+        waits = False
+        while (status := self._call("status", "--json")).returncode:
+            if BUSY not in status.stderr:
+                print(status.stderr, end="", file=sys.stderr)
+                raise UserError("dvc status failed; its message stands above")
+            if not waits:
+                print("DVC is at work here already, for another command; waiting until it has ended", flush=True)
+            waits = True
+            time.sleep(BREATH)
         changed = json.loads(status.stdout or "{}")
         return [stage for stage in stages if stage in changed]
 
@@ -165,11 +175,11 @@ class Dvc:
             except subprocess.TimeoutExpired:
                 _signal(process, signal.SIGKILL)
 
-    def _call(self, *arguments: str, stdout: int | None = None) -> subprocess.CompletedProcess[str]:
+    def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run DVC to its end."""
-        with self._started(*arguments, stdout=stdout, stderr=None) as process:
-            said, _ = process.communicate()
-        return subprocess.CompletedProcess(arguments, process.returncode, said)
+        with self._started(*arguments, stderr=subprocess.PIPE) as process:
+            said, told = process.communicate()
+        return subprocess.CompletedProcess(arguments, process.returncode, said, told)
 
     @contextmanager
     def _started(

@@ -5,6 +5,7 @@ Needs what `resblock.core` needs. The engine sends this code, the splits and a c
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 import traceback
@@ -24,7 +25,7 @@ from resblock.core.training.run import Cost, EpochRow, Run
 from resblock.core.training.watcher import Nobody
 
 Event = tuple[str, Any]
-CACHE = Path(tempfile.gettempdir()) / "resblock-splits"  # by digest: they come to a node once
+CACHE = Path(tempfile.gettempdir()) / f"resblock-splits-{os.getuid()}"  # by digest: they come to a node once
 
 
 class Node:

@@ -43,9 +43,7 @@ def bring_up_to_date(targets: Sequence[str], jobs: int | None, make_engine: Make
     datasets = [each.dataset for each in chosen]
     recipes = [params.recipe(each.dataset, key.recipe) for each in chosen for key in each.trainings]
     for other in others_at_work():
-        warn(
-            f"`resblock run` is at work here already (process {other}); what it runs now is busy for this one and fails"
-        )
+        warn(f"`resblock run` is at work here already (process {other}); this one waits for what it runs now")
     engine = make_engine(jobs, [recipe.threads for recipe in recipes] or [1])
     with invocation(datasets, params) as caused, Dvc(caused.environment) as dvc, engine:
         everything = [stage for each in chosen for stage in each.stages]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from resblock.core.backends import NAMES, PINNED, variables_that_change_bits
-from resblock.core.backends.machine import processor_kind
+from resblock.core.backends.machine import available_cores, processor_kind
 from resblock.core.errors import UserError
 from resblock.core.files import digest_sources, write_bytes, write_together
 from resblock.core.splits import DESCRIPTION, SPLIT_NAMES, array_path, read_description
@@ -36,11 +36,19 @@ from resblock.running.queue import Unit, Where
 ELSEWHERE = "RESBLOCK_RAY"  # a `Terms` as JSON: where a training's command has it computed
 TRIES = 4
 AUTHENTICATION = "RAY_AUTH_MODE"
+NICENESS = "RAY_worker_niceness"
 LOOPBACK = "127.0.0.1"
 REACHING, ENDING = 10, 30  # seconds: for a connection, and for the process that holds the cluster to end
 PACKAGE = Path(__file__).resolve().parents[2]
 MISSING = "--ray needs Ray, which is not installed here; `pip install 'resblock[ray]'` brings it"
-DECIDES = ("code", "backend", "device", "environment", "versions")  # of a manifest: what a node may have otherwise
+DECIDES = (
+    "code",
+    "backend",
+    "device",
+    "environment",
+    "threads",
+    "versions",
+)  # of a manifest: what a node may have otherwise
 
 
 @dataclass(frozen=True)
@@ -86,13 +94,16 @@ class Cluster:
 
 
 def _room(found: Mapping[str, Any], terms: Terms) -> int:
-    """Return how many trainings the cluster carries at once. Raises UserError where it carries none."""
+    """Return how many trainings the nodes carry at once. Raises UserError where none carries any."""
     wanted = {"CPU": terms.cpus, "GPU": terms.gpus}
-    room = min((int(found.get(kind, 0) / each) for kind, each in wanted.items() if each), default=1)
+    asked = {kind: each for kind, each in wanted.items() if each}
+    nodes: Sequence[Mapping[str, float]] = found["nodes"]
+    room = sum(min((int(node.get(kind, 0) / each) for kind, each in asked.items()), default=1) for node in nodes)
     if not room:
-        has = ", ".join(f"{found.get(kind, 0):g} {kind}" for kind in wanted)
+        has = "; ".join(", ".join(f"{node.get(kind, 0):g} {kind}" for kind in wanted) for node in nodes)
         raise UserError(
-            f"the cluster at {found['address']} has {has}; a training wants {terms.cpus:g} and {terms.gpus:g}"
+            f"the nodes of the cluster at {found['address']} have {has}; a training wants {terms.cpus:g} CPU and "
+            f"{terms.gpus:g} GPU on one of them"
         )
     return room
 
@@ -102,7 +113,10 @@ def _variables(terms: Terms) -> dict[str, str]:
 
     Ray asks for a token in a cluster that it starts, and tells that to the process alone that started it.
     """
-    return {AUTHENTICATION: os.environ.get(AUTHENTICATION, "token")} if terms.address == "local" else {}
+    if terms.address != "local":
+        return {}
+    # Ray's workers are nice to others by default, so that evaluations beside them would push them aside.
+    return {AUTHENTICATION: os.environ.get(AUTHENTICATION, "token"), NICENESS: os.environ.get(NICENESS, "0")}
 
 
 def _refuse_where_nobody_listens(address: str) -> None:
@@ -166,6 +180,9 @@ class RemoteWorkshop:
                     return attempt.run()
                 except ray.exceptions.RayTaskError:
                     raise  # a fault of the code there, not of the node
+                except ray.exceptions.RuntimeEnvSetupError as error:
+                    words = " ".join(str(error).split())[:200]
+                    raise UserError(f"{job.key}: no node can be set up for it ({words})") from None
                 except ray.exceptions.RayError as error:
                     words = type(error).__name__
                     if tried == self.terms.tries:
@@ -238,8 +255,7 @@ class _Attempt:
             kind, content = self.ray.get(reference)
             if kind == "epoch":
                 row, saved = content
-                write_bytes(file, saved)
-                self.epochs = row.epoch
+                self._keep(file, saved, row.epoch)
                 self.watcher.epoch(row)
             elif kind == "resumed":
                 self.epochs = len(content)
@@ -252,6 +268,14 @@ class _Attempt:
             else:
                 raise UserError(f"{self.job.key}: {'failed on its node' if kind == 'fault' else kind}: {content}")
         raise UserError(f"{self.job.key}: its node ended without results; run the same command again")
+
+    def _keep(self, file: Path, saved: bytes, epoch: int) -> None:
+        """Write a checkpoint that came back; a disk that is full for a while should not end the training."""
+        try:
+            write_bytes(file, saved)
+            self.epochs = epoch
+        except OSError as error:
+            self.watcher.warn(f"{file}: {error.strerror}; a lost node would cost the epochs from {self.epochs} on")
 
     def _write(self, files: Mapping[str, bytes], cost: bytes) -> Run:
         """Write what came back as the training itself would: the manifest last."""
@@ -280,6 +304,7 @@ def differing(manifest: Mapping[str, Any], job: Job) -> Iterator[str]:
         "code": digest_sources(CORE),
         "backend": backend,
         "device": {"kind": kind, "float32": "float32"},
+        "threads": job.recipe.threads or available_cores(),
         "environment": {**PINNED.get(backend, {}), **variables_that_change_bits()},
         "versions": {name: version(name) for name in packages},
     }
@@ -335,7 +360,8 @@ def _hold_open(address: str) -> None:
         print(json.dumps({"error": str(error)}), flush=True)
         return
     found = ray.get_runtime_context().gcs_address
-    print(json.dumps({"address": found, **ray.cluster_resources()}), flush=True)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    print(json.dumps({"address": found, "nodes": nodes}), flush=True)
     with suppress(KeyboardInterrupt):
         sys.stdin.read()
     ray.shutdown()
