@@ -254,10 +254,10 @@ def until_epoch(number: int, process: subprocess.Popen[str]) -> None:
         assert line, "the training ended"
 
 
-def test_a_second_training_of_the_same_key_is_refused_and_the_first_unharmed(
+def test_a_second_training_of_the_same_key_is_refused_and_the_first_goes_on_when_dvc_can_record_it(
     project: Interrupted, uninterrupted: dict[str, str]
 ) -> None:
-    """As after a kill of DVC alone, which leaves its stage running."""
+    """As after a kill of DVC alone: its stage ends too, since nobody would record it, and leaves its checkpoint."""
     first = project.start(*REPRO)
     until_epoch(1, first)
     (training,) = {int(lock.read_text()) for lock in (project.root / ".checkpoints").glob("*.lock")}
@@ -271,10 +271,13 @@ def test_a_second_training_of_the_same_key_is_refused_and_the_first_unharmed(
     assert "digits-base-residual-8-0 is being trained already, by process " in said
     assert "Traceback" not in said
     rest, _ = first.communicate()  # until the last process that may write there has ended
-    assert f"epoch {EPOCHS}/{EPOCHS}" in rest
+    assert "DVC, which would have recorded this stage, is gone" in rest
+    said, _ = project.start(*REPRO).communicate()
+    assert "goes on after epoch" in said
+    assert f"epoch {EPOCHS}/{EPOCHS}" in said
     assert project.digests() == uninterrupted
     assert project.leftovers() == []
-    hold_one_history(project, rest)
+    hold_one_history(project, said)
 
 
 # Stopped.

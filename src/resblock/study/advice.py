@@ -10,15 +10,13 @@ matters is lost by it. Whoever picks the best of many picks luck with it, so lea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import median
 
 from resblock.core.model.architecture import design
 from resblock.core.spec import FAMILIES, ModelSpec
-from resblock.core.training.run import Cost
-from resblock.study.efficiency import Costs
+from resblock.study.efficiency import Costs, quiet_seconds
 from resblock.study.interval import CONFIDENCE, Interval, seeds_in_words, seeds_needed
 from resblock.study.numbers import listed, points
 from resblock.study.summary import Gap, Lead, Study, Summary, lead
@@ -36,7 +34,7 @@ class Price:
     """What one training of a network takes, as far as it is known."""
 
     spec: ModelSpec
-    seconds: float  # wall clock, median over seeds; scaled by multiply-adds where `measured` is not true
+    seconds: float  # wall clock of a quiet machine; scaled by multiply-adds where `measured` is not true
     memory: float  # bytes of activations that a training step keeps
     measured: bool = True
 
@@ -114,11 +112,11 @@ class Advice:
         now = self.costs.get(self.choice.spec)
         if not now:
             return None
-        here = Price(self.choice.spec, _seconds(now.values()), self._memory(self.choice.spec))
+        here = Price(self.choice.spec, quiet_seconds(now.values()), self._memory(self.choice.spec))
         deeper = [s.spec for s in self._kind() if s.spec.depth > self.choice.spec.depth and self.costs.get(s.spec)]
         if deeper:
             spec = min(deeper, key=lambda each: each.depth)
-            return here, Price(spec, _seconds(self.costs[spec].values()), self._memory(spec))
+            return here, Price(spec, quiet_seconds(self.costs[spec].values()), self._memory(spec))
         spec = next_deeper(self.choice.spec)
         scale = (spec.depth - 2) / max(1, self.choice.spec.depth - 2)  # the work of blocks grows with their number
         return here, Price(spec, here.seconds * scale, self._memory(spec), measured=False)
@@ -266,10 +264,6 @@ def activations(spec: ModelSpec, image_shape: tuple[int, int, int]) -> float:
         if place.pooled_after:
             height, width = -(-height // 2), -(-width // 2)
     return TENSORS * BYTES * total
-
-
-def _seconds(costs: Iterable[Cost]) -> float:
-    return float(median(cost.seconds for cost in costs))
 
 
 def _bought(gap: Gap) -> str:
