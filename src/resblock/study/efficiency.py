@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 
@@ -40,20 +39,19 @@ def target_accuracy(curves: Curves) -> float:
 def quiet_seconds(costs: Iterable[Cost]) -> float:
     """Return the wall clock of a training's epochs while the machine does nothing else, validation included.
 
-    Other work, and a pause, only ever make epochs longer: so the fastest seed's median epoch counts, as often as there
-    are epochs.
+    Other work, and a pause, only ever make epochs longer: so the fastest epoch of all seeds counts for each.
     """
     return min(_pace(cost) * len(cost.epoch_seconds) for cost in costs)
 
 
 def _pace(cost: Cost) -> float:
-    return median(cost.epoch_seconds)
+    return min(cost.epoch_seconds)
 
 
 def seconds_to(target: float, curve: Sequence[EpochRow], cost: Cost) -> float:
     """Return the wall clock, validation included, of the epochs up to the first whose validation accuracy is `target`.
 
-    Statistics re-estimated; every epoch counts as the median one, since pauses are no cost. NaN where no epoch gets
+    Statistics re-estimated; every epoch counts as the fastest one, since pauses are no cost. NaN where no epoch gets
     there.
     """
     for count, (row, _) in enumerate(zip(curve, cost.epoch_seconds, strict=False), start=1):

@@ -51,7 +51,7 @@ def section(material: Material) -> Section | None:
         "The same against speed in training, and against the wall clock until validation accuracy (statistics "
         f"re-estimated) first reached {100 * target:.1f} %, which is 95 % of the best network's final one. Networks "
         "that never got there are left out. Times are of the machine named below, which may have done other work: so "
-        "the fastest seed's speed is shown, and every epoch counts as the median one."
+        "the fastest seed's speed is shown, and every epoch counts as the fastest one."
     )
     pictures = [
         Picture("efficiency", caption, _draw(priced, _SIZES), _data(priced, ("parameters", "multiply_adds"))),
