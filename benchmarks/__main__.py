@@ -209,9 +209,7 @@ def gpu(networks: Sequence[str], rounds: int, torch_python: Path) -> None:
 @saving
 def fixed(save: bool) -> None:
     """Time what commands cost before their work, what tracking adds, and the memory of a training."""
-    costs = _told(measure_fixed_costs())
-    if save:
-        _save("fixed", {"costs": costs})
+    _tell_and_keep("fixed", measure_fixed_costs(), save=save)
 
 
 @main.command("memory")
@@ -225,18 +223,14 @@ def memory() -> None:
 @saving
 def pictures(save: bool) -> None:
     """Time how folders of 60,000 and 100,000 made-up pictures become splits, and measure the memory (10 minutes)."""
-    costs = _told(measure_pictures())
-    if save:
-        _save("pictures", {"costs": costs})
+    _tell_and_keep("pictures", measure_pictures(), save=save)
 
 
 @main.command("many")
 @saving
 def many(save: bool) -> None:
     """Measure what the runner adds to many trainings, and Ray where it is installed (half an hour)."""
-    costs = _told(measure_many())
-    if save:
-        _save("many", {"costs": costs})
+    _tell_and_keep("many", measure_many(), save=save)
 
 
 @main.command("profile")
@@ -266,6 +260,12 @@ def document(check: bool) -> None:
         write_text(PAGE, text)
     elif text != PAGE.read_text(encoding="utf-8"):
         raise click.ClickException("docs/performance.md: its tables are not what the results say; run make bench")
+
+
+def _tell_and_keep(name: str, measuring: Iterable[FixedCost], *, save: bool) -> None:
+    costs = _told(measuring)
+    if save:
+        _save(name, {"costs": costs})
 
 
 def _told(measuring: Iterable[FixedCost]) -> list[dict[str, Any]]:

@@ -124,7 +124,7 @@ class Waiting:
 def _study_of_nothing(trainings: int) -> tuple[int, float, int]:
     """Return how many stages a study has whose trainings and evaluations do nothing, its seconds and peak memory."""
     with TemporaryDirectory() as scratch:
-        folder = _project(Path(scratch), "digits", ["plain-8", "residual-8"], trainings // 2)
+        folder = _project(Path(scratch), ["plain-8", "residual-8"], trainings // 2)
         yaml = YAML()  # which keeps the order of axes, and so the stages' names
         pipeline = yaml.load(folder / "dvc.yaml")
         for stage in (pipeline["stages"][name] for name in ("train", "evaluate")):
@@ -141,7 +141,7 @@ def _on_ray() -> Iterator[FixedCost]:
     """Yield what Ray adds to trainings as long as the published ones of NETWORK on CIFAR-10."""
     published = _published_seconds()
     with TemporaryDirectory() as scratch:
-        folder = _project(Path(scratch), "digits", [NETWORK], 2)
+        folder = _project(Path(scratch), [NETWORK], 2)
         _add_made_images(folder)
         for jobs in (1, 2):
             own, ray = (_walls(folder, jobs, *engine) for engine in ((), ("--ray", "local")))
@@ -186,13 +186,13 @@ def _add_made_images(folder: Path) -> None:
     run([sys.executable, "-m", "resblock", "run", f"preprocess@{MADE}"], folder)
 
 
-def _project(folder: Path, dataset: str, variants: Sequence[str], seeds: int) -> Path:
+def _project(folder: Path, variants: Sequence[str], seeds: int) -> Path:
     """Copy what git has of this project, but for results, and let it study so much."""
     copy_tracked(folder)
     run(["rm", "-rf", "results", "dvc.lock"], folder)
     text = (folder / paths.PARAMS).read_text("utf-8")
     for key, value in (
-        ("datasets", [dataset]),
+        ("datasets", ["digits"]),
         ("variants", list(variants)),
         ("seeds", list(range(seeds))),
         ("recipes", []),
