@@ -41,14 +41,8 @@ LOOPBACK = "127.0.0.1"
 REACHING, ENDING = 10, 30  # seconds: for a connection, and for the process that holds the cluster to end
 PACKAGE = Path(__file__).resolve().parents[2]
 MISSING = "--ray needs Ray, which is not installed here; `pip install 'resblock[ray]'` brings it"
-DECIDES = (
-    "code",
-    "backend",
-    "device",
-    "environment",
-    "threads",
-    "versions",
-)  # of a manifest: what a node may have otherwise
+# Of a manifest: what a node may have otherwise.
+DECIDES = ("code", "backend", "device", "environment", "threads", "versions")
 
 
 @dataclass(frozen=True)
