@@ -1,4 +1,4 @@
-"""Trainings on a real Ray cluster: two nodes with folders of their own, of which one is killed in the middle."""
+"""Trainings on a real Ray cluster: two nodes with folders of their own; the driver is killed, then a node."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import psutil
@@ -27,17 +28,20 @@ from resblock.core.files import read_json
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.job import Job
+from resblock.running import node
 from resblock.running.engines.ray import ELSEWHERE, Cluster, Terms, _room, differing  # pyright: ignore[reportPrivateUsage]
+from tests.chaos import nodes
 from tests.conftest import ROOT, write_digits
 
 KEY = RunKey("digits", ModelSpec.parse("cnn-4"), 0)
+EPOCHS = 60
 PATIENCE = 240  # seconds
 
 
-def make_project(root: Path, splits: dict[SplitName, Split], epochs: int) -> Path:
+def make_project(root: Path, splits: dict[SplitName, Split]) -> Path:
     root.mkdir()
     text = (ROOT / paths.PARAMS).read_text()
-    (root / paths.PARAMS).write_text(re.sub(r"epochs: 20  .*", f"epochs: {epochs}", text, count=1))
+    (root / paths.PARAMS).write_text(re.sub(r"epochs: 20  .*", f"epochs: {EPOCHS}", text, count=1))
     write_digits(root, splits)
     return root
 
@@ -75,21 +79,8 @@ def concluded(process: subprocess.Popen[str]) -> str:
     return said
 
 
-# A head without room for trainings, and two nodes with room for one each and folders of their own.
-CLUSTER = """
-import os, sys
-from ray.cluster_utils import Cluster
-
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-for name in ("a", "b"):
-    os.environ["TMPDIR"] = os.path.join(sys.argv[1], name)
-    os.mkdir(os.environ["TMPDIR"])
-    cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
-print("address", cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
-# The same where every node is a network of its own, and sees neither the sources nor what others write.
+# A cluster as of `tests.chaos.nodes` where every node is a network of its own, and sees neither the sources nor what
+# others write.
 BRIDGE, NETWORK, PORT = "resblock-ray", "10.77.0", 6399
 HEAD = f"{NETWORK}.1"
 RAY = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--object-store-memory", str(100 * 2**20))
@@ -106,29 +97,29 @@ def ip(*words: str) -> bool:
     return not subprocess.run(("ip", *words), capture_output=True, check=False).returncode
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the address of a cluster of two nodes, on networks of their own where this machine allows it."""
     pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment["RAY_raylet_start_wait_time_s"] = str(PATIENCE)  # busy machines take longer than Ray waits
+    tmp_path = tmp_path_factory.mktemp("cluster")
     with ExitStack() as stack:
-        separate = shutil.which("unshare") and shutil.which("ip") and ip("link", "add", BRIDGE, "type", "bridge")
-        if separate:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        if shutil.which("unshare") and shutil.which("ip") and ip("link", "add", BRIDGE, "type", "bridge"):
             stack.callback(ip, "link", "delete", BRIDGE)
-        yield (networks if separate else folders)(stack, tmp_path, environment)
+            patch.setenv("RAY_AUTH_MODE", "token")
+            patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            yield networks(stack, tmp_path)
+        else:
+            found = stack.enter_context(nodes.started(tmp_path, cpus=1))
+            for name, value in found.variables.items():
+                patch.setenv(name, value)
+            yield found.address
 
 
-def folders(stack: ExitStack, tmp_path: Path, environment: dict[str, str]) -> str:
-    """Start a cluster on one network; return its address."""
-    process = started(stack, [sys.executable, "-c", CLUSTER, str(tmp_path)], tmp_path, environment)
-    assert process.stdout is not None
-    return next(line.split()[1] for line in process.stdout if line.startswith("address"))
-
-
-def networks(stack: ExitStack, tmp_path: Path, environment: dict[str, str]) -> str:
+def networks(stack: ExitStack, tmp_path: Path) -> str:
     """Start a cluster whose nodes share a bridge and no more; return its address."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["RAY_raylet_start_wait_time_s"] = str(nodes.START)
     assert ip("address", "add", f"{HEAD}/24", "dev", BRIDGE)
     assert ip("link", "set", BRIDGE, "up")
     head = (*RAY, "--head", "--num-cpus=0", f"--node-ip-address={HEAD}", f"--port={PORT}", "--include-dashboard=false")
@@ -156,27 +147,32 @@ def started(stack: ExitStack, command: Sequence[str], folder: Path, environment:
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-
-    def end() -> None:
-        assert process.stdin is not None and process.stdout is not None
-        theirs = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        process.stdin.close()
-        for each in theirs:
-            with suppress(psutil.Error):
-                each.kill()
-        psutil.wait_procs(theirs, timeout=10)
-        process.wait()
-        process.stdout.close()
-
-    stack.callback(end)
+    stack.callback(nodes.end, process)
     return process
 
 
-def raylet_of_the_training() -> psutil.Process | None:
-    for process in psutil.process_iter(["cmdline"]):
-        if (process.info["cmdline"] or [""])[0].startswith("ray::Node"):
-            return process.parent()
-    return None
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory, digits: dict[SplitName, Split]) -> dict[str, bytes]:
+    """Return the files of the training on this machine."""
+    root = make_project(tmp_path_factory.mktemp("serial") / "project", digits)
+    concluded(train(root, None))
+    return files_of(root)
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (root / paths.run(KEY)).iterdir()}
+
+
+def wait_for_a_checkpoint(project: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not list((project / paths.CHECKPOINTS).glob("[!.]*.npz")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def epochs_told(said: str) -> list[int]:
+    return [int(number) for number in re.findall(r"epoch +(\d+)/", said)]
 
 
 def test_a_cluster_on_this_machine_listens_where_nobody_else_reaches_it() -> None:
@@ -191,32 +187,57 @@ def test_a_cluster_on_this_machine_listens_where_nobody_else_reaches_it() -> Non
         assert cluster.slots["cluster"] >= 1
 
 
-def test_a_training_whose_node_dies_goes_on_elsewhere_and_ends_with_the_bytes_of_a_serial_one(
-    cluster: str, tmp_path: Path, digits: dict[SplitName, Split]
+def test_a_driver_that_dies_is_started_again_and_follows_what_trained_on(
+    cluster: str, serial: dict[str, bytes], tmp_path: Path, digits: dict[SplitName, Split]
 ) -> None:
-    epochs = 60
-    serial, project = (make_project(tmp_path / name, digits, epochs) for name in ("serial", "project"))
+    project = make_project(tmp_path / "project", digits)
+    driver = train(project, Terms(cluster))
+    wait_for_a_checkpoint(project, driver)
+    (there,) = nodes.trainings()
+    driver.kill()
+    told = epochs_told(driver.communicate()[0])
+    time.sleep(2)
+    driver = train(project, Terms(cluster))
+    said = concluded(driver)
+    assert (alone := re.search(r"trained on while nobody asked, up to epoch (\d+)", said)), said
+    assert int(alone[1]) > told[-1]
+    assert epochs_told(said) == list(range(int(alone[1]) + 1, EPOCHS + 1))
+    assert files_of(project) == serial
+    assert not there.is_running() or there.wait(PATIENCE) is None  # it was this process that trained, and it has ended
+    assert not list((project / paths.CHECKPOINTS).glob("*"))
+
+
+def test_a_training_whose_node_dies_goes_on_elsewhere_and_ends_with_the_bytes_of_a_serial_one(
+    cluster: str, serial: dict[str, bytes], tmp_path: Path, digits: dict[SplitName, Split]
+) -> None:
+    project = make_project(tmp_path / "project", digits)
     process = train(project, Terms(cluster))
-    deadline = time.monotonic() + PATIENCE
-    while not list((project / paths.CHECKPOINTS).glob("[!.]*.npz")):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    raylet = raylet_of_the_training()
+    wait_for_a_checkpoint(project, process)
+    (there,) = nodes.trainings()
+    raylet = there.parent()
     assert raylet is not None
     for each in (*raylet.children(recursive=True), raylet):
         each.kill()
     said = concluded(process)
     assert "its node is lost" in said
-    assert re.findall(r"epoch +(\d+)/", said) == [str(number) for number in range(1, epochs + 1)]  # each of them once
+    assert epochs_told(said) == list(range(1, EPOCHS + 1))  # each of them once
     assert re.search(r"goes on elsewhere from epoch [1-9]", said)
-    concluded(train(serial, None))
-    ours, theirs = (
-        {path.name: path.read_bytes() for path in (root / paths.run(KEY)).iterdir()} for root in (project, serial)
-    )
-    assert ours == theirs
+    assert files_of(project) == serial
     assert read_json(project / paths.cost(KEY))["threads"] == 1
     assert not list((project / paths.CHECKPOINTS).glob("*"))
+
+
+def test_a_node_ends_when_nobody_asks_for_long(monkeypatch: pytest.MonkeyPatch, job: Job) -> None:
+    ended = Event()
+    monkeypatch.setattr(node, "ALONE", 0.2)
+    monkeypatch.setattr(os, "_exit", lambda code: ended.set())  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    begun = time.monotonic()
+    asked = node.Node(job.tree(), "0")
+    monkeypatch.setattr(node, "ANSWER", 0.15)
+    assert asked.hear(0) == ([], None)
+    assert not ended.is_set()
+    assert ended.wait(PATIENCE)
+    assert time.monotonic() - begun >= 0.35  # a question begins the time anew
 
 
 def test_room_is_counted_node_by_node() -> None:

@@ -1,4 +1,4 @@
-"""Run the campaign: `python -m tests.chaos`, or with `--short` a minute of it."""
+"""Run the campaign: `python -m tests.chaos`, or with `--short` two minutes of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -14,11 +15,13 @@ import click
 from resblock.core.files import write_text
 from tests.chaos.campaign import Campaign, shuffled_deck, table
 from tests.chaos.kinds import KINDS, SHORT
+from tests.chaos.nodes import started
 from tests.chaos.scene import RUN, Scene, make_project
 from tests.chaos.state import end_state
 from tests.test_faults import serving
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reliability.md"
+SEEDS = (0, 1)
 ENOUGH = 0.9  # of the faults asked for: some need a moment that does not always come
 BEGIN, END = "<!-- campaign -->\n", "<!-- /campaign -->"
 
@@ -37,16 +40,21 @@ def main(faults: int, seed: int, short: bool, only: tuple[str, ...], folder: Pat
     place.mkdir(parents=True, exist_ok=True)
     dice, begin = random.Random(seed), time.monotonic()
     print(f"campaign of {faults} faults, seed {seed}, in {place}", flush=True)
-    with serving(200, 0.0) as server, (place / "said.txt").open("a") as said, (place / "log.jsonl").open("a") as log:
+    deck = shuffled_deck(kinds, faults, dice)
+    with (
+        serving(200, 0.0) as server,
+        (place / "said.txt").open("a") as said,
+        (place / "log.jsonl").open("a") as log,
+        started(place / "nodes", cpus=4) if any(KINDS[kind].cluster for kind in deck) else nullcontext() as nodes,
+    ):
         undisturbed = Scene(place / "undisturbed", dice, server, said)
         if not (place / "pristine").exists():
-            make_project(place / "pristine")
+            make_project(place / "pristine", SEEDS[:1] if short else SEEDS)
             undisturbed.begin_anew(place / "pristine")
             if undisturbed.call(*RUN) or undisturbed.call("resblock", "sync"):
                 sys.exit(f"the undisturbed study failed; see {place / 'said.txt'}")
         print(f"undisturbed after {time.monotonic() - begin:.0f} s", flush=True)
-        scene = Scene(place / "disturbed", dice, server, said)
-        deck = shuffled_deck(kinds, faults, dice)
+        scene = Scene(place / "disturbed", dice, server, said, nodes)
         campaign = Campaign(scene, place / "pristine", end_state(undisturbed.root), deck, log)
         try:
             campaign.run()

@@ -13,7 +13,7 @@ from typing import IO
 
 import psutil
 
-from tests.chaos.kinds import KINDS
+from tests.chaos.kinds import KINDS, on_cluster
 from tests.chaos.scene import RUN, Launch, Scene
 from tests.chaos.state import EndState, differences, end_state, left_behind, misrecorded
 
@@ -71,17 +71,26 @@ class Campaign:
             time.sleep(self.scene.dice.choice([0.0, 0.5, 3.0]))
 
     def _launch(self) -> Launch:
-        """Return how the runner starts: half of the times, with a fault of its whole life."""
-        kinds = [kind for kind in dict.fromkeys(self.deck) if KINDS[kind].start]
-        if kinds and self.scene.dice.random() < 0.5:
-            kind = self.scene.dice.choice(kinds)
-            start = KINDS[kind].start
-            assert start is not None
-            if begun := start(self.scene):
-                what, launch = begun
-                self._note(kind, what)
-                return launch
-            self.deck = [each for each in self.deck if each != kind]  # this machine cannot
+        """Return how the runner starts: with a fault of its whole life or on a cluster, where only that is left to do.
+
+        Before, half of the times.
+        """
+        if again := self.scene.again:
+            self.scene.again = None
+            return again
+        kinds = [kind for kind in dict.fromkeys(self.deck) if KINDS[kind].start or KINDS[kind].cluster]
+        others = set(self.deck) - set(kinds)
+        if not kinds or (others and self.scene.dice.random() < 0.5):
+            return Launch()
+        kind = self.scene.dice.choice(kinds)
+        start = KINDS[kind].start
+        if start is None:
+            return on_cluster(self.scene)
+        if begun := start(self.scene):
+            what, launch = begun
+            self._note(kind, what)
+            return launch
+        self.deck = [each for each in self.deck if each != kind]  # this machine cannot
         return Launch()
 
     def _live(self, until: int) -> bool:
@@ -101,8 +110,8 @@ class Campaign:
         return runner.returncode == 0
 
     def _strike(self) -> None:
-        """Let the next fault of the deck happen that can."""
-        for kind in list(dict.fromkeys(self.deck)):
+        """Let the next fault of the deck happen that can; those of a cluster first, which seldom can."""
+        for kind in sorted(dict.fromkeys(self.deck), key=lambda kind: not KINDS[kind].cluster):
             act = KINDS[kind].act
             if act and (what := act(self.scene)):
                 self._note(kind, what)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.chaos.nodes import trainings
 from tests.chaos.scene import IMPATIENT, Launch, Scene
 from tests.pipeline.conftest import STORE
 from tests.pipeline.test_full_disk import SMALL
@@ -30,6 +31,7 @@ Start = Callable[[Scene], tuple[str, Launch] | None]
 
 HERE = Path(__file__).resolve().parent
 UNSHARE = ("unshare", "--map-root-user", "--mount")
+LIFE = (3, 20)  # seconds after which a process on a node may be killed
 DAYS = 3 * 24 * 3600  # by which the clock is set back
 READ_ONLY = 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; shift; exec "$@"'
 
@@ -41,6 +43,7 @@ class Kind:
     about: str  # for the table in docs/reliability.md
     act: Fault | None = None  # in the life of a runner
     start: Start | None = None  # from its start
+    cluster: bool = False  # whether it happens to a runner alone that has trainings computed on a cluster
 
 
 def _signal(number: signal.Signals, who: Callable[[Scene], list[psutil.Process]]) -> Fault:
@@ -88,6 +91,51 @@ def _dvc(scene: Scene) -> list[psutil.Process]:
 
 def _runner(scene: Scene) -> list[psutil.Process]:
     return scene.workers("run")
+
+
+def _on_a_node(scene: Scene) -> psutil.Process | None:
+    """Return a process that trains on a node, early or late in its life: it imports for a while, then it trains."""
+    for process in trainings() if scene.nodes else ():
+        with suppress(psutil.Error):
+            if time.time() - process.create_time() > scene.dice.uniform(*LIFE):
+                return process
+    return None
+
+
+def kill_on_node(scene: Scene) -> str | None:
+    """Kill a process that trains on a node."""
+    victim = _on_a_node(scene)
+    if victim is None:
+        return None
+    with suppress(psutil.Error):
+        victim.kill()
+        return f"SIGKILL to {victim.pid}, which trains on a node"
+    return None
+
+
+def lose_node(scene: Scene) -> str | None:
+    """Kill a node on which something trains."""
+    victim = _on_a_node(scene)
+    if victim is None or scene.nodes is None:
+        return None
+    with suppress(psutil.Error):
+        node = victim.parents()[0]
+        scene.nodes.lose(node)
+        return f"SIGKILL to node {node.pid} and all that ran on it"
+    return None
+
+
+def lose_driver(scene: Scene) -> str | None:
+    """Kill all that runs here while something trains on a node, as a power cut does; the same command is run next."""
+    if _on_a_node(scene) is None:
+        return None
+    while left := [process for process, _ in scene.at_work()]:
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        time.sleep(0.05)
+    scene.again = on_cluster(scene)
+    return "SIGKILL to `resblock run` and all that it started here"
 
 
 def second_runner(scene: Scene) -> str | None:
@@ -235,6 +283,12 @@ def _served(status: int, delay: float, words: str) -> Start:
     return start
 
 
+def on_cluster(scene: Scene) -> Launch:
+    """Let trainings be computed on a cluster: no fault by itself."""
+    assert scene.nodes is not None
+    return Launch(options=("--ray", scene.nodes.address), variables=scene.nodes.variables)
+
+
 def comes_and_goes(scene: Scene) -> tuple[str, Launch] | None:
     """Let a server answer for a while, and refuse for a while."""
     scene.server.status, scene.server.delay = 200, 0.0
@@ -263,6 +317,9 @@ KINDS: dict[str, Kind] = {
     "runner ended": Kind("SIGTERM to `resblock run`", _signal(signal.SIGTERM, _runner)),
     "runner interrupted": Kind("SIGINT to `resblock run`", _signal(signal.SIGINT, _runner)),
     "runner stopped": Kind("SIGSTOP to `resblock run`, for a while", _signal(signal.SIGSTOP, _runner)),
+    "node's worker killed": Kind("SIGKILL to what trains on a node of a Ray cluster", kill_on_node, cluster=True),
+    "node lost": Kind("SIGKILL to a raylet, with all that runs there", lose_node, cluster=True),
+    "driver lost": Kind("SIGKILL to all that runs here while nodes train", lose_driver, cluster=True),
     "second runner": Kind("a second `resblock run` in the same folder", second_runner),
     "parameters edited": Kind("`params.yaml` edited, and undone after a while", edit_params),
     "split truncated": Kind("a file of the splits cut off", truncate_split),

@@ -18,6 +18,7 @@ from typing import IO
 
 import psutil
 
+from tests.chaos.nodes import Nodes
 from tests.pipeline.conftest import STORE, copy_project
 from tests.test_faults import Server
 
@@ -25,7 +26,7 @@ STUDY = """\
 study:
   datasets: [digits]
   variants: [plain-8, residual-8]
-  seeds: [0, 1]
+  seeds: {seeds}
 
 ablation:
   dataset: digits
@@ -44,12 +45,12 @@ IMPATIENT = {
 }
 
 
-def make_project(root: Path) -> None:
-    """Make a project in `root` whose study takes a minute."""
+def make_project(root: Path, seeds: Sequence[int]) -> None:
+    """Make a project in `root` whose study takes half a minute for each seed."""
     root.mkdir(parents=True)
     workspace = copy_project(root)
     text = (root / "params.yaml").read_text()
-    text = text[: text.index("study:")] + STUDY + text[text.index("data:  #") :]
+    text = text[: text.index("study:")] + STUDY.format(seeds=list(seeds)) + text[text.index("data:  #") :]
     text = re.sub(r"epochs: 2  #", f"epochs: {EPOCHS}  #", text)
     for share in ("corrupted", "response", "lesion"):
         text = text.replace(f"{share}_images: 60", f"{share}_images: 20")
@@ -59,9 +60,10 @@ def make_project(root: Path) -> None:
 
 @dataclass(frozen=True)
 class Launch:
-    """How a runner is started: commands before it, and variables. None of both: as a person does."""
+    """How a runner is started: commands before it, options, and variables. None of these: as a person does."""
 
     before: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -73,7 +75,9 @@ class Scene:
     dice: random.Random
     server: Server
     said: IO[str]  # what all its commands say
+    nodes: Nodes | None = None
     runner: psutil.Popen | None = None
+    again: Launch | None = None  # how the next runner starts, where a fault decides it
     others: list[psutil.Popen] = field(default_factory=list[psutil.Popen])
     _due: list[tuple[float, Callable[[], object]]] = field(
         default_factory=list[tuple[float, Callable[[], object]]], init=False
@@ -85,7 +89,7 @@ class Scene:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         return psutil.Popen(
-            [*launch.before, *command],
+            [*launch.before, *command, *launch.options],
             cwd=self.root,
             env={**environment, **launch.variables},
             stdin=subprocess.DEVNULL,

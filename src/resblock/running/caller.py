@@ -43,13 +43,14 @@ def is_dvc(words: list[str]) -> bool:
 
 
 def _watch(caller: psutil.Process) -> None:
-    while _lives(caller):
+    while lives(caller):
         time.sleep(LOOK_EVERY)
     print("resblock: DVC, which would have recorded this stage, is gone; so it ends, too", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
+    """Return whether a process is there, and not only its entry in the system's table."""
     with suppress(psutil.Error):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

@@ -1,6 +1,6 @@
 """One training on a cluster's node, which shares nothing with the project but the network.
 
-Needs what `resblock.core` needs. The engine sends this code, the splits and a checkpoint, and hears what happens.
+Needs what `resblock.core` needs. The engine sends this code, the splits and a checkpoint, and asks what has happened.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from resblock.core.backends import start
@@ -26,10 +26,16 @@ from resblock.core.training.watcher import Nobody
 
 Event = tuple[str, Any]
 CACHE = Path(tempfile.gettempdir()) / f"resblock-splits-{os.getuid()}"  # by digest: they come to a node once
+ANSWER = 10.0  # seconds that a question waits for news
+ALONE = 3600.0  # seconds without a question, after which nobody will come for the results
 
 
 class Node:
-    """Trains one job, described by its `tree`, in a folder of its own."""
+    """Trains one job, described by its `tree`, in a folder of its own.
+
+    It keeps all that has happened for whoever asks, and goes on where nobody does, for `ALONE` seconds: a driver that
+    died is started again and asks from the beginning.
+    """
 
     def __init__(self, tree: Mapping[str, Any], data_digest: str) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="resblock-")
@@ -42,13 +48,25 @@ class Node:
             checkpoints=folder / "checkpoints",
         )
         self._digest = data_digest
+        self._key = ""
+        self._events: list[Event] = []
+        self._checkpoint: bytes | None = None  # after the last epoch among the events
+        self._change = threading.Condition()
+        self._begun, self._asked = False, time.monotonic()
+        threading.Thread(target=self._end_alone, daemon=True).start()
 
     def manifest(self) -> dict[str, Any]:
         """Return what the training will say made it: this node's device, versions and variables among it."""
         from resblock.core.training.manifest import make_manifest
 
         threads = start(self._job.recipe.threads)
-        return make_manifest(self._job.key, self._job.recipe, data_digest=self._digest, threads=threads)
+        manifest = make_manifest(self._job.key, self._job.recipe, data_digest=self._digest, threads=threads)
+        self._key = str(manifest["key"])
+        return manifest
+
+    def begun(self) -> bool:
+        """Return whether it trains, or has trained, already."""
+        return self._begun
 
     def lacks_splits(self) -> bool:
         """Return whether the images must be sent."""
@@ -61,32 +79,59 @@ class Node:
         if read_description(self._splits).digest != self._digest:
             raise UserError(f"{self._splits}: other images came than were announced")
 
-    def train(self, key: str, checkpoint: bytes | None) -> Iterator[Event]:
-        """Train, from `checkpoint` on if there is one, and yield what happens, the results last."""
+    def begin(self, checkpoint: bytes | None) -> None:
+        """Train from now on, from `checkpoint` on if there is one; after `manifest`."""
         if checkpoint:
-            write_bytes(self._job.checkpoints / f"{key}.npz", checkpoint)
-        events: SimpleQueue[Event | None] = SimpleQueue()
+            write_bytes(self._checkpoint_path, checkpoint)
+        self._begun = True
+        threading.Thread(target=self._work, daemon=True).start()
 
-        def work() -> None:
-            try:
-                Workshop(start).train(self._job, _Sender(self._job, key, events.put))
-            except UserError as error:
-                events.put(("refused", str(error)))
-            except BaseException:  # told where a person is, who sees nothing of this process
-                events.put(("fault", traceback.format_exc()))
-            finally:
-                events.put(None)
+    def hear(self, known: int) -> tuple[list[Event], bytes | None]:
+        """Wait a while for more than the first `known` events; return the others, and the checkpoint of the last epoch.
 
-        threading.Thread(target=work, daemon=True).start()
-        while (event := events.get()) is not None:
-            yield event
+        The last of all events is "results" (all files, the cost), "refused" or "fault" (why). The checkpoint is None
+        where no epoch is among those returned.
+        """
+        with self._change:
+            self._asked = time.monotonic()
+            self._change.wait_for(lambda: len(self._events) > known, ANSWER)
+            self._asked = time.monotonic()
+            news = self._events[known:]
+            return news, self._checkpoint if any(kind == "epoch" for kind, _ in news) else None
+
+    @property
+    def _checkpoint_path(self) -> Path:
+        return self._job.checkpoints / f"{self._key}.npz"
+
+    def _work(self) -> None:
+        try:
+            Workshop(start).train(self._job, _Sender(self._job, self._tell))
+        except UserError as error:
+            self._tell("refused", str(error))
+        except BaseException:  # told where a person is, who sees nothing of this process
+            self._tell("fault", traceback.format_exc())
+        finally:
+            self._scratch.cleanup()
+
+    def _tell(self, kind: str, content: Any) -> None:
+        with self._change:
+            if kind == "epoch":
+                self._checkpoint = self._checkpoint_path.read_bytes()
+            self._events.append((kind, content))
+            self._change.notify_all()
+
+    def _end_alone(self) -> None:
+        while (left := self._asked + ALONE - time.monotonic()) > 0:
+            time.sleep(left)
+        self._scratch.cleanup()
+        os._exit(0)
 
 
 class _Sender(Nobody):
-    """Tells the engine of a training's course, with all files that it leaves."""
+    """Tells of a training's course, with all files that it leaves."""
 
-    def __init__(self, job: Job, key: str, send: Callable[[Event], None]) -> None:
-        self._job, self._checkpoint, self._send = job, job.checkpoints / f"{key}.npz", send
+    def __init__(self, job: Job, tell: Callable[[str, Any], None]) -> None:
+        self._job, self._tell = job, tell
 
     @contextmanager
     def watch(self, manifest: dict[str, Any]) -> Generator[None]:
@@ -95,17 +140,17 @@ class _Sender(Nobody):
 
     def epoch(self, row: EpochRow) -> None:
         """See `resblock.core.training.job.Watcher`."""
-        self._send(("epoch", (row, self._checkpoint.read_bytes())))
+        self._tell("epoch", row)
 
     def resumed(self, curve: Sequence[EpochRow]) -> None:
         """See `resblock.core.training.job.Watcher`."""
-        self._send(("resumed", list(curve)))
+        self._tell("resumed", list(curve))
 
     def warn(self, message: str) -> None:
         """See `resblock.core.training.job.Watcher`."""
-        self._send(("warning", message))
+        self._tell("warning", message)
 
     def written(self, run: Run, cost: Cost) -> None:
         """See `resblock.core.training.job.Watcher`."""
         files = {path.name: path.read_bytes() for path in self._job.results.iterdir()}
-        self._send(("results", (files, self._job.cost.read_bytes())))
+        self._tell("results", (files, self._job.cost.read_bytes()))

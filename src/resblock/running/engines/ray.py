@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -23,14 +24,16 @@ from typing import Any, Self
 from resblock.core.backends import NAMES, PINNED, variables_that_change_bits
 from resblock.core.backends.machine import available_cores, processor_kind
 from resblock.core.errors import UserError
-from resblock.core.files import digest_sources, write_bytes, write_together
+from resblock.core.files import digest_bytes, digest_sources, write_bytes, write_together
 from resblock.core.splits import DESCRIPTION, SPLIT_NAMES, array_path, read_description
 from resblock.core.training.checkpoint import Checkpoint
 from resblock.core.training.job import Job
 from resblock.core.training.manifest import CORE
-from resblock.core.training.run import MANIFEST, WEIGHTS, Run, read_cost, read_run
+from resblock.core.training.run import MANIFEST, WEIGHTS, EpochRow, Run, read_cost, read_run
 from resblock.core.training.watcher import Watcher
+from resblock.running.caller import dvc_above, lives
 from resblock.running.engines.local import Local
+from resblock.running.node import Event, Node
 from resblock.running.queue import Unit, Where
 
 ELSEWHERE = "RESBLOCK_RAY"  # a `Terms` as JSON: where a training's command has it computed
@@ -204,22 +207,48 @@ class _Attempt:
     epochs: int = 0  # that have come back
 
     def run(self) -> Run:
-        """Train on whatever node has room."""
-        ray, terms = self.ray, self.terms
-        from resblock.running.node import Node
-
-        variables = {**variables_that_change_bits(), "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", NAMES[0])}
-        environment = {"env_vars": variables}
-        remote = ray.remote(Node).options(num_cpus=terms.cpus, num_gpus=terms.gpus, runtime_env=environment)
-        node = remote.remote(self.job.tree(), self.digest)
+        """Train on whatever node has room, or follow what an earlier process of this command left there."""
+        ray, recorder = self.ray, dvc_above()
+        node, left = self._node()
+        ours = not left  # else it may be what another process of this machine follows
         try:
             self._open(ray.get(node.manifest.remote()))
-            if ray.get(node.lacks_splits.remote()):
-                ray.get(node.take_splits.remote(_files(self.job.splits)))
-            return self._follow(node)
+            ours, begun = True, ray.get(node.begun.remote())
+            if not begun:
+                if ray.get(node.lacks_splits.remote()):
+                    ray.get(node.take_splits.remote(_files(self.job.splits)))
+                ray.get(node.begin.remote(self._file.read_bytes() if self._file.is_file() else None))
+            return self._follow(node, taken_up=begun)
         finally:
-            with suppress(Exception):
-                ray.kill(node)
+            # Where DVC was killed, the same command will be run again, and wants what still trains.
+            if ours and (recorder is None or lives(recorder)):
+                with suppress(Exception):
+                    ray.kill(node)
+
+    def _node(self) -> tuple[Any, bool]:
+        """Return who trains, and whether an earlier process left it; this one's first try alone looks for such."""
+        ray, terms, tree = self.ray, self.terms, self.job.tree()
+        variables = {**variables_that_change_bits(), "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", NAMES[0])}
+        mine = [socket.gethostname(), str(Path.cwd()), tree, self.digest, digest_sources(PACKAGE), variables]
+        name = digest_bytes(json.dumps(mine).encode())
+        if self.manifest is None:
+            for each in ray.util.list_named_actors():
+                if each.startswith(name):
+                    with suppress(ValueError):  # which has ended in this moment
+                        return ray.get_actor(each), True
+        remote = ray.remote(Node).options(
+            name=f"{name}-{time.time_ns()}",
+            lifetime="detached",  # from this process, which may die
+            num_cpus=terms.cpus,
+            num_gpus=terms.gpus,
+            runtime_env={"env_vars": variables},
+        )
+        return remote.remote(tree, self.digest), False
+
+    @property
+    def _file(self) -> Path:
+        assert self.manifest is not None
+        return Checkpoint(self.job.checkpoints, str(self.manifest["key"])).path
 
     def _open(self, manifest: dict[str, Any]) -> None:
         """Hold what the node will make against what this machine would, and open what hears of it."""
@@ -239,37 +268,49 @@ class _Attempt:
         elif manifest["key"] != self.manifest["key"]:
             raise UserError(f"{self.job.key}: begun on another kind of node; the same command begins it anew")
 
-    def _follow(self, node: Any) -> Run:
-        assert self.manifest is not None
-        key = str(self.manifest["key"])
-        file = Checkpoint(self.job.checkpoints, key).path
-        checkpoint = file.read_bytes() if file.is_file() else None
-        seen = self.epochs
-        for reference in node.train.options(num_returns="streaming").remote(key, checkpoint):
-            kind, content = self.ray.get(reference)
-            if kind == "epoch":
-                row, saved = content
-                self._keep(file, saved, row.epoch)
-                self.watcher.epoch(row)
-            elif kind == "resumed":
-                self.epochs = len(content)
-                if not seen:  # by an earlier process of this command, not by a node of this one
-                    self.watcher.resumed(content)
-            elif kind == "warning":
-                self.watcher.warn(content)
-            elif kind == "results":
-                return self._write(*content)
-            else:
-                raise UserError(f"{self.job.key}: {'failed on its node' if kind == 'fault' else kind}: {content}")
-        raise UserError(f"{self.job.key}: its node ended without results; run the same command again")
+    def _follow(self, node: Any, *, taken_up: bool) -> Run:
+        known, seen = 0, self.epochs
+        while True:
+            events, checkpoint = self.ray.get(node.hear.remote(known))
+            known += len(events)
+            if checkpoint:
+                self._keep(checkpoint, max(content.epoch for kind, content in events if kind == "epoch"))
+            if taken_up and events:
+                events, taken_up = self._catch_up(events), False
+            for kind, content in events:
+                if kind == "epoch":
+                    self.watcher.epoch(content)
+                elif kind == "resumed":
+                    self.epochs = len(content)
+                    if not seen:  # by an earlier process of this command, not by a node of this one
+                        self.watcher.resumed(content)
+                elif kind == "warning":
+                    self.watcher.warn(content)
+                elif kind == "results":
+                    return self._write(*content)
+                else:
+                    raise UserError(f"{self.job.key}: {'failed on its node' if kind == 'fault' else kind}: {content}")
 
-    def _keep(self, file: Path, saved: bytes, epoch: int) -> None:
+    def _catch_up(self, events: Sequence[Event]) -> list[Event]:
+        """Tell of the epochs that ended before this process asked; return what else happened."""
+        curve: list[EpochRow] = []
+        for kind, content in events:
+            curve += {"epoch": [content], "resumed": content}.get(kind, [])
+        self.watcher.warn(f"{self.job.key}: its node trained on while nobody asked, up to epoch {len(curve)}")
+        if curve:
+            self.epochs = len(curve)
+            self.watcher.resumed(curve)
+        return [event for event in events if event[0] not in ("epoch", "resumed")]
+
+    def _keep(self, checkpoint: bytes, epoch: int) -> None:
         """Write a checkpoint that came back; a disk that is full for a while should not end the training."""
         try:
-            write_bytes(file, saved)
+            write_bytes(self._file, checkpoint)
             self.epochs = epoch
         except OSError as error:
-            self.watcher.warn(f"{file}: {error.strerror}; a lost node would cost the epochs from {self.epochs} on")
+            self.watcher.warn(
+                f"{self._file}: {error.strerror}; a lost node would cost the epochs from {self.epochs} on"
+            )
 
     def _write(self, files: Mapping[str, bytes], cost: bytes) -> Run:
         """Write what came back as the training itself would: the manifest last."""
