@@ -14,12 +14,15 @@ from resblock.core.splits import Split
 from resblock.evaluation.calibration import (
     BINS,
     COLDEST,
+    HOTTEST,
+    Calibration,
     calibrate,
     calibration_floor,
     expected_calibration_error,
     fit_temperature,
     reliability,
 )
+from resblock.report.sections.calibration import _at_bounds  # pyright: ignore[reportPrivateUsage]
 
 
 def logits_of(confidences: list[float]) -> np.ndarray:
@@ -111,3 +114,13 @@ def test_the_loss_is_scikit_learns() -> None:
 
 def test_a_perfect_validation_set_gives_the_coldest_temperature_and_no_failure() -> None:
     assert fit_temperature(np.eye(10) / 2, np.arange(10)) == pytest.approx(COLDEST, rel=0.01)
+
+
+def test_a_temperature_at_its_bound_is_told() -> None:
+    def row(temperature: float) -> Calibration:
+        return Calibration("cnn-4", 0, "reestimated", temperature, 0.1, 0.1, 0.1, 0.1, 1.0, 1.0)
+
+    assert _at_bounds([row(0.9), row(1.2)]) == ""
+    said = _at_bounds([row(COLDEST * 1.00001), row(1.2), row(HOTTEST * 0.99999)])
+    assert "1 of 3 temperatures ended at the coldest allowed, 0.05" in said
+    assert "1 of 3 temperatures ended at the hottest allowed, 20" in said

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
 from resblock.core.spec import ModelSpec
@@ -61,6 +61,9 @@ def learning_curves(curves: Curves, columns: Mapping[str, str]) -> Figure:
                     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
                 else:
                     axis.set_yscale("log")
+                    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                    axis.yaxis.set_major_formatter("{x:g}")
+                    axis.yaxis.set_minor_locator(NullLocator())
                 axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         for axis in axes[-1]:
             axis.set_xlabel("epoch")

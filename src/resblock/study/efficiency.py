@@ -41,11 +41,7 @@ def quiet_seconds(costs: Iterable[Cost]) -> float:
 
     Other work, and a pause, only ever make epochs longer: so the fastest epoch of all seeds counts for each.
     """
-    return min(_pace(cost) * len(cost.epoch_seconds) for cost in costs)
-
-
-def _pace(cost: Cost) -> float:
-    return min(cost.epoch_seconds)
+    return min(min(cost.epoch_seconds) * len(cost.epoch_seconds) for cost in costs)
 
 
 def seconds_to(target: float, curve: Sequence[EpochRow], cost: Cost) -> float:
@@ -56,7 +52,7 @@ def seconds_to(target: float, curve: Sequence[EpochRow], cost: Cost) -> float:
     """
     for count, (row, _) in enumerate(zip(curve, cost.epoch_seconds, strict=False), start=1):
         if row.validation_accuracy_reestimated >= target:
-            return count * _pace(cost)
+            return count * min(cost.epoch_seconds)
     return math.nan
 
 

@@ -94,6 +94,7 @@ def draw_lesions(lesions: Sequence[Lesion]) -> Figure:
             network_line(last, spec, *_means(mine), shade[spec])
         last.set_title("several blocks")
         last.set_xlabel("blocks removed")
+        last.xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[0].set_ylabel("test accuracy")
         panels[0].set_ylim(0, 1.02)
         panels[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

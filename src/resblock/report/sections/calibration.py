@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from resblock.core.spec import ModelSpec
-from resblock.evaluation.calibration import BINS, Calibration, ReliabilityBin
+from resblock.evaluation.calibration import BINS, COLDEST, HOTTEST, Calibration, ReliabilityBin
 from resblock.evaluation.rows import rows_frame
 from resblock.evaluation.score import HEADLINE, Statistics
 from resblock.report.material import Material, Picture, Section, Table
@@ -26,6 +27,7 @@ WORDS = (
     "not enough. On few images the error is above zero even of a network that is right as often as it says: its floor "
     "stands beside it."
 )
+NEAR = 0.01  # of a temperature to its bound, which the search comes close to
 
 
 def section(material: Material) -> Section | None:
@@ -43,7 +45,7 @@ def section(material: Material) -> Section | None:
         f"Means over seeds ± half of the 95 % t-interval, on test images, statistics {KINDS[HEADLINE]} unless the "
         "column says otherwise. Floor: the mean error of a perfectly calibrated network that is as sure of each of "
         "these images."
-    )
+    ) + _at_bounds(rows)
     return Section(
         "calibration",
         "Calibration",
@@ -57,6 +59,20 @@ def section(material: Material) -> Section | None:
                 rows_frame(Calibration, material.results.calibrations),
             )
         ],
+    )
+
+
+def _at_bounds(rows: Sequence[Calibration]) -> str:
+    """Say how many temperatures have no value of their own, so that nobody reads one into them."""
+    bounds = (("coldest", COLDEST, "every validation image is right"), ("hottest", HOTTEST, "its answers tell nothing"))
+    counts = [
+        (sum(math.isclose(row.temperature, bound, rel_tol=NEAR) for row in rows), name, bound, why)
+        for name, bound, why in bounds
+    ]
+    return "".join(
+        f" {count} of {len(rows)} temperatures ended at the {name} allowed, {bound:g}: if {why}, there is no best one."
+        for count, name, bound, why in counts
+        if count
     )
 
 
