@@ -26,10 +26,10 @@ from resblock.cli import main
 from resblock.core.errors import UserError
 from resblock.core.files import read_json
 from resblock.core.spec import ModelSpec, RunKey
-from resblock.core.splits import Split, SplitName
+from resblock.core.splits import Split, SplitName, read_description
 from resblock.core.training.job import Job
 from resblock.running import node
-from resblock.running.engines.ray import ELSEWHERE, Cluster, Terms, _room, differing  # pyright: ignore[reportPrivateUsage]
+from resblock.running.engines.ray import ELSEWHERE, Cluster, Terms, _files, _room, differing  # pyright: ignore[reportPrivateUsage]
 from tests.chaos import nodes
 from tests.conftest import ROOT, write_digits
 
@@ -225,6 +225,24 @@ def test_a_training_whose_node_dies_goes_on_elsewhere_and_ends_with_the_bytes_of
     assert files_of(project) == serial
     assert read_json(project / paths.cost(KEY))["threads"] == 1
     assert not list((project / paths.CHECKPOINTS).glob("*"))
+
+
+def test_images_come_to_a_node_once_and_again_where_they_are_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Job, digits: dict[SplitName, Split]
+) -> None:
+    write_digits(tmp_path, digits)
+    splits = tmp_path / paths.splits(KEY.dataset)
+    monkeypatch.setattr(node, "CACHE", tmp_path / "cache")
+    digest = read_description(splits).digest
+    there = node.Node(job.tree(), digest)
+    assert there.lacks_splits()
+    there.take_splits(_files(splits))
+    assert not node.Node(job.tree(), digest).lacks_splits()
+    images = tmp_path / "cache" / digest / "train_images.npy"
+    images.write_bytes(images.read_bytes()[:-1] + b"?")
+    assert there.lacks_splits()
+    there.take_splits(_files(splits))
+    assert not there.lacks_splits()
 
 
 def test_a_node_ends_when_nobody_asks_for_long(monkeypatch: pytest.MonkeyPatch, job: Job) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from resblock.core.backends import start
 from resblock.core.errors import UserError
 from resblock.core.files import write_bytes, write_together
-from resblock.core.splits import DESCRIPTION, read_description
+from resblock.core.splits import DESCRIPTION, SPLIT_NAMES, read_description, read_verified
 from resblock.core.training.job import Job, Workshop
 from resblock.core.training.run import Cost, EpochRow, Run
 from resblock.core.training.watcher import Nobody
@@ -69,8 +69,14 @@ class Node:
         return self._begun
 
     def lacks_splits(self) -> bool:
-        """Return whether the images must be sent."""
-        return not (self._splits / DESCRIPTION).is_file()
+        """Return whether the images must be sent: they have never come, or are damaged."""
+        try:
+            dataset = read_description(self._splits)
+            for name in SPLIT_NAMES:
+                read_verified(self._splits, dataset, name)
+        except (UserError, OSError):
+            return True
+        return dataset.digest != self._digest
 
     def take_splits(self, files: Mapping[str, bytes]) -> None:
         """Keep the images for all trainings on this node; their description comes last."""
