@@ -20,67 +20,9 @@ PAGE = ROOT / "docs" / "performance.md"
 Results = Sequence[Mapping[str, Any]]  # of each machine
 
 
-def speed(results: Results) -> str:
-    """Return, for each machine, our speed as ratios, then everybody's as it is."""
-    return _by_machine(results, "speed", _speed)
-
-
-def epoch(results: Results) -> str:
-    """Return, for each machine, our epochs' speed as ratios, then everybody's seconds."""
-    return _by_machine(results, "epoch", _epoch)
-
-
-def side_by_side(results: Results) -> str:
-    """Return, for each machine, what trainings on one thread each do together."""
-    return _by_machine(results, "side-by-side", _side_by_side)
-
-
-def looks(results: Results) -> str:
-    """Return, for each machine, what an epoch costs beside its steps."""
-    return _by_machine(results, "looks", _looks)
-
-
-def fixed(results: Results) -> str:
-    """Return, for each machine, the fixed costs."""
-    return _by_machine(results, "fixed", _costs)
-
-
-def pictures(results: Results) -> str:
-    """Return, for each machine, what it takes to read folders of pictures."""
-    return _by_machine(results, "pictures", _costs)
-
-
-def many(results: Results) -> str:
-    """Return, for each machine, what the runner adds to many trainings."""
-    return _by_machine(results, "many", _costs)
-
-
-def profile(results: Results) -> str:
-    """Return, for each machine, where a step's time goes."""
-    return _by_machine(results, "profile", _profiles)
-
-
-def gpu(results: Results) -> str:
-    """Return, for each machine with a GPU, our speed as ratios, then everybody's as it is."""
-    return _by_machine(results, "gpu", _speed)
-
-
-BLOCKS: dict[str, Callable[[Results], str]] = {
-    "speed": speed,
-    "epoch": epoch,
-    "side-by-side": side_by_side,
-    "looks": looks,
-    "fixed": fixed,
-    "pictures": pictures,
-    "many": many,
-    "profile": profile,
-    "gpu": gpu,
-}
-
-
 def written(page: Path, results: Results) -> str:
     """Return what `page` is to say, given `results`."""
-    blocks = {name: make(results) for name, make in BLOCKS.items()}
+    blocks = {name: _by_machine(results, name, lines) for name, lines in LINES.items()}
     return replace_blocks(page, page.read_text(encoding="utf-8"), blocks)
 
 
@@ -147,3 +89,17 @@ def _profiles(section: Mapping[str, Any]) -> Iterator[str]:
 
 def _table(frame: pd.DataFrame) -> str:
     return markdown(frame, text=tables.TEXT)
+
+
+# What is said of each machine, by the name of what was measured there.
+LINES: dict[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
+    "speed": _speed,
+    "epoch": _epoch,
+    "side-by-side": _side_by_side,
+    "looks": _looks,
+    "fixed": _costs,
+    "pictures": _costs,
+    "many": _costs,
+    "profile": _profiles,
+    "gpu": _speed,
+}

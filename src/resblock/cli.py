@@ -415,7 +415,7 @@ def advise(dataset: str) -> None:
 
     Computed from the scores and costs that are here.
 
-    
+    \b
     Example: resblock advise digits
     """
     from resblock.stages import advise
