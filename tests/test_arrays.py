@@ -81,6 +81,7 @@ def test_what_does_not_fit_is_refused(read_refused: Any) -> None:
         r"x_train.npy is float32 \(40, 6, 6, 3\); expected uint8", x_train=IMAGES / np.float32(1), y_train=LABELS
     )
     read_refused(r"x_train.npy is uint8 \(40, 6, 6, 2\); expected", x_train=IMAGES[..., :2], y_train=LABELS)
+    read_refused(r"x_train.npy is uint8 \(40, 0, 6, 3\); expected", x_train=IMAGES[:, :0], y_train=LABELS)
     read_refused(r"expected a whole number or a word for each of 40 images", x_train=IMAGES, y_train=LABELS[:39])
     read_refused(r"expected a whole number or a word", x_train=IMAGES, y_train=np.ones((40, 14), int))
     read_refused(r"holds Python objects", x_train=IMAGES, y_train=np.array([{}] * 40, dtype=object))

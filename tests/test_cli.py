@@ -240,7 +240,10 @@ def test_an_unknown_data_set_names_those_there_are(project: Path) -> None:
 def test_what_no_stage_makes_is_not_advised(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`dvc repro train@digits-cnn-4-7` and `resblock run mnist` would end with an error of their own."""
     monkeypatch.chdir(project)
-    unknown, other = "there are digits, cifar10, cifar100; `resblock data add mnist", "cifar100 is not in the study"
+    unknown, other = (
+        "there are digits, cifar10, cifar100, and sources/mnist is not there; `resblock data add mnist",
+        "cifar100 is not in the study",
+    )
     for command, told in (
         ("evaluate digits cnn-4 7", "cnn-4 with seed 7 is not in the study"),
         ("evaluate digits plain-56 0", "plain-56 with seed 0 is not in the study"),

@@ -223,6 +223,7 @@ def test_a_contact_sheet_shows_images_as_they_are_and_augmented(project: Path, t
     paths.PARAMS.write_text(text[:start] + text[start:].replace("vertical_flip: false", "vertical_flip: true", 1))
     call("download", "halves")
     call("preprocess", "halves")
+    put(Path("sheets/002-gone.png"), b"of a class that is no more")
     call("data", "show", "halves", "--out", "sheets")
     assert sorted(path.name for path in Path("sheets").iterdir()) == ["000-a.png", "001-b.png"]
     sheet = np.asarray(Image.open("sheets/001-b.png"))
@@ -252,7 +253,7 @@ def test_options_for_what_is_there_are_refused_and_its_own_are_told(
         datasets.add("flowers", tmp_path / "flowers", datasets.Choices(size=64))
     capsys.readouterr()
     datasets.add("flowers", tmp_path / "flowers", datasets.Choices())
-    assert "flowers: 80 images of 2 classes (40 each), read as 16x16x1" in capsys.readouterr().out
+    assert "flowers: 80 images of 2 classes (40 each: rose, tulip), read as 16x16x1" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("project")

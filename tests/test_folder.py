@@ -58,7 +58,9 @@ def test_a_class_may_be_called_train(root: Path) -> None:
 
 def test_classes_called_train_and_test_alone_are_classes(root: Path) -> None:
     fill(root, "train", "test")
-    assert collect(root).classes == ("test", "train")
+    found = collect(root)
+    assert found.classes == ("test", "train")
+    assert "'test' and 'train' are read as classes" in found.notes[0]
 
 
 def test_splits_beside_other_folders_are_refused(root: Path) -> None:
@@ -219,9 +221,7 @@ def test_one_class_is_refused(root: Path) -> None:
 
 def test_two_hundred_classes_of_one_picture_are_refused(root: Path) -> None:
     fill(root, *(f"class-{number:03d}" for number in range(200)), each=1)
-    told = (
-        r"data\.mine: 200 of 200 classes have fewer than 3 images, and each needs one for training, validation and test"
-    )
+    told = r"data\.mine: 200 of 200 classes have fewer than 3 images \('class-000', .* …\), and each needs one for"
     with pytest.raises(UserError, match=told):
         cut(root)
 
@@ -275,6 +275,29 @@ def test_equal_pictures_are_counted_and_a_test_set_of_copies_is_refused(root: Pa
         cut(root, size=8)
 
 
+def test_a_test_set_of_validation_images_is_refused(root: Path) -> None:
+    fill(root, "train/a", "train/b")
+    fill(root, "val/a", "val/b", first=5000)
+    fill(root, "test/a", "test/b", first=9000)
+    put(root / "test/a/copy.png", encoded(pixels(5000)))
+    put(root / "test/a/again.png", encoded(pixels(9000)))
+    review = cut(root, size=8)[1]
+    assert (review.shared, review.repeated_within, review.repeated["test"]) == (1, 1, 0)
+    assert "1 test image equals a validation image to the pixel; networks are chosen by those" in review.warnings()
+    assert any(each.startswith("1 image equals another of the same split") for each in review.warnings())
+    fill(root, "test/a", "test/b", first=5000)
+    with pytest.raises(ReadError, match=r"test images equal validation images to the pixel, by which networks"):
+        cut(root, size=8)
+
+
+def test_a_class_of_which_nothing_can_be_read_is_named(root: Path) -> None:
+    fill(root, "a", "b")
+    for path in (root / "a").iterdir():
+        path.write_text("no picture")
+    with pytest.raises(ReadError, match="no picture of 'a' can be read"):
+        cut(root, size=8, on_error="skip")
+
+
 def test_wild_imbalance_is_told_of(root: Path) -> None:
     fill(root, "many", each=110)
     fill(root, "few", each=10, first=5000)
@@ -299,6 +322,10 @@ def test_what_is_not_said_follows_from_the_pictures(root: Path) -> None:
     for number in range(10):
         put(root / f"a/{number:03d}.png", encoded(pixels(number, 50)))
     assert collect(root).image_shape == (64, 64, 3)
+    wide = root.parent / "wide"
+    for number in range(20):
+        put(wide / f"{'ab'[number % 2]}/{number}.png", encoded(pixels(number, 40)[:30]))
+    assert collect(wide).image_shape == (30, 30, 3)  # none needs to be enlarged
     assert collect(root, size=20, channels=1).image_shape == (20, 20, 1)
 
 
@@ -380,3 +407,5 @@ def test_a_test_folder_without_classes_is_left_aside_and_told_of(root: Path) -> 
 def test_a_single_picture_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="is one file; name the folder that holds a folder for each class"):
         collect(put(tmp_path / "one.png", encoded(pixels(1))))
+    with pytest.raises(ReadError, match=r"mine\.zip: is an archive; unpack it, and name the folder"):
+        collect(put(tmp_path / "mine.zip", b"PK"))

@@ -46,6 +46,24 @@ def test_files_are_read_in_order_with_names_and_splits(tmp_path: Path) -> None:
     assert collection.names[31] == "data/test-00000-of-00001.parquet, row 1"
 
 
+def test_names_with_points_tell_their_split_too(tmp_path: Path) -> None:
+    write(tmp_path / "hub/train.00000.parquet", range(20))
+    write(tmp_path / "hub/test.00000.parquet", range(100, 110))
+    assert collect(tmp_path / "hub", format="parquet").ships == {"train", "test"}
+
+
+def test_paths_alone_are_no_pictures(tmp_path: Path) -> None:
+    pictures = [{"bytes": None, "path": f"{number}.png"} for number in range(20)]
+    pq.write_table(
+        pa.table(
+            {"image": pa.array(pictures, pa.struct({"bytes": pa.binary(), "path": pa.string()})), "label": [0, 1] * 10}
+        ),
+        tmp_path / "all.parquet",
+    )
+    with pytest.raises(ReadError, match=r"column image holds no content of pictures, perhaps their paths alone"):
+        collect(tmp_path / "all.parquet", format="parquet")
+
+
 def test_plain_bytes_and_words_are_read_from_columns_that_are_named(tmp_path: Path) -> None:
     content = [encoded(pixels(number)) for number in range(20)]
     table = pa.table({"scan": content, "thumb": content, "kind": ["x", "y"] * 10, "place": ["z"] * 20})

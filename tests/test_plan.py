@@ -271,6 +271,11 @@ def test_a_seed_that_was_hindered_does_not_count(estimator: Callable[..., Estima
     assert forecast.seconds == pytest.approx(10 * 2 / 20 + 20 * 2 + BETWEEN)
 
 
+def test_a_pause_in_a_first_epoch_is_no_beginning(estimator: Callable[..., Estimator]) -> None:
+    paused = Past(KEY, replace(COST, epoch_seconds=(4_000.0, 2.0, 2.0)), "float32")
+    assert estimator(paused).training(KEY).seconds < 100
+
+
 def test_another_network_takes_as_much_more_as_it_multiplies(estimator: Callable[..., Estimator]) -> None:
     other = RunKey("digits", ModelSpec.parse("plain-20"), 0)
     near = Past(KEY, COST, "float32")

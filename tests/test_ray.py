@@ -9,6 +9,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -194,11 +195,16 @@ def test_a_driver_that_dies_is_started_again_and_follows_what_trained_on(
     driver = train(project, Terms(cluster))
     wait_for_a_checkpoint(project, driver)
     (there,) = nodes.trainings()
-    driver.kill()
-    told = epochs_told(driver.communicate()[0])
-    time.sleep(2)
+    assert driver.stdout is not None
+    driver.stdout.close()  # as where `resblock run` is killed, which reads it
+    assert driver.wait(PATIENCE)
     driver = train(project, Terms(cluster))
-    said = concluded(driver)
+    assert driver.stdout is not None
+    told = next(number for line in driver.stdout if (number := epochs_told(line)))
+    driver.kill()
+    driver.communicate()
+    time.sleep(1)
+    said = concluded(train(project, Terms(cluster)))
     assert (alone := re.search(r"trained on while nobody asked, up to epoch (\d+)", said)), said
     assert int(alone[1]) > told[-1]
     assert epochs_told(said) == list(range(int(alone[1]) + 1, EPOCHS + 1))
@@ -256,6 +262,35 @@ def test_a_node_ends_when_nobody_asks_for_long(monkeypatch: pytest.MonkeyPatch, 
     assert not ended.is_set()
     assert ended.wait(PATIENCE)
     assert time.monotonic() - begun >= 0.35  # a question begins the time anew
+
+
+def test_a_node_gives_way_only_where_nobody_has_asked_for_a_while(monkeypatch: pytest.MonkeyPatch, job: Job) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    asked = node.Node(job.tree(), "0")
+    asked.end_if_left()
+    assert not ended
+    monkeypatch.setattr(node, "LEFT", -1.0)
+    asked.end_if_left()
+    assert ended == [0]
+
+
+def test_what_a_killed_node_left_is_removed_by_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Job
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed = tmp_path / f"{node.SCRATCH}killed"
+    (killed / "checkpoints").mkdir(parents=True)
+    monkeypatch.setattr(node, "LEFT", -1.0)
+    living = [node.Node(job.tree(), "0") for _ in range(2)]
+    assert not killed.exists()
+    assert len(list(tmp_path.glob(f"{node.SCRATCH}*"))) == len(living)
+
+
+@pytest.mark.parametrize("address", ["", "nonsense", "127.0.0.1", ":6379"])
+def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
+    with pytest.raises(UserError, match="must be local, auto, or the host and port of a cluster"):
+        Cluster(Terms(address), None, [1])
 
 
 def test_room_is_counted_node_by_node() -> None:

@@ -192,13 +192,14 @@ def check() -> None:
     Example: resblock check
     """
     from resblock import paths
-    from resblock.data.table import find_dataset
+    from resblock.data.table import find_dataset, require_source
     from resblock.params import read_params
     from resblock.stages.asked import remarks
 
     params = read_params(paths.PARAMS)
     study, ablation = params.study, params.ablation
     for dataset in study.datasets:
+        require_source(dataset)
         find_dataset(dataset).refuse_unknown_words(params.preparation(dataset))
     trainings = sum(len(params.keys(dataset)) for dataset in study.datasets)
     click.echo(f"{paths.PARAMS} is right: {trainings} trainings")
@@ -217,11 +218,11 @@ def check() -> None:
 def _show_defaults(dataset: str) -> None:
     """Say which keys of a person's own data set hold defaults that params.yaml does not write down."""
     from resblock import paths
-    from resblock.data.entries import defaults_in_use
+    from resblock.data.entries import as_yaml, defaults_in_use
 
     held = defaults_in_use(paths.PARAMS, dataset)
     for key, value in held.items():
-        click.echo(f"  default    {key}: {value}")
+        click.echo(f"  default    {key}: {as_yaml(value)}")
     if held:
         click.echo(
             f"warning: DVC sees no defaults; `resblock data add {dataset}` writes them down, "

@@ -485,7 +485,7 @@ def _expectation(problem: ErrorDetails, context: Mapping[str, Any]) -> str:
         "model_attributes_type": "a section",
         "too_short": "a section with at least one key"
         if context.get("field_type") == "Dictionary"
-        else "a list with at least one entry",
+        else f"a list with at least {'one entry' if context.get('min_length') == 1 else 'two entries'}",
         "greater_than": f"greater than {context.get('gt')}",
         "greater_than_equal": f"at least {context.get('ge')}",
         "less_than": f"less than {context.get('lt')}",

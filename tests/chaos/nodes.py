@@ -55,12 +55,13 @@ class Nodes:
 
 
 def trainings() -> list[psutil.Process]:
-    """Return the processes that train on nodes of this machine."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if (process.info["cmdline"] or [""])[0].startswith(TRAINS)
-    ]
+    """Return the processes that train on nodes which this process has started, and no others."""
+    found: list[psutil.Process] = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if (process.cmdline() or [""])[0].startswith(TRAINS):
+                found.append(process)
+    return found
 
 
 @contextmanager

@@ -147,7 +147,8 @@ def _pair(arrays: Mapping[str, _Array], split: SplitName, path: Path) -> tuple[_
     if len(images) != 1 or len(labels) != 1:
         raise ReadError(f"{path}: expected one array of {split} images and one of labels, found {', '.join(arrays)}")
     (pictures,), (classes,) = images, labels
-    if pictures.dtype != np.uint8 or len(pictures.shape) not in (3, 4) or pictures.shape[3:] not in ((), (1,), (3,)):
+    of_pictures = pictures.dtype == np.uint8 and len(pictures.shape) in (3, 4)
+    if not of_pictures or pictures.shape[3:] not in ((), (1,), (3,)) or 0 in pictures.shape[1:]:
         raise ReadError(
             f"{path}: {pictures.name} is {pictures.dtype} {pictures.shape}; expected uint8 (n, height, width) or "
             "(n, height, width, 1 or 3)"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from resblock.core.splits import SPLIT_NAMES, SplitName
 from resblock.data.splits import stratified
+from resblock.data.words import some
 from resblock.params import ParamsError, Preparation
 
 FEWEST = 3  # images of a class: one for each split
@@ -15,12 +18,14 @@ AUTO_TEST, AUTO_VALIDATION = 0.2, 0.1  # what `auto` cuts off where the data set
 Indices = dict[SplitName, np.ndarray]
 
 
-def divide(labels: np.ndarray, ships: np.ndarray, preparation: Preparation, name: str) -> Indices:
+def divide(
+    labels: np.ndarray, ships: np.ndarray, preparation: Preparation, name: str, classes: Sequence[str] = ()
+) -> Indices:
     """Return which of the images with `labels`, int (n,), belong to which split, each sorted.
 
     `ships`, int (n,), holds the places in SPLIT_NAMES that the data set itself gives; such splits stay as they are.
     Cuts are stratified and seeded. Raises ParamsError where a fraction does not fit what the data set ships, or a class
-    is too small.
+    is too small; `classes`, where given, name it.
     """
     key, seed = f"data.{name}", preparation.split_seed
     there: Indices = {
@@ -42,13 +47,13 @@ def divide(labels: np.ndarray, ships: np.ndarray, preparation: Preparation, name
     for split, fraction in fractions.items():
         if fraction is None:
             continue
-        classes = len(np.unique(labels[rest]))
+        number = len(np.unique(labels[rest]))
         if getattr(preparation, f"{split}_fraction") == "auto":
-            fraction = max(fraction, classes / len(rest))  # each class has one
+            fraction = max(fraction, number / len(rest))  # each class has one
         try:
             left, part = stratified(labels[rest], fraction, seed)
         except ValueError:
-            raise ParamsError(f"{key}: {_too_small(labels[rest], split, fraction)}") from None
+            raise ParamsError(f"{key}: {_too_small(labels[rest], split, fraction, classes)}") from None
         there["test" if split == "test" else "validation"] = rest[part]
         rest = rest[left]
     there["train"] = rest
@@ -67,14 +72,16 @@ def _fraction(wish: str | float, ships: bool, key: str, name: str, auto: float) 
     return auto if isinstance(wish, str) else wish
 
 
-def _too_small(labels: np.ndarray, split: str, fraction: float) -> str:
+def _too_small(labels: np.ndarray, split: str, fraction: float, names: Sequence[str]) -> str:
     """Say why images of these classes cannot be cut so that each class has one in every split."""
-    counts = np.unique(labels, return_counts=True)[1]
-    few = int(np.sum(counts < FEWEST))
+    present, counts = np.unique(labels, return_counts=True)
+    few = present[counts < FEWEST].tolist()
     if few:
+        called = some([repr(names[number]) if names else str(number) for number in few])
         return (
-            f"{few} of {len(counts)} classes have fewer than {FEWEST} images, and each needs one for training, "
-            "validation and test; add images, leave these classes out, or bring splits of your own"
+            f"{len(few)} of {len(counts)} classes {'has' if len(few) == 1 else 'have'} fewer than {FEWEST} images "
+            f"({called}), and each needs one for training, validation and test; add images, leave "
+            f"{'it' if len(few) == 1 else 'them'} out, or bring splits of your own"
         )
     least = len(counts) / len(labels)
     return (

@@ -38,8 +38,9 @@ def shape_for(pictures: Iterable[Encoded], wishes: Wishes) -> Shape:
     size, channels = wishes.size, wishes.channels
     if size is None or channels is None:
         seen = list(looked_at(pictures))
-        sides = {side for width, height, _ in seen for side in (width, height)}
-        size = size or (sides.pop() if len(sides) == 1 and max(sides) <= LARGEST_KEPT else USUAL)
+        sizes = {(width, height) for width, height, _ in seen}
+        short = min(sizes.pop()) if len(sizes) == 1 else USUAL
+        size = size or (short if short <= LARGEST_KEPT else USUAL)
         channels = channels or (3 if any(colour for _, _, colour in seen) or not seen else 1)
     return (size, size, channels)
 

@@ -24,8 +24,8 @@ from resblock.core.errors import UserError
 from resblock.core.files import digest_bytes, digest_file, exclusive, read_json, write_bytes, write_json
 from resblock.data.collection import Files
 from resblock.data.listing import Own
-from resblock.data.review import told
 from resblock.data.transfer import Progress, forget, transfer
+from resblock.data.words import told
 
 MIRROR_VARIABLE = "RESBLOCK_MIRROR"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -138,7 +138,7 @@ class Archive:
                 failures.append(f"  {source}: {reason}")
         raise DownloadError(
             "the raw files could not be had; tried\n" + "\n".join(failures) + "\nThree ways out:\n"
-            f"  1. connect this machine to the network and run the same command again\n"
+            f"  1. connect this machine to the network and run the same command again; what came already is kept\n"
             f"  2. put {self.file_name} into a folder (or onto a server) and set {MIRROR_VARIABLE} to it\n"
             f"  3. work on the bundled data, which needs no network: dvc repro report@digits"
         )

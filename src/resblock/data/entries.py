@@ -93,16 +93,17 @@ def _check(path: Path, text: str, before: str) -> None:
 
 
 def _line(key: str, value: Any, name: str) -> str:
-    text = f"{key}: {_yaml(value)}"
+    text = f"{key}: {as_yaml(value)}"
     comment = COMMENTS.get(key, "").format(name=name)
     return f"{text:<{COMMENT - 1}} # {comment}" if comment else text
 
 
-def _yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
+    """Return a value as it stands in params.yaml, on one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return f"[{', '.join(_yaml(each) for each in value)}]"
+        return f"[{', '.join(as_yaml(each) for each in value)}]"
     return str(value)
 
 

@@ -13,7 +13,9 @@ from resblock.core.splits import SPLIT_NAMES
 from resblock.data.collection import SPLIT_WORDS, Collection, Files, ReadError, Seen, Unreadable, Wishes, named_classes
 from resblock.data.decoding import Encoded, decoded, shape_for, spread
 from resblock.data.pictures import SUFFIXES
-from resblock.data.review import told
+from resblock.data.words import told
+
+PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
 
 class _Place(NamedTuple):
@@ -34,7 +36,8 @@ def read(files: Files, wishes: Wishes) -> Collection:
     pictures = [name for name in (*files.digests, *files.problems) if name.lower().endswith(SUFFIXES)]
     placed, stray = _place(pictures, files)
     if not placed and files.root.is_file():
-        raise ReadError(f"{files.root}: is one file; name the folder that holds a folder for each class")
+        what = "is an archive; unpack it, and" if files.root.resolve().name.lower().endswith(PACKED) else "is one file;"
+        raise ReadError(f"{files.root}: {what} name the folder that holds a folder for each class")
     if not placed:
         raise ReadError(
             f"{files.root}: no pictures in folders that name their classes; expected {files.root}/<class>/*.png or "
@@ -55,7 +58,11 @@ def read(files: Files, wishes: Wishes) -> Collection:
         image_shape=shape,
         pictures=lambda: _pictures(placed, files, encoded, shape),
         names=[place.name for place in placed],
-        notes=(*_notes(len(files.digests) - sum(name in files.digests for name in pictures), stray), *_lost(files)),
+        notes=(
+            *_called_as_splits(values),
+            *_notes(len(files.digests) - sum(name in files.digests for name in pictures), stray),
+            *_lost(files),
+        ),
     )
 
 
@@ -107,6 +114,14 @@ def _is_split(pictures: Sequence[tuple[str, ...]], files: Files) -> bool:
     if doubled:
         raise ReadError(f"{files.root}: has two folders for {doubled[0]} ({', '.join(sorted(deep))}); keep one")
     return not others
+
+
+def _called_as_splits(classes: Sequence[str]) -> list[str]:
+    """Say so where all classes are called as splits are: a person may have meant these."""
+    if not all(name.lower() in SPLIT_WORDS for name in classes):
+        return []
+    names = " and ".join(map(repr, classes))
+    return [f"{names} are read as classes, since pictures lie in them; splits hold a folder for each class"]
 
 
 def _lost(files: Files) -> list[str]:

@@ -97,14 +97,19 @@ def files_below(place: Path) -> Iterator[tuple[str, Path, str]]:
 
     Raises ReadError where `place` or a folder in it cannot be looked into.
     """
-    if place.is_symlink() and not place.exists():
-        raise ReadError(f"{place}: links to {place.readlink()}, which is not there; link it to your images again")
-    if not place.exists():
-        raise ReadError(f"{place}: is not there; `resblock data add {place.name} PATH` links your images to it")
+    refuse_missing(place)
     if place.is_file():
         yield place.resolve().name, place, ""
         return
     yield from _walk(place, "", place.resolve())
+
+
+def refuse_missing(place: Path) -> None:
+    """Raise ReadError where nothing is at `place`, or what it links to is gone."""
+    if place.is_symlink() and not place.exists():
+        raise ReadError(f"{place}: links to {place.readlink()}, which is not there; link it to your images again")
+    if not place.exists():
+        raise ReadError(f"{place}: is not there; `resblock data add {place.name} PATH` links your images to it")
 
 
 def _walk(folder: Path, prefix: str, top: Path) -> Iterator[tuple[str, Path, str]]:

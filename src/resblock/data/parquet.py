@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +24,7 @@ from resblock.data.collection import (
     named_classes,
 )
 from resblock.data.decoding import LOOKED_AT, Encoded, decoded, shape_for
-from resblock.data.review import told
+from resblock.data.words import told
 
 PLAUSIBLE = 100  # times that a column of packed pictures shrinks at most
 SAFE = 2**26  # bytes that may shrink as they like
@@ -46,6 +47,12 @@ def read(files: Files, wishes: Wishes) -> Collection:
     for path in paths[1:]:
         _columns(path, replace(wishes, image=image, label=label))
     counts = [_count(path, image) for path in paths]
+    first = list(islice(_contents(paths[0], image, PORTION), LOOKED_AT))
+    if first and not any(first):
+        raise ReadError(
+            f"{paths[0]}: its column {image} holds no content of pictures, perhaps their paths alone; save the "
+            "pictures themselves in it"
+        )
     values, labels = _labels(paths, label)
     shape = shape_for(islice(_encoded(paths, image), LOOKED_AT), wishes)
     return Collection(
@@ -167,7 +174,7 @@ def _names(path: Path, label: str, values: Sequence[Any]) -> list[str]:
 def _part(name: str) -> int:
     """Return the place in SPLIT_NAMES that a file's name or its folders tell, 0 where they tell none."""
     path = PurePosixPath(name.lower())
-    words = [*path.parts[:-1], *path.stem.replace("_", "-").split("-")]
+    words = [*path.parts[:-1], *re.split("[-_.]", path.stem)]
     known = [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
     return SPLIT_NAMES.index(known[0]) if known else 0
 

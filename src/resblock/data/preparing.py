@@ -12,8 +12,9 @@ import numpy as np
 from resblock.core.splits import SPLIT_NAMES, DatasetDescription, SplitName
 from resblock.data.collection import Collection, ReadError, Seen, Unreadable
 from resblock.data.cutting import Indices, divide
-from resblock.data.review import Review, told
+from resblock.data.review import Review
 from resblock.data.splits import SplitWriter
+from resblock.data.words import told
 from resblock.params import Preparation
 
 NAMED = 20  # unreadable pictures in a message
@@ -59,12 +60,12 @@ def _cut(collection: Collection, kept: np.ndarray, preparation: Preparation, nam
     """Return the indices of each split among all images. Raises ReadError where classes do not allow a study."""
     there = np.flatnonzero(kept)
     present = np.unique(collection.labels[there])
-    if len(collection.classes) < 2 or len(present) < 2:
+    if len(collection.classes) < 2:
         raise ReadError(f"data.{name}: there is one class only; a network that tells classes apart needs two at least")
     if len(present) < len(collection.classes):
         empty = [repr(each) for number, each in enumerate(collection.classes) if number not in present]
         raise ReadError(f"data.{name}: no picture of {', '.join(empty[:5])} can be read; remove the class or mend them")
-    splits = divide(collection.labels[there], collection.parts[there], preparation, name)
+    splits = divide(collection.labels[there], collection.parts[there], preparation, name, collection.classes)
     whole: Indices = {split: there[indices] for split, indices in splits.items()}
     cut_here = "test" not in collection.ships
     for split in ("train", "test") if cut_here else ("train",):
@@ -104,7 +105,8 @@ class _Finding:
     ) -> Review:
         """Return what was found, with what follows from it."""
         first: dict[bytes, int] = {}
-        training = set(self.digests["train"])
+        training, validation = set(self.digests["train"]), set(self.digests["validation"])
+        validation -= training
         contradictory = 0
         for split in SPLIT_NAMES:
             for digest, label in zip(self.digests[split], labels[split].tolist(), strict=True):
@@ -126,6 +128,7 @@ class _Finding:
                 if split != "train"
             },
             repeated_within=sum(len(digests) - len(set(digests)) for digests in self.digests.values()),
+            shared=sum(digest in validation for digest in self.digests["test"]),
             contradictory=contradictory,
             notes=collection.notes,
         )
@@ -167,3 +170,8 @@ def _refuse_dishonest(review: Review, name: str) -> None:
                 f"data.{name}: {number:,} of {total:,} {split} images equal training images to the pixel, so accuracy "
                 "on them would measure memory; remove the copies"
             )
+    if review.shared >= DISHONEST * (total := sum(review.counts["test"])):
+        raise ReadError(
+            f"data.{name}: {review.shared:,} of {total:,} test images equal validation images to the pixel, by which "
+            "networks are chosen; remove the copies"
+        )

@@ -9,14 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from resblock.core.files import read_json, write_json
+from resblock.data.words import some, told
 
 UNEQUAL = 10  # times that the largest class may be the smallest before it is called so
-NAMED = 5  # classes or files in a sentence
-
-
-def told(number: int, thing: str, one: str, many: str) -> str:
-    """Return a sentence about a number of things, for instance ``1 picture was skipped``."""
-    return f"{number:,} {thing} {one}" if number == 1 else f"{number:,} {thing}s {many}"
 
 
 @dataclass(frozen=True)
@@ -32,6 +27,7 @@ class Review:
     skipped: Mapping[str, str] = field(default_factory=dict[str, str])  # unreadable pictures and why
     repeated: Mapping[str, int] = field(default_factory=dict[str, int])  # images equal to one in training, by split
     repeated_within: int = 0  # images equal to another of their split
+    shared: int = 0  # test images equal to one of validation and to none in training
     contradictory: int = 0  # images equal to one of another class
     notes: tuple[str, ...] = ()
 
@@ -56,6 +52,12 @@ class Review:
                     f"{number:,} of the {split} images ({share:.1f} %) {equal} a training image to the pixel; "
                     "accuracy on them shows memory"
                 )
+        if self.shared:
+            equal = told(self.shared, "test image", "equals", "equal")
+            yield f"{equal} a validation image to the pixel; networks are chosen by those"
+        if self.repeated_within:
+            said = told(self.repeated_within, "image", "equals another", "equal others")
+            yield f"{said} of the same split to the pixel; copies count as often as they are there"
         if self.contradictory:
             said = told(self.contradictory, "image", "equals one", "equal one")
             yield f"{said} of another class; nobody can be right about both"
@@ -68,21 +70,16 @@ class Review:
             missing = [name for name, count in zip(self.classes, self.counts[split], strict=True) if not count]
             if missing:
                 number = f"{len(missing)} class{' has' if len(missing) == 1 else 'es have'}"
-                yield f"{number} no {split} image: {_some([repr(name) for name in missing])}"
+                yield f"{number} no {split} image: {some([repr(name) for name in missing])}"
         if self.skipped:
             how = "could not be read and"
             said = told(len(self.skipped), "picture", f"{how} was skipped", f"{how} were skipped")
-            yield f"{said}: {_some(list(self.skipped))}"
+            yield f"{said}: {some(list(self.skipped))}"
         if self.enlarged:
             height, width, _ = self.image_shape
             small = f"smaller than {width}x{height} and"
             yield told(self.enlarged, "picture", f"is {small} was enlarged", f"are {small} were enlarged")
         yield from self.notes
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = [name if name.isprintable() else repr(name) for name in names[:NAMED]]
-    return ", ".join(shown) + (" …" if len(names) > NAMED else "")
 
 
 def write_review(path: Path, review: Review) -> None:

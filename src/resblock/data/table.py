@@ -16,8 +16,8 @@ from resblock.data import arrays, cifar10, cifar100, digits, folder, parquet
 from resblock.data.collection import Collection, Reader, ReadError, Unreadable, Wishes
 from resblock.data.cutting import divide
 from resblock.data.download import Archive, Packaged, Source
-from resblock.data.listing import SOURCES, Own
-from resblock.data.review import told
+from resblock.data.listing import SOURCES, Own, refuse_missing
+from resblock.data.words import told
 from resblock.params import ParamsError, Preparation
 
 # How a person's own files may be read, by the word that `format` is in params.yaml.
@@ -122,9 +122,16 @@ def find_dataset(name: str) -> Dataset:
     if place.exists() or place.is_symlink():
         return Dataset(name, Own(place), reader=None)
     raise ParamsError(
-        f"unknown data set {name!r}; there are {', '.join(known_datasets())}; `resblock data add {name} PATH` adds "
-        "your own images"
+        f"unknown data set {name!r}: there are {', '.join(known_datasets())}, and {place} is not there; "
+        f"`resblock data add {name} PATH` links your own images to it"
     )
+
+
+def require_source(name: str) -> None:
+    """Raise ParamsError or ReadError where there is no data set called `name`, or a person's own images are gone."""
+    find_dataset(name)
+    if name not in DATASETS:
+        refuse_missing(SOURCES / name)
 
 
 def known_datasets() -> list[str]:

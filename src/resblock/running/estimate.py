@@ -38,6 +38,7 @@ LAYER_WORK = (
 LAYER_WEIGHTS = 13_500
 WORK_A_SECOND = 1.5e10  # forward passes in an epoch, one thread
 FIRST_STEPS = 0.25  # seconds for each layer: graphs are built and compiled
+SLOWEST = 8  # times that, on any machine: a first epoch that took longer was paused
 
 PROCESS_BYTES = 900_000_000  # a worker with TensorFlow, before any image
 FLOAT_BYTES = 4
@@ -147,12 +148,11 @@ class Estimator:
         fitting = [past for past in self.past if past.precision == recipe.precision]
         if same := [past for past in fitting if (past.key.dataset, past.key.spec) == (key.dataset, key.spec)]:
             epoch, own = _unhindered(same), [past for past in same if past.key == key] or same
-            return epoch, median(past.beginning * epoch / past.epoch for past in own), "cost files"
+            return epoch, _beginning(own, epoch), "cost files"
         work = self._counted(key)[0] * shape_of(key.dataset).images
         if near := self._nearest(key, fitting):
             epoch, rate = _unhindered(near), max(past.work_per_second for past in near)
-            beginning = median(past.beginning * epoch / past.epoch for past in near)
-            return work / rate, beginning, "cost files of another network"
+            return work / rate, _beginning(near, epoch), "cost files of another network"
         rate, beginning = self._rate(key, recipe)
         return work / rate / SHARE_MEASURED, beginning, "measured now"
 
@@ -213,6 +213,12 @@ def rate_roughly(dataset: str, spec: ModelSpec, recipe: Recipe) -> tuple[float, 
 def _unhindered(past: Iterable[Past]) -> float:
     """Return the seconds of an epoch while the machine did nothing else: other work only ever makes it longer."""
     return min(each.epoch for each in past)
+
+
+def _beginning(past: Sequence[Past], epoch: float) -> float:
+    """Return the seconds that a first epoch took beyond others of `epoch` seconds, but for pauses that fell into it."""
+    layers = max(each.key.spec.depth for each in past)
+    return min(median(each.beginning * epoch / each.epoch for each in past), SLOWEST * FIRST_STEPS * layers)
 
 
 def _makespan(seconds: Iterable[float], jobs: int) -> float:

@@ -6,19 +6,20 @@ Needs what `resblock.core` needs. The engine sends this code, the splits and a c
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from resblock.core.backends import start
 from resblock.core.errors import UserError
-from resblock.core.files import write_bytes, write_together
+from resblock.core.files import exclusive, write_bytes, write_together
 from resblock.core.splits import DESCRIPTION, SPLIT_NAMES, read_description, read_verified
 from resblock.core.training.job import Job, Workshop
 from resblock.core.training.run import Cost, EpochRow, Run
@@ -26,7 +27,9 @@ from resblock.core.training.watcher import Nobody
 
 Event = tuple[str, Any]
 CACHE = Path(tempfile.gettempdir()) / f"resblock-splits-{os.getuid()}"  # by digest: they come to a node once
+SCRATCH, LOCK = "resblock-node-", "alive.lock"
 ANSWER = 10.0  # seconds that a question waits for news
+LEFT = 60.0  # seconds without a question, after which it gives way to others of its project
 ALONE = 3600.0  # seconds without a question, after which nobody will come for the results
 
 
@@ -38,8 +41,11 @@ class Node:
     """
 
     def __init__(self, tree: Mapping[str, Any], data_digest: str) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="resblock-")
+        _sweep()
+        self._scratch = tempfile.TemporaryDirectory(prefix=SCRATCH)
         folder, self._splits = Path(self._scratch.name), CACHE / data_digest
+        self._alive = ExitStack()
+        self._alive.enter_context(exclusive(folder / LOCK))
         self._job = replace(
             Job.from_tree(dict(tree)),
             splits=self._splits,
@@ -87,9 +93,11 @@ class Node:
 
     def begin(self, checkpoint: bytes | None) -> None:
         """Train from now on, from `checkpoint` on if there is one; after `manifest`."""
+        if self._begun:  # by a driver that died in this moment
+            return
+        self._begun = True
         if checkpoint:
             write_bytes(self._checkpoint_path, checkpoint)
-        self._begun = True
         threading.Thread(target=self._work, daemon=True).start()
 
     def hear(self, known: int) -> tuple[list[Event], bytes | None]:
@@ -104,6 +112,11 @@ class Node:
             self._asked = time.monotonic()
             news = self._events[known:]
             return news, self._checkpoint if any(kind == "epoch" for kind, _ in news) else None
+
+    def end_if_left(self) -> None:
+        """End where nobody has asked for a while: others of the same project want the room."""
+        if time.monotonic() - self._asked > LEFT:
+            self._end()
 
     @property
     def _checkpoint_path(self) -> Path:
@@ -129,8 +142,20 @@ class Node:
     def _end_alone(self) -> None:
         while (left := self._asked + ALONE - time.monotonic()) > 0:
             time.sleep(left)
+        self._end()
+
+    def _end(self) -> None:
         self._scratch.cleanup()
         os._exit(0)
+
+
+def _sweep() -> None:
+    """Remove what killed processes have left in the temporary folder."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > LEFT:  # else it may be about to take its lock
+                with exclusive(folder / LOCK):  # a living process holds it
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Sender(Nobody):

@@ -10,7 +10,7 @@ from resblock import paths
 from resblock.core.errors import UserError
 from resblock.core.spec import RunKey
 from resblock.data.entries import require_written
-from resblock.data.table import find_dataset
+from resblock.data.table import find_dataset, require_source
 from resblock.params import Params, ParamsError
 
 
@@ -52,7 +52,7 @@ def choose(params: Params, targets: Sequence[str]) -> list[Chosen]:
                 raise ParamsError(f"{target}: not in study.datasets ({paths.PARAMS}); add it there first")
             _choose_all(params, found.setdefault(target, Chosen(target)))
     for dataset in found:
-        find_dataset(dataset)
+        require_source(dataset)
         require_written(paths.PARAMS, dataset)
     return list(found.values())
 

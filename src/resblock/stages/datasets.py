@@ -20,6 +20,7 @@ from resblock.data.entries import NAME, write_entry
 from resblock.data.listing import SOURCES, UNWATCHED, files_below
 from resblock.data.review import read_review
 from resblock.data.table import DATASETS, READERS, known_datasets
+from resblock.data.words import some
 from resblock.params import read_params
 from resblock.stages.asked import refuse_what_is_not_studied
 from resblock.stages.contact import SHOWN, augmenter, sheet
@@ -126,7 +127,9 @@ def _look(place: Path, form: str, name: str, choices: Choices) -> Collection:
         raise ReadError(f"{place}: the images are {width}x{height}; say with --size what to bring them to (8 to 1024)")
     if len(collection.classes) < 2:
         only = ", ".join(map(repr, collection.classes))
-        raise ReadError(f"{place}: there is one class only ({only}); two are needed at least")
+        deeper = form == "folder" and all(str(picture).count("/") > 1 for picture in collection.names)
+        hint = "; if its folders are the classes, name it instead" if deeper else ""
+        raise ReadError(f"{place}: there is one class only ({only}); two are needed at least{hint}")
     return collection
 
 
@@ -153,8 +156,8 @@ def _describe(name: str, found: Collection) -> None:
     height, width, channels = found.image_shape
     each = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
     say(
-        f"{name}: {len(found.labels):,} images of {len(found.classes)} classes ({each} "
-        f"each), read as {width}x{height}x{channels}; splits of its own: "
+        f"{name}: {len(found.labels):,} images of {len(found.classes)} classes ({each} each: "
+        f"{some(found.classes)}), read as {width}x{height}x{channels}; splits of its own: "
         f"{', '.join(sorted(found.ships - {'train'})) or 'none'}"
     )
     for note in found.notes:
@@ -217,4 +220,6 @@ def show(name: str, out: Path) -> Sequence[Path]:
         path = out / (f"{number:03d}-{slug}.png" if slug else f"{number:03d}.png")
         write_bytes(path, sheet(images, augment(images)))
         written.append(path)
+    for former in set(out.glob("[0-9][0-9][0-9]*.png")) - set(written):
+        former.unlink()  # of classes that are no more
     return written

@@ -16,10 +16,12 @@ import sys
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
+
+import psutil
 
 from resblock.core.backends import NAMES, PINNED, variables_that_change_bits
 from resblock.core.backends.machine import available_cores, processor_kind
@@ -42,6 +44,7 @@ AUTHENTICATION = "RAY_AUTH_MODE"
 NICENESS = "RAY_worker_niceness"
 LOOPBACK = "127.0.0.1"
 REACHING, ENDING = 10, 30  # seconds: for a connection, and for the process that holds the cluster to end
+ROOM = 30.0  # seconds for a node to take a training, after which there is probably no room
 PACKAGE = Path(__file__).resolve().parents[2]
 MISSING = "--ray needs Ray, which is not installed here; `pip install 'resblock[ray]'` brings it"
 # Of a manifest: what a node may have otherwise.
@@ -118,9 +121,13 @@ def _variables(terms: Terms) -> dict[str, str]:
 
 def _refuse_where_nobody_listens(address: str) -> None:
     """Raise UserError where nothing answers at `address`, a host and a port: Ray would try for many minutes."""
-    host, _, port = address.rpartition(":")
-    if not port.isdigit() or "/" in address:
+    if address in ("local", "auto") or "/" in address:
         return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(
+            f"--ray: got {address!r}, must be local, auto, or the host and port of a cluster (10.0.0.1:6379)"
+        )
     try:
         socket.create_connection((host, int(port)), timeout=REACHING).close()
     except OSError as error:
@@ -134,7 +141,13 @@ def _held_open(terms: Terms, variables: Mapping[str, str]) -> Generator[dict[str
     command = [sys.executable, "-m", __name__, terms.address]
     environment = {**os.environ, **variables}
     with subprocess.Popen(  # noqa: S603
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0, env=environment
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # where Ray tells, line by line, of each try to connect
+        text=True,
+        process_group=0,
+        env=environment,
     ) as process:
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -175,8 +188,8 @@ class RemoteWorkshop:
             for tried in range(1, self.terms.tries + 1):
                 try:
                     return attempt.run()
-                except ray.exceptions.RayTaskError:
-                    raise  # a fault of the code there, not of the node
+                except ray.exceptions.RayTaskError as error:  # a fault of the code there, not of the node
+                    raise UserError(f"{job.key}: failed on its node: {str(error).strip()}") from None
                 except ray.exceptions.RuntimeEnvSetupError as error:
                     words = " ".join(str(error).split())[:200]
                     raise UserError(f"{job.key}: no node can be set up for it ({words})") from None
@@ -203,34 +216,63 @@ class _Attempt:
     digest: str
     watcher: Watcher
     stack: ExitStack
+    recorder: psutil.Process | None = field(default_factory=dvc_above)
     manifest: dict[str, Any] | None = None
     epochs: int = 0  # that have come back
 
     def run(self) -> Run:
         """Train on whatever node has room, or follow what an earlier process of this command left there."""
-        ray, recorder = self.ray, dvc_above()
+        ray = self.ray
         node, left = self._node()
         ours = not left  # else it may be what another process of this machine follows
         try:
-            self._open(ray.get(node.manifest.remote()))
+            self._open(self._manifest(node))
             ours, begun = True, ray.get(node.begun.remote())
             if not begun:
                 if ray.get(node.lacks_splits.remote()):
                     ray.get(node.take_splits.remote(_files(self.job.splits)))
                 ray.get(node.begin.remote(self._file.read_bytes() if self._file.is_file() else None))
-            return self._follow(node, taken_up=begun)
-        finally:
-            # Where DVC was killed, the same command will be run again, and wants what still trains.
-            if ours and (recorder is None or lives(recorder)):
-                with suppress(Exception):
-                    ray.kill(node)
+            run = self._follow(node, taken_up=begun)
+        except BaseException as error:
+            if ours and self._ends_there_too(error):
+                self._kill(node)
+            raise
+        self._kill(node)
+        return run
+
+    def _ends_there_too(self, error: BaseException) -> bool:
+        """Return whether what ends this process is to end the training as well.
+
+        Not where whoever started this one, `resblock run` or DVC, was killed: the same command will be run again, and
+        wants what still trains. Such a process finds nobody who reads what it says, or is ended by `end_with_dvc`.
+        """
+        if isinstance(error, OSError):
+            return False
+        asked = isinstance(error, (KeyboardInterrupt, SystemExit))
+        return not asked or self.recorder is None or lives(self.recorder)
+
+    def _kill(self, node: Any) -> None:
+        with suppress(Exception):
+            self.ray.kill(node)
+
+    def _manifest(self, node: Any) -> dict[str, Any]:
+        """Return what the node says that it will make; while no node has room, say so, and make some."""
+        said = node.manifest.remote()
+        ready, _ = self.ray.wait([said], timeout=ROOM)
+        if not ready:
+            self.watcher.warn(f"{self.job.key}: waits for room on the cluster")
+            for name in self.ray.util.list_named_actors():
+                if name.startswith(_place()):
+                    with suppress(ValueError):
+                        self.ray.get_actor(name).end_if_left.remote()
+        return self.ray.get(said)
 
     def _node(self) -> tuple[Any, bool]:
         """Return who trains, and whether an earlier process left it; this one's first try alone looks for such."""
         ray, terms, tree = self.ray, self.terms, self.job.tree()
         variables = {**variables_that_change_bits(), "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", NAMES[0])}
-        mine = [socket.gethostname(), str(Path.cwd()), tree, self.digest, digest_sources(PACKAGE), variables]
-        name = digest_bytes(json.dumps(mine).encode())
+        mine = [tree, self.digest, digest_sources(PACKAGE), variables]
+        name = f"{_place()}-{digest_bytes(json.dumps(mine).encode())}"
         if self.manifest is None:
             for each in ray.util.list_named_actors():
                 if each.startswith(name):
@@ -275,7 +317,7 @@ class _Attempt:
             known += len(events)
             if checkpoint:
                 self._keep(checkpoint, max(content.epoch for kind, content in events if kind == "epoch"))
-            if taken_up and events:
+            if taken_up:
                 events, taken_up = self._catch_up(events), False
             for kind, content in events:
                 if kind == "epoch":
@@ -296,8 +338,8 @@ class _Attempt:
         curve: list[EpochRow] = []
         for kind, content in events:
             curve += {"epoch": [content], "resumed": content}.get(kind, [])
-        self.watcher.warn(f"{self.job.key}: its node trained on while nobody asked, up to epoch {len(curve)}")
         if curve:
+            self.watcher.warn(f"{self.job.key}: its node trained on while nobody asked, up to epoch {len(curve)}")
             self.epochs = len(curve)
             self.watcher.resumed(curve)
         return [event for event in events if event[0] not in ("epoch", "resumed")]
@@ -322,6 +364,11 @@ class _Attempt:
             self.watcher.warn(f"{self.job.key}: diverged in epoch {len(run.curve)}; recorded as such")
         self.watcher.written(run, spent)
         return run
+
+
+def _place() -> str:
+    """Return what tells the trainings of this folder from those of others on a cluster."""
+    return digest_bytes(json.dumps([socket.gethostname(), str(Path.cwd())]).encode())[:16]
 
 
 def _files(splits: Path) -> dict[str, bytes]:
@@ -373,7 +420,10 @@ def _connected(address: str) -> Any:
                 **begun,
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"no Ray cluster answers at {address} ({' '.join(str(error).split())[:200]})") from None
+            raise UserError(
+                f"no Ray cluster answers at {address} ({' '.join(str(error).split())[:200]}); where `ray start` made a "
+                f"token, set {AUTHENTICATION}=token here, too"
+            ) from None
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
