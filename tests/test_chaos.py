@@ -17,7 +17,7 @@ import pytest
 
 from resblock.core.files import digest_file, write_json
 from resblock.params import Params
-from tests.chaos.campaign import Event, shuffled_deck, table
+from tests.chaos.campaign import Campaign, Event, shuffled_deck, table
 from tests.chaos.kinds import KINDS, SHORT
 from tests.chaos.scene import Scene
 from tests.chaos.state import EndState, differences, files_of, misrecorded
@@ -93,6 +93,20 @@ def test_the_digests_are_those_of_the_files_whatever_dvc_lock_says(tmp_path: Pat
     assert not any("index.html" in name for name in found)
     (tmp_path / "out/data/a.csv").write_text("b")
     assert {name for name, digest in files_of(tmp_path).items() if found[name] != digest} == {"out/data/a.csv"}
+
+
+def test_a_campaign_goes_on_from_the_rounds_that_were_finished(scene: Scene) -> None:
+    campaign = Campaign(scene, Path("pristine"), EXPECTED, ["DVC killed", "DVC killed", "node lost"], io.StringIO())
+    log = [
+        {"round": 1, "second": 2.0, "kind": "DVC killed", "what": "x"},
+        {"round": 1, "second": 9.0, "ended": ["it was lost"]},
+        {"round": 2, "second": 12.0, "kind": "node lost", "what": "y"},  # whose study was not brought to its end
+    ]
+    campaign.go_on(map(json.dumps, log))
+    assert campaign.deck == ["DVC killed", "node lost"]
+    assert [event.what for event in campaign.events] == ["x"]
+    assert campaign.wrong == ["round 1: it was lost"]
+    assert 9 <= campaign.seconds < 20
 
 
 def test_the_table_counts_what_happened() -> None:

@@ -31,7 +31,11 @@ BEGIN, END = "<!-- campaign -->\n", "<!-- /campaign -->"
 @click.option("--seed", default=0, show_default=True, help="Decides which faults come when.")
 @click.option("--short", is_flag=True, help="Eight faults of eight kinds in one study.")
 @click.option("--only", multiple=True, type=click.Choice(list(KINDS)), help="These kinds alone; repeatable.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Work here and keep it; default: a temporary folder.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Work here and keep it, going on from what is there; default: a temporary folder.",
+)
 @click.option("--write", is_flag=True, help="Put the table into docs/reliability.md.")
 def main(faults: int, seed: int, short: bool, only: tuple[str, ...], folder: Path | None, write: bool) -> None:
     """Break things while a small study runs, and hold that it ends as if nothing had happened."""
@@ -56,12 +60,13 @@ def main(faults: int, seed: int, short: bool, only: tuple[str, ...], folder: Pat
         print(f"undisturbed after {time.monotonic() - begin:.0f} s", flush=True)
         scene = Scene(place / "disturbed", dice, server, said, nodes)
         campaign = Campaign(scene, place / "pristine", end_state(undisturbed.root), deck, log)
+        campaign.go_on((place / "log.jsonl").read_text().splitlines())
         try:
             campaign.run()
         finally:
             scene.end_all()
     lines = list(table(campaign.events, campaign.wrong))
-    lines.insert(0, f"Seed {seed}, {(time.monotonic() - begin) / 60:.0f} minutes.\n")
+    lines.insert(0, f"Seed {seed}, {campaign.seconds / 60:.0f} minutes.\n")
     print("\n".join(lines))
     if write:
         text = PAGE.read_text()

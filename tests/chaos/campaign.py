@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
@@ -19,6 +21,7 @@ from tests.chaos.state import EndState, differences, end_state, left_behind, mis
 
 IN_A_ROUND = 18  # faults, after which a study is let to its end
 PAUSE = (0.3, 3.5)  # seconds between faults
+CUT = (8, 25)  # seconds of a runner, once faults of a whole life alone are left: several of them disturb one study
 PATIENCE = 1200  # seconds for a runner, or for what one left behind, to end
 BARREN = 2  # studies without a fault, after which what is left is given up
 TRIES = 4  # undisturbed ones, to bring a study to its end
@@ -47,6 +50,25 @@ class Campaign:
     wrong: list[str] = field(default_factory=list[str], init=False)
     _round: int = field(default=0, init=False)
     _begin: float = field(default_factory=time.monotonic, init=False)
+
+    def go_on(self, lines: Iterable[str]) -> None:
+        """Take over the rounds that an earlier process finished, from the lines of its log."""
+        entries: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        finished = {entry["round"]: entry for entry in entries if "ended" in entry}
+        for entry in entries:
+            if "kind" in entry and entry["round"] in finished and entry["kind"] in self.deck:
+                self.deck.remove(entry["kind"])
+                self.events.append(Event(**entry))
+        for number, entry in finished.items():
+            if entry["ended"] != "well":
+                self.wrong += [f"round {number}: {words}" for words in entry["ended"]]
+        self._round = max((entry["round"] for entry in entries), default=0)
+        self._begin -= max((entry["second"] for entry in finished.values()), default=0.0)
+
+    @property
+    def seconds(self) -> float:
+        """How long the campaign has taken."""
+        return time.monotonic() - self._begin
 
     def run(self) -> None:
         """Disturb studies until the deck is empty, or what is left in it has not happened to several in a row."""
@@ -98,11 +120,16 @@ class Campaign:
         runner, pause = self.scene.runner, self.scene.dice.uniform(*PAUSE)
         assert runner is not None
         deadline, next_fault = time.monotonic() + PATIENCE, time.monotonic() + pause
+        lives_alone = self.deck and all(KINDS[kind].start for kind in self.deck)
+        cut = time.monotonic() + self.scene.dice.uniform(*CUT) if lives_alone else math.inf
         while runner.poll() is None:
             self.scene.tick()
             if len(self.events) < until and time.monotonic() > next_fault:
                 self._strike()
                 next_fault = time.monotonic() + self.scene.dice.uniform(*PAUSE)
+            if time.monotonic() > cut:
+                runner.send_signal(signal.SIGINT)
+                cut = math.inf
             if time.monotonic() > deadline:
                 self.wrong.append(f"round {self._round}: a runner did not end within {PATIENCE} s")
                 self.scene.end_all()
@@ -119,7 +146,7 @@ class Campaign:
 
     def _note(self, kind: str, what: str) -> None:
         self.deck.remove(kind)
-        event = Event(self._round, round(time.monotonic() - self._begin, 1), kind, what)
+        event = Event(self._round, round(self.seconds, 1), kind, what)
         self.events.append(event)
         self._write(**event.__dict__)
 
@@ -133,7 +160,7 @@ class Campaign:
         if not found:
             state = end_state(self.scene.root)
             found = differences(state, self.expected) + misrecorded(self.scene.root) + left_behind(self.scene.root)
-        second = round(time.monotonic() - self._begin, 1)
+        second = round(self.seconds, 1)
         self._write(round=self._round, second=second, ended=found or "well")
         self.wrong += [f"round {self._round}: {words}" for words in found]
 
