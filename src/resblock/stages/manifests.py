@@ -32,7 +32,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "evaluation/rows.py",
         "evaluation/untrained.py",
     ),
-    "report": ("core", "data/review.py", "evaluation", "report", "study"),
+    "report": ("core", "data/review.py", "data/words.py", "evaluation", "report", "study"),
 }
 # What of a recipe networks are made and looked at by before training: what dvc.yaml names among probe's parameters.
 PROBED_BY = ("batch_norm_epsilon", "batch_size", "center", "precision", "rescale", "threads")
