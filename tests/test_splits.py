@@ -138,7 +138,10 @@ def test_a_cut_that_cannot_be_names_its_key(test: Split | None, choices: dict[st
 
 
 def test_an_unknown_dataset_names_those_there_are() -> None:
-    with pytest.raises(ParamsError, match=r"unknown data set 'mnist': there are digits, cifar10, cifar100, and sources/mnist is not there"):
+    with pytest.raises(
+        ParamsError,
+        match=r"unknown data set 'mnist': there are digits, cifar10, cifar100, and sources/mnist is not there",
+    ):
         find_dataset("mnist")
 
 
