@@ -172,6 +172,18 @@ def wait_for_a_checkpoint(project: Path, process: subprocess.Popen[str]) -> None
         time.sleep(0.05)
 
 
+@pytest.fixture
+def begun(
+    cluster: str, tmp_path: Path, digits: dict[SplitName, Split]
+) -> tuple[Path, subprocess.Popen[str], psutil.Process]:
+    """Return a project, the command that has its network trained on the cluster, and the process that trains there."""
+    project = make_project(tmp_path / "project", digits)
+    driver = train(project, Terms(cluster))
+    wait_for_a_checkpoint(project, driver)
+    (there,) = nodes.trainings()
+    return project, driver, there
+
+
 def epochs_told(said: str) -> list[int]:
     return [int(number) for number in re.findall(r"epoch +(\d+)/", said)]
 
@@ -189,12 +201,9 @@ def test_a_cluster_on_this_machine_listens_where_nobody_else_reaches_it() -> Non
 
 
 def test_a_driver_that_dies_is_started_again_and_follows_what_trained_on(
-    cluster: str, serial: dict[str, bytes], tmp_path: Path, digits: dict[SplitName, Split]
+    cluster: str, serial: dict[str, bytes], begun: tuple[Path, subprocess.Popen[str], psutil.Process]
 ) -> None:
-    project = make_project(tmp_path / "project", digits)
-    driver = train(project, Terms(cluster))
-    wait_for_a_checkpoint(project, driver)
-    (there,) = nodes.trainings()
+    project, driver, there = begun
     assert driver.stdout is not None
     driver.stdout.close()  # as where `resblock run` is killed, which reads it
     assert driver.wait(PATIENCE)
@@ -214,12 +223,9 @@ def test_a_driver_that_dies_is_started_again_and_follows_what_trained_on(
 
 
 def test_a_training_whose_node_dies_goes_on_elsewhere_and_ends_with_the_bytes_of_a_serial_one(
-    cluster: str, serial: dict[str, bytes], tmp_path: Path, digits: dict[SplitName, Split]
+    serial: dict[str, bytes], begun: tuple[Path, subprocess.Popen[str], psutil.Process]
 ) -> None:
-    project = make_project(tmp_path / "project", digits)
-    process = train(project, Terms(cluster))
-    wait_for_a_checkpoint(project, process)
-    (there,) = nodes.trainings()
+    project, process, there = begun
     raylet = there.parent()
     assert raylet is not None
     for each in (*raylet.children(recursive=True), raylet):

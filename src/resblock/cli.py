@@ -192,15 +192,14 @@ def check() -> None:
     Example: resblock check
     """
     from resblock import paths
-    from resblock.data.table import find_dataset, require_source
+    from resblock.data.table import require_source
     from resblock.params import read_params
     from resblock.stages.asked import remarks
 
     params = read_params(paths.PARAMS)
     study, ablation = params.study, params.ablation
     for dataset in study.datasets:
-        require_source(dataset)
-        find_dataset(dataset).refuse_unknown_words(params.preparation(dataset))
+        require_source(dataset).refuse_unknown_words(params.preparation(dataset))
     trainings = sum(len(params.keys(dataset)) for dataset in study.datasets)
     click.echo(f"{paths.PARAMS} is right: {trainings} trainings")
     click.echo(f"  data sets  {', '.join(study.datasets)}")

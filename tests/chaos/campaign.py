@@ -93,9 +93,9 @@ class Campaign:
             time.sleep(self.scene.dice.choice([0.0, 0.5, 3.0]))
 
     def _launch(self) -> Launch:
-        """Return how the runner starts: with a fault of its whole life or on a cluster, where only that is left to do.
+        """Return how the runner starts: with a fault of its whole life or on a cluster, half of the times.
 
-        Before, half of the times.
+        Always, where no other faults are left.
         """
         if again := self.scene.again:
             self.scene.again = None

@@ -47,8 +47,7 @@ def read(files: Files, wishes: Wishes) -> Collection:
     for path in paths[1:]:
         _columns(path, replace(wishes, image=image, label=label))
     counts = [_count(path, image) for path in paths]
-    first = list(islice(_contents(paths[0], image, PORTION), LOOKED_AT))
-    if first and not any(first):
+    if counts[0] and not any(islice(_contents(paths[0], image, PORTION), LOOKED_AT)):
         raise ReadError(
             f"{paths[0]}: its column {image} holds no content of pictures, perhaps their paths alone; save the "
             "pictures themselves in it"

@@ -127,11 +127,12 @@ def find_dataset(name: str) -> Dataset:
     )
 
 
-def require_source(name: str) -> None:
-    """Raise ParamsError or ReadError where there is no data set called `name`, or a person's own images are gone."""
-    find_dataset(name)
+def require_source(name: str) -> Dataset:
+    """Return what `find_dataset` does. Raises ReadError besides where a person's own images are gone."""
+    dataset = find_dataset(name)
     if name not in DATASETS:
         refuse_missing(SOURCES / name)
+    return dataset
 
 
 def known_datasets() -> list[str]:

@@ -246,7 +246,7 @@ class _Attempt:
         Not where whoever started this one, `resblock run` or DVC, was killed: the same command will be run again, and
         wants what still trains. Such a process finds nobody who reads what it says, or is ended by `end_with_dvc`.
         """
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, self.ray.exceptions.RayError):
             return False
         asked = isinstance(error, (KeyboardInterrupt, SystemExit))
         return not asked or self.recorder is None or lives(self.recorder)
