@@ -15,10 +15,12 @@ import os, sys
 from resblock.startup import start_keras
 assert start_keras(1) == 1
 import keras
-print(keras.backend.backend(), *(name for name in ("tensorflow", "jax", "sklearn") if name in sys.modules))
-import jax.numpy, sklearn.datasets
+looked_for = ("tensorflow", "jax", "sklearn", "matplotlib", "pandas")
+print(keras.backend.backend(), *(name for name in looked_for if name in sys.modules))
+import jax.numpy, matplotlib.pyplot, pandas, sklearn.datasets
 print(os.environ.get("TF_ENABLE_ONEDNN_OPTS"))
-print(jax.numpy.zeros(1) + 1, len(sklearn.datasets.load_digits().target))
+digits = pandas.DataFrame(sklearn.datasets.load_digits().data)
+print(jax.numpy.zeros(1) + 1, len(digits), len(matplotlib.pyplot.hist(digits[20])))
 """
 
 
@@ -29,4 +31,4 @@ def test_keras_starts_without_what_it_only_looks_for_and_that_is_there_later(bac
     ended = subprocess.run([sys.executable, "-c", START], env=environment, capture_output=True, text=True, check=True)
     pinned = PINNED.get(backend, {}).get("TF_ENABLE_ONEDNN_OPTS")
     # Each is there by its own name, and no other.
-    assert ended.stdout.splitlines() == [f"{backend} {backend}", str(pinned), "[1.] 1797"]
+    assert ended.stdout.splitlines() == [f"{backend} {backend}", str(pinned), "[1.] 1797 3"]

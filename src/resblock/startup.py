@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Generator, Sequence
@@ -13,23 +14,28 @@ from resblock.signals import uninterrupted
 
 def import_keras() -> None:
     """Import Keras and its backend as `start_keras` does, without starting the runtime."""
-    with uninterrupted(), _hidden(_needless()):
+    with uninterrupted(), _hidden(_needless()), _uncollected():
         load()
 
 
 def start_keras(threads: int) -> int:
     """Bring Keras up as `resblock.core.backends.start` does, and sooner; return the number of threads.
 
-    Where they are installed, Keras imports scikit-learn for its wrappers, and TensorFlow JAX for a converter, which
-    nothing here uses: together a good part of what a start takes. Both can be imported afterwards. A signal waits until
-    Keras is there: an exception in the middle of TensorFlow's import aborts the process without a word.
+    Where they are installed, Keras imports scikit-learn for its wrappers, Matplotlib for its galleries and pandas to
+    take tables apart, and TensorFlow JAX for a converter and SciPy to know sparse matrices. Nothing here uses these,
+    and all can be imported afterwards. Nor does Python look for garbage among the objects of a million that are there
+    to stay: together a third of what a start takes.
+
+    A signal waits until Keras is there: an exception in the middle of TensorFlow's import aborts the process without a
+    word.
     """
-    with uninterrupted(), _hidden(_needless()):
+    with uninterrupted(), _hidden(_needless()), _uncollected():
         return start(threads)
 
 
 def _needless() -> list[str]:
-    return ["sklearn"] if os.environ.get("KERAS_BACKEND") == "jax" else ["sklearn", "jax"]
+    looked_for = ["sklearn", "matplotlib", "pandas"]
+    return looked_for if os.environ.get("KERAS_BACKEND") == "jax" else [*looked_for, "jax", "scipy"]  # which JAX needs
 
 
 @contextmanager
@@ -43,3 +49,19 @@ def _hidden(packages: Sequence[str]) -> Generator[None]:
     finally:
         for package in absent:
             del sys.modules[package]
+
+
+@contextmanager
+def _uncollected() -> Generator[None]:
+    """Let Python's garbage collector neither run while Keras is imported nor look, later, at what is there by then."""
+    if "keras" in sys.modules:  # whatever was made since may become garbage
+        yield
+        return
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()

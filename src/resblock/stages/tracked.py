@@ -18,7 +18,10 @@ ABOUT = (
 )
 
 
-def tracked(manifest: Mapping[str, Any], *, watch_machine: bool = False) -> AbstractContextManager[StageRun]:
-    """Open the MLflow run of the stage that will leave `manifest`."""
+def tracked(
+    manifest: Mapping[str, Any], *, watch_machine: bool = False, later: bool = False
+) -> AbstractContextManager[StageRun]:
+    """Open the MLflow run of the stage that will leave `manifest`, at once or `later`: see `track`."""
     opening = opening_of(manifest)
-    return track(opening, about=ABOUT.format(dataset=opening.dataset), warn=warn, watch_machine=watch_machine)
+    about = ABOUT.format(dataset=opening.dataset)
+    return track(opening, about=about, warn=warn, watch_machine=watch_machine, later=later)

@@ -64,7 +64,10 @@ class Watcher(Nobody):
         if slow and emulates_bfloat16():
             warn(f"train.{key.dataset}.precision: this processor emulates bfloat16; float32 is faster (params.yaml)")
         self._tell_of_too_few_images()
-        with tracked(manifest, watch_machine=self._here) as self._tracker, step_bar(str(key)) as self._move:
+        with (
+            tracked(manifest, watch_machine=self._here, later=True) as self._tracker,
+            step_bar(str(key)) as self._move,
+        ):
             yield
 
     def _tell_of_too_few_images(self) -> None:
@@ -81,6 +84,7 @@ class Watcher(Nobody):
     def step(self, epoch: int, done: int, steps: int) -> None:
         """See `resblock.core.training.job.Watcher`."""
         self._move(epoch, done, steps)
+        self._tracker.open()  # now that steps are made, which Python need not wait for
 
     def epoch(self, row: EpochRow) -> None:
         """See `resblock.core.training.job.Watcher`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ class StageRun:
         self._logged_steps = 0
         self._result: Result | None = None
         self._monitor: Any = None
+        self._opening: threading.Thread | None = None  # until the run is open
 
     @property
     def run_id(self) -> str | None:
@@ -34,9 +36,20 @@ class StageRun:
         """MLflow's client, or None where there is no store to write into."""
         return self._client
 
+    def start_later(self, opening: Result, about: str, *, watch_machine: bool = False) -> None:
+        """Do what `start` does when `open` is called, or when something is to be written."""
+        self._opening = threading.Thread(
+            target=self.start, args=(opening, about), kwargs={"watch_machine": watch_machine}, name="opens MLflow"
+        )
+
+    def open(self) -> None:
+        """Begin to open a run that waits for it, beside what goes on; what is written next waits until it is open."""
+        if self._opening is not None and self._opening.ident is None:
+            self._opening.start()
+
     def start(self, opening: Result, about: str, *, watch_machine: bool = False) -> None:
         """Open the run, or the one that a killed process of the same key left, and log what is known already."""
-        with self.guard():
+        with self._catching():
             from resblock.tracking.patience import PatientClient
             from resblock.tracking.reconcile import add_figures, find_lack
             from resblock.tracking.runs import create_run, reopen_run
@@ -93,10 +106,8 @@ class StageRun:
 
     def epoch(self, metrics: Mapping[str, float], step: int) -> None:
         """Log one epoch's numbers, unless a killed process of the same training has logged them already."""
-        if step < self._logged_steps:
-            return
         with self.guard():
-            if self._client is None:
+            if self._client is None or step < self._logged_steps:
                 return
             from mlflow.entities import Metric
 
@@ -168,7 +179,13 @@ class StageRun:
             self._client.log_dict(self._run_id, dict(document), name)
 
     def end(self, status: str) -> None:
-        """Close the run with MLflow's FINISHED, FAILED or KILLED; finished, it gets its artifacts and is live alone."""
+        """Close the run with MLflow's FINISHED, FAILED or KILLED; finished, it gets its artifacts and is live alone.
+
+        One that was killed before it began to open leaves nothing there.
+        """
+        if status == "KILLED" and self._opening is not None and self._opening.ident is None:
+            return
+        self._wait()
         self._stop_monitor()
         if self._lost is not None:
             with suppress(Exception):  # of which a warning has told already
@@ -188,6 +205,19 @@ class StageRun:
     @contextmanager
     def guard(self) -> Generator[None]:
         """Turn the first failure into a warning, and write nothing from then on but how the run ended."""
+        self._wait()
+        with self._catching():
+            yield
+
+    def _wait(self) -> None:
+        """Return when the run is open, or cannot be opened."""
+        if self._opening is not None:
+            self.open()
+            self._opening.join()
+            self._opening = None
+
+    @contextmanager
+    def _catching(self) -> Generator[None]:
         try:
             yield
         except Exception as error:
@@ -213,10 +243,12 @@ def track(
     about: str,
     warn: Callable[[str], None],
     watch_machine: bool = False,
+    later: bool = False,
     adopted: str | None = None,
 ) -> Generator[StageRun]:
     """Open a run for the block and close it truthfully: FINISHED, FAILED, or KILLED when a signal ended it.
 
+    With `later`, the block says when by `StageRun.open`: importing MLflow and opening its store takes seconds.
     A run `adopted` by its id is written into, and closed by the program that opened it. Where it stands in another
     experiment than the data set's, it gets a link to the run that is opened here.
     """
@@ -224,7 +256,7 @@ def track(
     if adopted and run.adopt(adopted, opening):
         yield run
         return
-    run.start(opening, about, watch_machine=watch_machine)
+    (run.start_later if later else run.start)(opening, about, watch_machine=watch_machine)
     if adopted:
         run.announce(adopted, opening.name)
     try:
