@@ -110,8 +110,8 @@ Draw = Callable[[random.Random], Moment]
 BEGINNING: dict[str, Draw] = {
     "while it starts": lambda dice: Moment("import", "resblock.stages.train", seconds=dice.uniform(0.01, 6)),
     "while TensorFlow is imported": lambda dice: Moment("import", "tensorflow", seconds=dice.uniform(0.01, 2)),
-    "while tracking opens": lambda dice: Moment("import", "mlflow", seconds=dice.uniform(0.01, 2)),
     "around the first epoch": lambda dice: Moment("open", ".checkpoints/*.lock", seconds=dice.uniform(0.01, 3)),
+    "while tracking opens": lambda dice: Moment("import", "mlflow", seconds=dice.uniform(0.01, 2)),
 }
 BETWEEN: dict[str, Draw] = {
     "within a checkpoint": lambda dice: Moment(
