@@ -33,8 +33,8 @@ format: setup ## Format the code
 	ruff check --fix .
 
 test: check ## Run every check and test that CI runs
-	@# One more than two cores: some tests wait. Files as they come: the long ones, of whole pipelines, first.
-	scripts/in-memory pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	@# Two more than two cores: many tests wait. Files as they come: the long ones, of whole pipelines, first.
+	scripts/in-memory pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 slow: setup ## Run the slow tests too: many kills, full disks (half an hour)
 	pytest -m slow
@@ -45,7 +45,7 @@ server-test: setup ## Test a team's server: MLflow, PostgreSQL and S3 as real pr
 chaos: setup ## Break things while a small study runs, a hundred times (half an hour)
 	python -m tests.chaos --write
 
-chaos-short: setup ## Eight such faults (minutes)
+chaos-short: setup ## Four such faults (minutes)
 	python -m tests.chaos --short
 
 readme: setup ## Write docs/findings.md and the README's tables and pictures from the results

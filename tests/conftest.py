@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import re
@@ -45,6 +46,11 @@ def pytest_configure() -> None:
     """Let the processes that tests start be interrupted: in `make test &` they would inherit that SIGINT is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Let Python's garbage collector pass over the modules of all tests, TensorFlow among them, from now on."""
+    gc.freeze()
 
 
 # Begun first, in this order: the first makes the study that most files of tests/pipeline wait for, these others do not.

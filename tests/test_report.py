@@ -26,7 +26,7 @@ from resblock.evaluation.score import METRICS, Confusion, Score, empty_score
 from resblock.params import Params
 from resblock.report.figures import ACCURACIES, learning_curves, run_curves
 from resblock.report.links import write_links
-from resblock.report.material import Material, Picture
+from resblock.report.material import Material, Picture, Section
 from resblock.report.page import METHODS, compose, render
 from resblock.report.palette import COLORS
 from resblock.report.publish import publish
@@ -127,6 +127,12 @@ def make_material(scores: Sequence[Score]) -> Material:
 @pytest.fixture(scope="module")
 def material() -> Material:
     return make_material([score(v, seed, 0.5 + ModelSpec.parse(v).depth / 100) for v in VARIANTS for seed in (0, 1)])
+
+
+@pytest.fixture(scope="module")
+def sections(material: Material) -> list[Section]:
+    """What the page is made of: drawing it takes seconds."""
+    return compose(material)
 
 
 @pytest.fixture(scope="module")
@@ -308,15 +314,15 @@ def test_the_scope_names_the_recipe(material: Material, params: Params) -> None:
     assert "Recipe" not in abstract(replace(material, recipes=[*papers.recipes, *others.recipes]), [])[0]
 
 
-def picture(material: Material, name: str) -> Picture:
-    (found,) = (p for section in compose(material) for p in section.pictures if p.name == name)
+def picture(sections: Sequence[Section], name: str) -> Picture:
+    (found,) = (p for section in sections for p in section.pictures if p.name == name)
     return found
 
 
-def test_training_images_have_a_scale_of_their_own(material: Material) -> None:
+def test_training_images_have_a_scale_of_their_own(sections: list[Section]) -> None:
     """Accuracies on test images lie far below: their scale once hid seeds, bars and gaps on training images."""
     for name in ("depth", "gap"):
-        shown = picture(material, name)
+        shown = picture(sections, name)
         for split, other in permutations(("test", "train")):
             ours, theirs = ([a for a in shown.figure.axes if a.get_title().startswith(s)] for s in (split, other))
             assert len(ours) == 2
@@ -334,9 +340,9 @@ def test_marks_of_one_depth_stand_side_by_side_around_it_and_alone_on_it() -> No
     assert places["plain-20"] < places["residual-20"] == 20 < places["preact-20"]
 
 
-def test_the_figures_say_what_small_and_large_marks_are(material: Material) -> None:
+def test_the_figures_say_what_small_and_large_marks_are(sections: list[Section]) -> None:
     for name in ("depth", "gap", "untrained"):
-        shown = picture(material, name)
+        shown = picture(sections, name)
         (legend,) = shown.figure.legends
         named = [text.get_text() for text in legend.get_texts()]
         if name == "gap":
@@ -345,7 +351,7 @@ def test_the_figures_say_what_small_and_large_marks_are(material: Material) -> N
             assert legend.get_title().get_text() == MARKS
         assert "mall marks are seeds" in shown.caption
         assert ("side by side" in shown.caption) == (name != "gap")
-    assert {axis.get_title() for axis in picture(material, "gap").figure.axes} == {
+    assert {axis.get_title() for axis in picture(sections, "gap").figure.axes} == {
         f"{split} images, statistics {kind}" for split in ("test", "train") for kind in KINDS.values()
     }
 
@@ -354,25 +360,25 @@ def test_no_bar_of_a_cosine_is_cut_off(material: Material) -> None:
     spec, cosines = ModelSpec.parse("plain-20"), (0.5, 0.9, 1.0)
     wide = [Shattering(spec.name, seed, 0.5, value) for seed, value in enumerate(cosines)]
     untrained = Untrained({spec: {seed: norms(spec, seed) for seed in range(3)}}, wide)
-    shown = picture(replace(material, untrained=untrained), "untrained")
+    shown = picture(compose(replace(material, untrained=untrained)), "untrained")
     assert shown.figure.axes[1].get_ylim()[1] > t_interval(cosines).high > 1.1
     assert "3 seeds each" in shown.caption
     assert "beyond one" in shown.caption
 
 
-def test_trainings_that_were_not_made_alike_are_told_on_the_page_and_in_the_summary(material: Material) -> None:
+def test_trainings_that_were_not_made_alike_are_told_on_the_page_and_in_the_summary(
+    material: Material, sections: list[Section]
+) -> None:
     words = "several devices: kind NVIDIA H100, float32 tf32 (2); kind x86_64 avx2, float32 float32 (1)"
     mixed = replace(material, mixtures=[words])
-    sections = compose(mixed)
     assert words in render(mixed, sections)
     assert words in summarise(mixed, sections)
     assert "not made alike" not in summarise(material, sections)
 
 
-def test_what_was_left_out_is_told_on_the_page_and_in_the_summary(material: Material) -> None:
+def test_what_was_left_out_is_told_on_the_page_and_in_the_summary(material: Material, sections: list[Section]) -> None:
     words = "train@pets-cnn-4-0: trained on other images"
     less = replace(material, left_out=[words])
-    sections = compose(less)
     assert words in render(less, sections)
     assert words in summarise(less, sections)
     assert "but left out" not in render(material, sections) + summarise(material, sections)

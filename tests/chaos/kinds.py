@@ -337,11 +337,7 @@ KINDS: dict[str, Kind] = {
 }
 SHORT = (
     "training killed",
-    "runner killed",
     "DVC killed",
-    "parameters edited",
     "byte flipped",
-    "training stopped",
-    "store locked",
     "second runner",
 )

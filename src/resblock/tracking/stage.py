@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from resblock.signals import uninterrupted
 from resblock.tracking.patience import in_brief
 from resblock.tracking.result import NOTE_TAG, PROCESS_TAG, STAGE_TAG, Result
 
@@ -213,7 +214,8 @@ class StageRun:
         """Return when the run is open, or cannot be opened."""
         if self._opening is not None:
             self.open()
-            self._opening.join()
+            with uninterrupted():  # a join that was cut short takes the thread for ended
+                self._opening.join()
             self._opening = None
 
     @contextmanager
