@@ -133,7 +133,7 @@ def test_a_machine_without_dvc_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.fixture
 def living() -> Iterator[int]:
     """The number of a process that could be DVC's."""
-    with subprocess.Popen([sys.executable, "-c", "input()", "dvc"], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-cinput()", "dvc"], stdin=subprocess.PIPE) as process:
         yield process.pid
         process.communicate(b"\n")
 
@@ -163,7 +163,7 @@ def test_locks_of_the_dead_go_and_those_of_the_living_stay(living: int, dead: in
 def test_a_lock_of_a_dead_process_whose_number_another_program_has_is_found() -> None:
     """DVC only asks whether there is such a process, and would wait for it for ever."""
     ailments.RWLOCK.write_text(json.dumps({"write": {"/a": {"pid": os.getppid(), "cmd": "dvc repro"}}}))
-    if ailments.is_dvc({"pid": os.getppid()}):
+    if ailments.holds({"pid": os.getppid()}):
         pytest.skip("these tests were started by something that is called dvc")
     assert one(ailments.dvc_locks()).mend
 

@@ -30,7 +30,8 @@ from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName, read_description
 from resblock.core.training.job import Job
 from resblock.running import node
-from resblock.running.engines.ray import ELSEWHERE, Cluster, Terms, _files, _room, differing  # pyright: ignore[reportPrivateUsage]
+from resblock.running.engines.ray import Cluster, _files, _room, differing  # pyright: ignore[reportPrivateUsage]
+from resblock.running.terms import ELSEWHERE, Terms
 from tests.chaos import nodes
 from tests.conftest import ROOT, write_digits
 

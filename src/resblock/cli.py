@@ -20,14 +20,13 @@ import click
 import resblock
 from resblock.core.errors import OtherThreadsError, UserError
 from resblock.data_commands import data
+from resblock.running.terms import ELSEWHERE, Terms
 from resblock.signals import SAME_WISH
 
 if TYPE_CHECKING:
     from resblock.core.spec import ModelSpec
     from resblock.params import Params
     from resblock.stages.workplace import Workplace
-
-ELSEWHERE = "RESBLOCK_RAY"  # says on what terms a training is computed on a cluster: running/engines/ray.py
 
 # What a person can do about an OSError, where its own words do not say.
 REMEDIES = {
@@ -465,9 +464,15 @@ def predict(
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("--jobs", "-j", type=click.IntRange(1), help="Stages side by side; default: what cores or cards carry.")
 @click.option("--ray", "address", metavar="ADDRESS", help="Train on this Ray cluster; local: start one here.")
-@click.option("--cpus", type=click.FloatRange(0), default=1.0, show_default=True, help="With --ray, of each training.")
-@click.option("--gpus", type=click.FloatRange(0), default=0.0, show_default=True, help="Likewise; fractions share one.")
-@click.option("--tries", type=click.IntRange(1), default=4, show_default=True, help="With --ray, of one training.")
+@click.option(
+    "--cpus", type=click.FloatRange(0), default=Terms.cpus, show_default=True, help="With --ray, of each training."
+)
+@click.option(
+    "--gpus", type=click.FloatRange(0), default=Terms.gpus, show_default=True, help="Likewise; fractions share one."
+)
+@click.option(
+    "--tries", type=click.IntRange(1), default=Terms.tries, show_default=True, help="With --ray, of one training."
+)
 @click.option("--mixed", is_flag=True, help="With --ray, allow nodes that give other bytes than this machine.")
 def run(
     targets: tuple[str, ...],
@@ -495,16 +500,17 @@ def run(
 
     if not (math.isfinite(cpus) and math.isfinite(gpus)):
         raise click.UsageError("--cpus and --gpus: must be numbers")
-    if address is None and (cpus, gpus, tries, mixed) != (1.0, 0.0, 4, False):
+    terms = Terms(address or "", cpus, gpus, tries, mixed)
+    if address is None and terms != Terms(""):
         raise click.UsageError("--cpus, --gpus, --tries and --mixed say something with --ray alone")
     _require_git()
     _say_cautions(read_params(paths.PARAMS))
     if address is None:
         bring_up_to_date(targets, jobs)
     else:
-        from resblock.running.engines.ray import Cluster, Terms
+        from resblock.running.engines.ray import Cluster
 
-        bring_up_to_date(targets, jobs, partial(Cluster, Terms(address, cpus, gpus, tries, mixed)))
+        bring_up_to_date(targets, jobs, partial(Cluster, terms))
 
 
 def _run_warm(arguments: Sequence[str], workplace: Workplace) -> int | None:

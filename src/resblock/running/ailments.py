@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from resblock.core.files import write_json
-from resblock.running.caller import RECORDER
+from resblock.running.caller import is_dvc
 from resblock.running.finding import Finding
 
 DVC = Path(".dvc")
@@ -63,7 +63,7 @@ def dvc_locks() -> Iterator[Finding]:
     except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or not as DVC writes it
         yield Finding(f"{RWLOCK} is damaged, and DVC refuses to work", f"rm {RWLOCK}", _remove_rwlock)
         return
-    dead = sorted({number for number, info in holders if not is_dvc(info)})
+    dead = sorted({number for number, info in holders if not holds(info)})
     if dead:
         names = ", ".join(map(str, dead))
         yield Finding(
@@ -77,10 +77,10 @@ def _holders(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from several
 
 
-def is_dvc(info: dict[str, Any]) -> bool:
-    """Return whether the process that holds a lock lives, and is not another one with the number of a dead one."""
+def holds(info: dict[str, Any]) -> bool:
+    """Return whether the process that took a lock lives, and is not another one with the number of a dead one."""
     with suppress(psutil.Error):
-        return any("dvc" in word or word == RECORDER for word in psutil.Process(int(info["pid"])).cmdline())
+        return is_dvc(psutil.Process(int(info["pid"])).cmdline())
     return False
 
 
@@ -91,8 +91,8 @@ def _release_the_dead() -> str:
         except BlockingIOError:
             return "a DVC process is at work; it removes them itself"
         tree: dict[str, Any] = json.loads(RWLOCK.read_text(encoding="utf-8"))
-        write = {path: info for path, info in tree.get("write", {}).items() if is_dvc(info)}
-        read = {path: [each for each in infos if is_dvc(each)] for path, infos in tree.get("read", {}).items()}
+        write = {path: info for path, info in tree.get("write", {}).items() if holds(info)}
+        read = {path: [each for each in infos if holds(each)] for path, infos in tree.get("read", {}).items()}
         write_json(RWLOCK, {"write": write, "read": {path: infos for path, infos in read.items() if infos}})
     return "removed them"
 

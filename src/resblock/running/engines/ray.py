@@ -37,9 +37,8 @@ from resblock.running.caller import dvc_above, lives
 from resblock.running.engines.local import Local
 from resblock.running.node import Event, Node
 from resblock.running.queue import Unit, Where
+from resblock.running.terms import ELSEWHERE, Terms
 
-ELSEWHERE = "RESBLOCK_RAY"  # a `Terms` as JSON: where a training's command has it computed
-TRIES = 4
 AUTHENTICATION = "RAY_AUTH_MODE"
 NICENESS = "RAY_worker_niceness"
 LOOPBACK = "127.0.0.1"
@@ -49,17 +48,6 @@ PACKAGE = Path(__file__).resolve().parents[2]
 MISSING = "--ray needs Ray, which is not installed here; `pip install 'resblock[ray]'` brings it"
 # Of a manifest: what a node may have otherwise.
 DECIDES = ("code", "backend", "device", "environment", "threads", "versions")
-
-
-@dataclass(frozen=True)
-class Terms:
-    """On what terms trainings are computed on a cluster."""
-
-    address: str  # of the cluster; `local` starts one on this machine
-    cpus: float = 1.0  # that Ray sets aside for a training; fractions share
-    gpus: float = 0.0
-    tries: int = TRIES  # of one training, each from the last epoch that came back
-    mixed: bool = False  # whether a node may differ in what changes a result's bytes
 
 
 class Cluster:
