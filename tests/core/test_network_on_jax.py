@@ -27,6 +27,8 @@ VARIANTS = (
     "preact-8-nobn-allprojection-sd",
     "bottleneck-11-projection",
 )
+# Code that runs once need not be fast, and compiling it takes half as long.
+UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 TRAINED = "preact-8-nobn-allprojection-sd"  # in training too, where it draws: compiling is most of the time
 
 
@@ -94,7 +96,7 @@ def test_every_kind_of_network_computes_on_jax_what_it_does_on_tensorflow(
         "streamed, resident = (step(resident=chosen) for chosen in (False, True)); assert streamed == resident"
     )
     target = tmp_path / "jax.npz"
-    environment = {**os.environ, "KERAS_BACKEND": "jax", **jax_compiles_once}
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": UNOPTIMISED, **jax_compiles_once}
     subprocess.run([sys.executable, "-c", code, target], cwd=ROOT, env=environment, check=True)
     with np.load(target) as arrays:
         theirs = dict(arrays)
