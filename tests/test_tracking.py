@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from mlflow.entities import Run
 
 from resblock import signals
 from resblock.tracking import patience
+from resblock.tracking import store as tracking_store
 from resblock.tracking.patience import PatientClient, TooSlowError
 from resblock.tracking.relocation import old_places
 from resblock.tracking.result import Artifact, DataInput, Result, flatten
@@ -66,6 +68,48 @@ def test_a_run_that_ends_badly_says_how(store: Path, error: type[BaseException],
     with pytest.raises(error), track(TRAINING, about="text", warn=no_warning):
         raise error
     assert [run.info.status for run in runs(store)] == [status]
+
+
+def test_a_run_that_waits_is_opened_when_it_is_told_to_or_written_into(store: Path) -> None:
+    with track(TRAINING, about="text", warn=no_warning, later=True) as run:
+        assert not (store / "mlflow.db").exists()
+        run.open()
+        run.open()
+        run.epoch({"loss": 0.5}, 1)
+    with track(replace(TRAINING, key="def"), about="text", warn=no_warning, later=True) as run:
+        run.epoch({"loss": 0.4}, 1)
+    with track(replace(TRAINING, key="ghi"), about="text", warn=no_warning, later=True):
+        pass
+    ended = {run.data.tags["resblock.key"]: (run.info.status, run.data.metrics) for run in runs(store)}
+    assert ended == {
+        "abc": ("FINISHED", {"loss": 0.5}),
+        "def": ("FINISHED", {"loss": 0.4}),
+        "ghi": ("FINISHED", {}),
+    }
+
+
+def test_a_run_that_was_ended_before_it_began_to_open_leaves_nothing_but_one_that_failed_is_seen(store: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), track(TRAINING, about="text", warn=no_warning, later=True):
+        raise KeyboardInterrupt
+    assert not (store / "mlflow.db").exists()
+    with pytest.raises(RuntimeError), track(TRAINING, about="text", warn=no_warning, later=True):
+        raise RuntimeError
+    assert [run.info.status for run in runs(store)] == ["FAILED"]
+
+
+def test_a_signal_while_a_run_is_opened_finds_it_open(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A join that a signal cut short once passed for an opened run, which then nobody closed."""
+
+    def slowly() -> MlflowClient:
+        time.sleep(0.2)  # until it is waited for
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        return open_store()
+
+    monkeypatch.setattr(tracking_store, "open_store", slowly)
+    with pytest.raises(KeyboardInterrupt), track(TRAINING, about="text", warn=no_warning, later=True) as run:
+        run.epoch({"loss": 0.5}, 1)
+    assert [run.info.status for run in runs(store)] == ["KILLED"]
 
 
 class Interrupted:

@@ -23,8 +23,8 @@ def start_keras(threads: int) -> int:
 
     Where they are installed, Keras imports scikit-learn for its wrappers, Matplotlib for its galleries and pandas to
     take tables apart, and TensorFlow JAX for a converter and SciPy to know sparse matrices. Nothing here uses these,
-    and all can be imported afterwards. Nor does Python look for garbage among the objects of a million that are there
-    to stay: together a third of what a start takes.
+    and all can be imported afterwards. Nor does Python look for garbage among hundreds of thousands of objects that
+    are there to stay.
 
     A signal waits until Keras is there: an exception in the middle of TensorFlow's import aborts the process without a
     word.

@@ -30,11 +30,13 @@ class StageRun:
     @property
     def run_id(self) -> str | None:
         """The run's id, or None where there is no store to write into."""
+        self._wait()
         return self._run_id if self._client is not None else None
 
     @property
     def client(self) -> Any:
         """MLflow's client, or None where there is no store to write into."""
+        self._wait()
         return self._client
 
     def start_later(self, opening: Result, about: str, *, watch_machine: bool = False) -> None:
