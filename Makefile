@@ -33,8 +33,8 @@ format: setup ## Format the code
 	ruff check --fix .
 
 test: check ## Run every check and test that CI runs
-	@# Two more than two cores: many tests wait. Files as they come: the long ones, of whole pipelines, first.
-	scripts/in-memory pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	@# One more than two cores: some tests wait. Files as they come: the long ones, of whole pipelines, first.
+	scripts/in-memory pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 slow: setup ## Run the slow tests too: many kills, full disks (half an hour)
 	pytest -m slow

@@ -49,7 +49,12 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let Python's garbage collector pass over the modules of all tests, TensorFlow among them, from now on."""
+    """Start Keras where tests have imported it, and let the garbage collector pass over all modules from now on.
+
+    A test that computes without asking for `backend` would start it on all cores, and those that ask could not follow.
+    """
+    if "keras" in sys.modules:
+        start(threads=1)
     gc.freeze()
 
 
