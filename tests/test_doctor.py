@@ -133,7 +133,7 @@ def test_a_machine_without_dvc_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.fixture
 def living() -> Iterator[int]:
     """The number of a process that could be DVC's."""
-    with subprocess.Popen([sys.executable, "-cinput()", "dvc"], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", "input()", "dvc"], stdin=subprocess.PIPE) as process:
         yield process.pid
         process.communicate(b"\n")
 

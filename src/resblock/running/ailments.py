@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from resblock.core.files import write_json
-from resblock.running.caller import is_dvc
+from resblock.running.caller import RECORDER
 from resblock.running.finding import Finding
 
 DVC = Path(".dvc")
@@ -78,9 +78,13 @@ def _holders(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def holds(info: dict[str, Any]) -> bool:
-    """Return whether the process that took a lock lives, and is not another one with the number of a dead one."""
+    """Return whether the process that took a lock lives, and is not another one with the number of a dead one.
+
+    Whatever may be DVC, however it was started (``python -X dev -m dvc``, ``…/dvc/__main__.py``), counts as that: the
+    lock of a living process must not be taken away.
+    """
     with suppress(psutil.Error):
-        return is_dvc(psutil.Process(int(info["pid"])).cmdline())
+        return any("dvc" in word or word == RECORDER for word in psutil.Process(int(info["pid"])).cmdline())
     return False
 
 
