@@ -45,7 +45,7 @@ server-test: setup ## Test a team's server: MLflow, PostgreSQL and S3 as real pr
 chaos: setup ## Break things while a small study runs, a hundred times (half an hour)
 	python -m tests.chaos --write
 
-chaos-short: setup ## Four such faults (minutes)
+chaos-short: setup ## Eight such faults (minutes)
 	python -m tests.chaos --short
 
 readme: setup ## Write docs/findings.md and the README's tables and pictures from the results

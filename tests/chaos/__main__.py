@@ -29,7 +29,7 @@ BEGIN, END = "<!-- campaign -->\n", "<!-- /campaign -->"
 @click.command()
 @click.option("--faults", default=120, show_default=True, help="How many faults.")
 @click.option("--seed", default=0, show_default=True, help="Decides which faults come when.")
-@click.option("--short", is_flag=True, help="Four faults of four kinds in one study.")
+@click.option("--short", is_flag=True, help="Eight faults of eight kinds in one study.")
 @click.option("--only", multiple=True, type=click.Choice(list(KINDS)), help="These kinds alone; repeatable.")
 @click.option(
     "--folder",

@@ -337,7 +337,11 @@ KINDS: dict[str, Kind] = {
 }
 SHORT = (
     "training killed",
+    "runner killed",
     "DVC killed",
+    "parameters edited",
     "byte flipped",
+    "training stopped",
+    "store locked",
     "second runner",
 )

@@ -9,7 +9,7 @@ from tests.chaos.kinds import SHORT
 from tests.conftest import ROOT
 
 
-def test_four_faults_leave_a_study_as_if_nothing_had_happened() -> None:
+def test_eight_faults_leave_a_study_as_if_nothing_had_happened() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "tests.chaos", "--short"], cwd=ROOT, capture_output=True, text=True, check=False
     )
