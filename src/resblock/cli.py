@@ -24,7 +24,7 @@ from resblock.running.terms import ELSEWHERE, Terms
 from resblock.signals import SAME_WISH
 
 if TYPE_CHECKING:
-    from resblock.core.spec import ModelSpec
+    from resblock.core.spec import ModelSpec, RunKey
     from resblock.params import Params
     from resblock.stages.workplace import Workplace
 
@@ -156,6 +156,13 @@ def _parse(variant: str) -> ModelSpec:
     from resblock.params import parse_variant
 
     return parse_variant(variant)
+
+
+def _key(dataset: str, variant: str, seed: int, recipe: str) -> RunKey:
+    """Return the key of a training. Not for a command that hands itself over: its imports take longer than that."""
+    from resblock.core.spec import RunKey
+
+    return RunKey(dataset, _parse(variant), seed, recipe)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -321,22 +328,19 @@ def train(workplace: Workplace | None, dataset: str, variant: str, seed: int, re
     \b
     Example: resblock train digits residual-20 0
     """
-    from resblock.core.spec import RunKey
-
-    key = RunKey(dataset, _parse(variant), seed, recipe)
     if ELSEWHERE in os.environ:
         from resblock.running.caller import end_with_dvc
         from resblock.running.engines.ray import workshop_elsewhere
         from resblock.stages import train
 
         end_with_dvc()
-        train.run(key, workshop_elsewhere(), here=False)
+        train.run(_key(dataset, variant, seed, recipe), workshop_elsewhere(), here=False)
         return
 
     def here() -> None:
         from resblock.stages import train
 
-        train.run(key, workplace.workshop if workplace else None)
+        train.run(_key(dataset, variant, seed, recipe), workplace.workshop if workplace else None)
 
     _here_or_warm(here)
 
@@ -359,12 +363,11 @@ def jobs(dataset: str, variants: tuple[str, ...], seeds: tuple[int, ...], recipe
     import json
 
     from resblock import paths
-    from resblock.core.spec import RunKey
     from resblock.params import read_params
     from resblock.stages.train import job_of
 
     params = read_params(paths.PARAMS)
-    keys = [RunKey(dataset, _parse(name), seed, recipe) for name in variants for seed in seeds or params.study.seeds]
+    keys = [_key(dataset, name, seed, recipe) for name in variants for seed in seeds or params.study.seeds]
     click.echo(json.dumps([job_of(key, params).tree() for key in keys], indent=2))
 
 
@@ -382,14 +385,11 @@ def evaluate(workplace: Workplace | None, dataset: str, variant: str, seed: int,
     \b
     Example: resblock evaluate digits residual-20 0
     """
-    from resblock.core.spec import RunKey
-
-    key = RunKey(dataset, _parse(variant), seed, recipe)
 
     def here() -> None:
         from resblock.stages import evaluate
 
-        evaluate.run(key, workplace)
+        evaluate.run(_key(dataset, variant, seed, recipe), workplace)
 
     _here_or_warm(here)
 
