@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from click.testing import CliRunner
 
 from resblock import paths
 from resblock.cli import main
+from resblock.core.errors import UserError
 from resblock.core.files import exclusive, write_json, write_text
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName, array_path
@@ -107,6 +109,17 @@ def test_a_note_is_nothing_that_is_wrong() -> None:
     assert list(report([note], mend=True)) == [("note    disk: so; do so", False)]
 
 
+def test_what_cannot_be_mended_stays_ill_and_the_next_is_mended() -> None:
+    def fails() -> str:
+        raise UserError("no room")
+
+    ill = [Finding("broken", "mend it", fails), Finding("torn", "sew it", lambda: "sewn")]
+    assert list(report([Result("data", ill)], mend=True)) == [
+        ("ILL     data: broken; mend it; could not be mended: no room", True),
+        ("mended  data: torn; sewn", False),
+    ]
+
+
 # The machine.
 
 
@@ -163,7 +176,7 @@ def test_locks_of_the_dead_go_and_those_of_the_living_stay(living: int, dead: in
 def test_a_lock_of_a_dead_process_whose_number_another_program_has_is_found() -> None:
     """DVC only asks whether there is such a process, and would wait for it for ever."""
     ailments.RWLOCK.write_text(json.dumps({"write": {"/a": {"pid": os.getppid(), "cmd": "dvc repro"}}}))
-    if ailments.holds({"pid": os.getppid()}):
+    if ailments.holds({"pid": os.getppid(), "cmd": "dvc repro"}):
         pytest.skip("these tests were started by something that is called dvc")
     assert one(ailments.dvc_locks()).mend
 
@@ -179,6 +192,36 @@ def test_the_locks_of_a_run_that_lives_are_those_of_the_living() -> None:
         ailments.RWLOCK.write_text(json.dumps({"write": {"/a": {"pid": process.pid, "cmd": "repro"}}, "read": {}}))
         assert list(ailments.dvc_locks()) == []
         process.kill()
+
+
+@pytest.mark.usefixtures("project")
+def test_the_locks_of_a_program_that_uses_dvc_are_those_of_the_living(tmp_path: Path) -> None:
+    """No word of its command line says so, but DVC has noted what that is."""
+    program = tmp_path / "pipeline.py"
+    program.write_text("import time; print('here', flush=True); time.sleep(600)")
+    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for command, count in ((str(program), 0), ("another.py", 1)):
+            ailments.RWLOCK.write_text(json.dumps({"write": {"/a": {"pid": process.pid, "cmd": command}}}))
+            assert len(list(ailments.dvc_locks())) == count
+        process.kill()
+
+
+@pytest.mark.usefixtures("project")
+def test_locks_that_dvc_is_writing_are_neither_damaged_nor_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC empties the file before it writes it anew; a look in between once had it removed."""
+    monkeypatch.setattr(ailments, "GUARD_PATIENCE", 0.1)
+    ailments.RWLOCK.write_text("")
+    finding = one(ailments.dvc_locks())
+    with ailments.GUARD.open("a+b") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        assert list(ailments.dvc_locks()) == []
+        with pytest.raises(UserError, match="a DVC process is at work"):
+            mend(finding)
+    ailments.RWLOCK.write_text('{"write": {}, "read": {}}')
+    assert mend(finding) == "it is whole by now"
+    assert ailments.RWLOCK.is_file()
 
 
 @pytest.mark.usefixtures("project")
@@ -258,6 +301,10 @@ def test_data_that_are_not_what_their_digests_say_are_found(
         checkup.subprocess, "run", lambda words, **_: asked.append(words) or SimpleNamespace(returncode=0)
     )
     assert mend(second) == "cut them anew"
+    failed = SimpleNamespace(returncode=1, stderr="WARNING: old\nERROR: no disk\n")
+    monkeypatch.setattr(checkup.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(UserError, match="ERROR: no disk"):
+        mend(second)
     assert asked[0][2:] == ["dvc", "repro", "--quiet", "--force", "--single-item", "preprocess@digits"]
 
 

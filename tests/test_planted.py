@@ -360,7 +360,20 @@ def test_a_champion_by_reliability_is_not_called_the_best(trouble: str) -> None:
     numbers = answer(material.study)[1]
     assert re.search(r"The champion is cnn-4: (69|70)\.\d % of the validation images are right\.", numbers)
     assert re.search(rf"More are right with residual-20 \((89|90)\.\d %, 1 {trouble} of 5 seeds\)", numbers)
+    assert "but a network of which more seeds diverged, or fewer have finished, is not preferred." in numbers
     assert "the best on" not in numbers
+
+
+def test_the_answer_says_which_seeds_a_comparison_rests_on() -> None:
+    """The same network once stood there with two accuracies, over two seeds and over three, and no word of why."""
+    shallow = {"plain-8": luck(70, 3), "residual-8": luck(70, 3, draw=1)}
+    few, many = (
+        answer(planted({**shallow, "plain-20": luck(77, n), "residual-20": luck(79, n, draw=1)}).study)[1]
+        for n in (2, 3)
+    )
+    assert re.search(r"without it \([^)]*, 2 seeds\)", few)
+    assert re.search(r"at 20 \([^)]*, the 2 seeds that both have\)", few)
+    assert "both have" not in many
 
 
 def test_the_answer_names_what_diverged() -> None:

@@ -112,6 +112,46 @@ def test_a_signal_while_a_run_is_opened_finds_it_open(store: Path, monkeypatch: 
     assert [run.info.status for run in runs(store)] == ["KILLED"]
 
 
+def test_a_thread_that_cannot_be_started_stops_no_stage(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    told: list[str] = []
+    with track(TRAINING, about="text", warn=told.append, later=True) as run:
+        run.open()
+        run.epoch({"loss": 0.5}, 1)
+    (warning,) = told
+    assert "can't start new thread" in warning
+    assert not (store / "mlflow.db").exists()
+
+
+def test_a_second_signal_cuts_through_where_the_first_came_before_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An orderly end may have to wait: for MLflow's store to open, for instance."""
+    monkeypatch.setattr(signals, "ARRIVED", [(signal.SIGINT, time.monotonic() - 2 * signals.SAME_WISH)])
+    after = False
+    with pytest.raises(KeyboardInterrupt), signals.uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        after = True
+    assert not after
+    monkeypatch.setattr(signals, "ARRIVED", [(signal.SIGINT, time.monotonic())])
+    with pytest.raises(KeyboardInterrupt), signals.uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        after = True
+    assert after
+
+
+def test_a_stage_that_fails_is_not_said_to_go_on_without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> MlflowClient:
+        raise OSError("no answer")
+
+    monkeypatch.setattr(tracking_store, "open_store", away)
+    told: list[str] = []
+    with pytest.raises(ZeroDivisionError), track(TRAINING, about="text", warn=told.append, later=True):
+        raise ZeroDivisionError
+    assert told == ["MLflow cannot be written, and does not show that this ended: no answer"]
+
+
 class Interrupted:
     """A store whose every call is interrupted twice in its middle."""
 

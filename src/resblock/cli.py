@@ -21,7 +21,7 @@ import resblock
 from resblock.core.errors import OtherThreadsError, UserError
 from resblock.data_commands import data
 from resblock.running.terms import ELSEWHERE, Terms
-from resblock.signals import SAME_WISH
+from resblock.signals import ARRIVED, SAME_WISH
 
 if TYPE_CHECKING:
     from resblock.core.spec import ModelSpec, RunKey
@@ -35,8 +35,6 @@ REMEDIES = {
     errno.EDQUOT: "free some of your quota and run the same command again",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
 }
-
-_arrived: list[tuple[int, float]] = []  # signals that asked this process to end, and when
 
 
 class _Interrupted(SystemExit):
@@ -73,11 +71,11 @@ class _Group(click.Group):
             click.echo(f"resblock: {place}{error.strerror}{remedy}", err=True)
             ctx.exit(1)
         except (_Interrupted, Exception) as error:
-            if not _arrived:
+            if not ARRIVED:
                 _tell_damage(ctx, error)
                 raise
             # TensorFlow, cut short while it builds a graph, may make an error of its own of the interruption.
-            end = _Interrupted(_arrived[0][0])
+            end = _Interrupted(ARRIVED[0][0])
             click.echo(f"resblock: ended by {end.signal}", err=True)
             raise end from None
 
@@ -111,13 +109,13 @@ def _tell_damage(ctx: click.Context, error: BaseException) -> None:
 
 def _end_on_signals() -> None:
     """Let SIGINT and SIGTERM unwind the stack, which closes what is open; a second one, later, ends at once."""
-    _arrived.clear()
+    ARRIVED.clear()
 
     def end(number: int, _: FrameType | None) -> None:
-        _arrived.append((number, time.monotonic()))
-        if len(_arrived) == 1:
+        ARRIVED.append((number, time.monotonic()))
+        if len(ARRIVED) == 1:
             raise _Interrupted(number)
-        if _arrived[-1][1] - _arrived[0][1] > SAME_WISH:
+        if ARRIVED[-1][1] - ARRIVED[0][1] > SAME_WISH:
             os._exit(128 + number)
 
     def ignore(*_: Any) -> None:

@@ -243,7 +243,7 @@ def _mean(dataset: str, recipe: Recipe) -> np.ndarray | None:
 def _start(recipe: Recipe) -> None:
     """Bring Keras up as a training does; where a cell has used it before, other threads may change last bits."""
     with suppress(OtherThreadsError, RuntimeError):  # the latter is TensorFlow's
-        start_keras(recipe.threads)
+        start_keras(recipe.threads, to_stay=False)
 
 
 def _scores(by_recipe: Mapping[str, Study]) -> pd.DataFrame:

@@ -15,20 +15,25 @@ from types import FrameType
 HELD = (signal.SIGINT, signal.SIGTERM)
 SAME_WISH = 2.0  # seconds: a terminal and a parent process may both pass on one Ctrl-C
 
+ARRIVED: list[tuple[int, float]] = []  # signals that a command has heard as a wish to end, and when; it notes them here
+
 
 @contextmanager
 def uninterrupted() -> Generator[None]:
-    """Hold back Ctrl-C and SIGTERM until the block has ended; a second one, later, cuts through."""
+    """Hold back Ctrl-C and SIGTERM until the block has ended; a second one, later, cuts through.
+
+    The first may have come before the block, which is then part of an orderly end.
+    """
     handlers = {number: signal.getsignal(number) for number in HELD}
     if threading.current_thread() is not threading.main_thread() or None in handlers.values():
         yield  # only the main thread is interrupted, and handlers set outside Python cannot be put back
         return
-    arrived: list[tuple[int, float]] = []
+    held: list[tuple[int, float]] = []
 
     def hold(number: int, frame: FrameType | None) -> None:
-        arrived.append((number, time.monotonic()))
+        held.append((number, time.monotonic()))
         handler = handlers[signal.Signals(number)]
-        if len(arrived) > 1 and arrived[-1][1] - arrived[0][1] > SAME_WISH and callable(handler):
+        if held[-1][1] - [*ARRIVED, *held][0][1] > SAME_WISH and callable(handler):
             handler(number, frame)
 
     for number in HELD:
@@ -38,5 +43,5 @@ def uninterrupted() -> Generator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if arrived:
-            signal.raise_signal(arrived[0][0])
+        if held:
+            signal.raise_signal(held[0][0])

@@ -18,18 +18,18 @@ def import_keras() -> None:
         load()
 
 
-def start_keras(threads: int) -> int:
+def start_keras(threads: int, *, to_stay: bool = True) -> int:
     """Bring Keras up as `resblock.core.backends.start` does, and sooner; return the number of threads.
 
     Where they are installed, Keras imports scikit-learn for its wrappers, Matplotlib for its galleries and pandas to
     take tables apart, and TensorFlow JAX for a converter and SciPy to know sparse matrices. Nothing here uses these,
-    and all can be imported afterwards. Nor does Python look for garbage among hundreds of thousands of objects that
-    are there to stay.
+    and all can be imported afterwards. What is there by then, hundreds of thousands of objects, is there `to_stay`, so
+    that Python does not look for garbage among it; in a notebook, which may have made some, it is not.
 
     A signal waits until Keras is there: an exception in the middle of TensorFlow's import aborts the process without a
     word.
     """
-    with uninterrupted(), _hidden(_needless()), _uncollected():
+    with uninterrupted(), _hidden(_needless()), _uncollected(to_stay=to_stay):
         return start(threads)
 
 
@@ -52,8 +52,8 @@ def _hidden(packages: Sequence[str]) -> Generator[None]:
 
 
 @contextmanager
-def _uncollected() -> Generator[None]:
-    """Let Python's garbage collector neither run while Keras is imported nor look, later, at what is there by then."""
+def _uncollected(*, to_stay: bool = True) -> Generator[None]:
+    """Let Python's garbage collector not run while Keras is imported, nor look later at what is there `to_stay`."""
     if "keras" in sys.modules:  # whatever was made since may become garbage
         yield
         return
@@ -62,6 +62,7 @@ def _uncollected() -> Generator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if to_stay:
+            gc.freeze()
         if collects:
             gc.enable()

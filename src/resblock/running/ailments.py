@@ -10,8 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from resblock.core.errors import UserError
 from resblock.core.files import write_json
 from resblock.running.caller import RECORDER
 from resblock.running.finding import Finding
@@ -28,6 +30,7 @@ from resblock.running.finding import Finding
 DVC = Path(".dvc")
 RWLOCK, GUARD = DVC / "tmp/rwlock", DVC / "tmp/rwlock.lock"
 LOCK_FILE, REQUIREMENTS = Path("dvc.lock"), Path("requirements.lock")
+GUARD_PATIENCE = 2.0  # seconds: DVC holds it for a moment
 LITTLE = 1_000_000_000  # bytes; below that a study's results, checkpoints and store soon have no room
 SHOWN = 5
 CARDS = Path("/proc/driver/nvidia/gpus")
@@ -55,20 +58,51 @@ def dvc() -> Iterator[Finding]:
 
 def dvc_locks() -> Iterator[Finding]:
     """Look for locks of DVC that nobody holds: of processes that were killed, or half written by one."""
+    if not RWLOCK.is_file():
+        return
     try:
-        tree = json.loads(RWLOCK.read_text(encoding="utf-8"))
-        holders = [(int(info["pid"]), info) for info in _holders(tree)]
-    except FileNotFoundError:
-        return
-    except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or not as DVC writes it
+        with _guarded():
+            dead = _dead()
+    except UserError:
+        return  # whatever edits it for so long lives
+    if dead is None:
         yield Finding(f"{RWLOCK} is damaged, and DVC refuses to work", f"rm {RWLOCK}", _remove_rwlock)
-        return
-    dead = sorted({number for number, info in holders if not holds(info)})
-    if dead:
+    elif dead:
         names = ", ".join(map(str, dead))
         yield Finding(
             f"{RWLOCK} names processes that are gone ({names})", f"take them out of {RWLOCK}", _release_the_dead
         )
+
+
+@contextmanager
+def _guarded() -> Generator[None]:
+    """Keep DVC from its file of locks for the block: it empties the file, in place, before it writes it anew.
+
+    Raises UserError where a process of DVC keeps everybody else from it.
+    """
+    with GUARD.open("a+b") as guard:
+        deadline = time.monotonic() + GUARD_PATIENCE
+        while True:
+            try:
+                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DVC does while it edits
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UserError(f"a DVC process is at work in {RWLOCK}; ask again when it has ended") from None
+                time.sleep(0.05)
+            else:
+                break
+        yield
+
+
+def _dead() -> list[int] | None:
+    """Return the processes of DVC's locks that are gone; None where their file is not as DVC writes it."""
+    try:
+        tree = json.loads(RWLOCK.read_text(encoding="utf-8"))
+        return sorted({int(info["pid"]) for info in _holders(tree) if not holds(info)})
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _holders(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -80,20 +114,21 @@ def _holders(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def holds(info: dict[str, Any]) -> bool:
     """Return whether the process that took a lock lives, and is not another one with the number of a dead one.
 
-    Whatever may be DVC, however it was started (``python -X dev -m dvc``, ``…/dvc/__main__.py``), counts as that: the
-    lock of a living process must not be taken away.
+    Whatever may be DVC, however it was started (``python -X dev -m dvc``, ``…/dvc/__main__.py``, a script that imports
+    it), counts as that, and so does what may not be looked at: the lock of a living process must not be taken away.
     """
-    with suppress(psutil.Error):
-        return any("dvc" in word or word == RECORDER for word in psutil.Process(int(info["pid"])).cmdline())
-    return False
+    try:
+        words = psutil.Process(int(info["pid"])).cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+    except psutil.Error:
+        return True
+    itself = " ".join(words).endswith(str(info["cmd"])) and bool(words)  # DVC notes the arguments of its process
+    return itself or any("dvc" in word or word == RECORDER for word in words)
 
 
 def _release_the_dead() -> str:
-    with GUARD.open("a+b") as guard:
-        try:
-            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DVC does while it edits
-        except BlockingIOError:
-            return "a DVC process is at work; it removes them itself"
+    with _guarded():
         tree: dict[str, Any] = json.loads(RWLOCK.read_text(encoding="utf-8"))
         write = {path: info for path, info in tree.get("write", {}).items() if holds(info)}
         read = {path: [each for each in infos if holds(each)] for path, infos in tree.get("read", {}).items()}
@@ -102,7 +137,10 @@ def _release_the_dead() -> str:
 
 
 def _remove_rwlock() -> str:
-    RWLOCK.unlink(missing_ok=True)
+    with _guarded():
+        if _dead() is not None:
+            return "it is whole by now"
+        RWLOCK.unlink(missing_ok=True)
     return "removed it; DVC writes a new one"
 
 

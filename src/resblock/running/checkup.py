@@ -55,9 +55,12 @@ def _cut_anew(dataset: str) -> str:
     command = ("repro", "--quiet", "--force", "--single-item", f"preprocess@{dataset}")
     environment = {**os.environ, "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))}
     ended = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "dvc", *command], env=environment, stdout=subprocess.DEVNULL, check=False
+        [sys.executable, "-m", "dvc", *command], env=environment, capture_output=True, text=True, check=False
     )
-    return "cut them anew" if ended.returncode == 0 else "could not; DVC's message stands above"
+    if ended.returncode:
+        said = [line for line in ended.stderr.splitlines() if line.strip()]
+        raise UserError(said[-1] if said else f"dvc ended with exit code {ended.returncode}")
+    return "cut them anew"
 
 
 def recorded_parameters() -> Iterator[Finding]:

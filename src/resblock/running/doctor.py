@@ -51,9 +51,12 @@ def report(results: Iterable[Result], *, mend: bool) -> Iterator[tuple[str, bool
         if not result.findings:
             yield f"well    {result.name}", False
         for finding in result.findings:
-            if mend and finding.mend:
-                yield f"mended  {result.name}: {finding.what}; {finding.mend()}", False
-                continue
             how = "`resblock doctor --mend` does that" if finding.mend else ""
+            if mend and finding.mend:
+                try:
+                    yield f"mended  {result.name}: {finding.what}; {finding.mend()}", False
+                    continue
+                except Exception as error:  # the next ones may be mended
+                    how = f"could not be mended: {one_line(error)}"
             remedy = "; ".join(filter(None, (finding.remedy, how)))
             yield f"{'ILL' if finding.harmful else 'note':<8}{result.name}: {finding.what}; {remedy}", finding.harmful

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong, and what to do. `mend`, where there is one, loses nothing and returns what it did."""
+    """What is wrong, and what to do.
+
+    `mend`, where there is one, loses nothing and returns what it did; it raises an exception where it could not.
+    """
 
     what: str
     remedy: str

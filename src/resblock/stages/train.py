@@ -65,7 +65,7 @@ class Watcher(Nobody):
             warn(f"train.{key.dataset}.precision: this processor emulates bfloat16; float32 is faster (params.yaml)")
         self._tell_of_too_few_images()
         with (
-            tracked(manifest, watch_machine=self._here, later=True) as self._tracker,
+            tracked(manifest, watch_machine=self._here, later=self._here) as self._tracker,
             step_bar(str(key)) as self._move,
         ):
             yield

@@ -26,6 +26,8 @@ class StageRun:
         self._result: Result | None = None
         self._monitor: Any = None
         self._opening: threading.Thread | None = None  # until the run is open
+        self._begun = False  # whether that thread was started
+        self._ending = ""  # how the stage ends, once it does
 
     @property
     def run_id(self) -> str | None:
@@ -47,8 +49,13 @@ class StageRun:
 
     def open(self) -> None:
         """Begin to open a run that waits for it, beside what goes on; what is written next waits until it is open."""
-        if self._opening is not None and self._opening.ident is None:
-            self._opening.start()
+        if self._opening is None or self._begun:
+            return
+        with uninterrupted():  # a start cut short leaves a thread that nobody waits for
+            opening, self._opening, self._begun = self._opening, None, True
+            with self._catching():
+                opening.start()
+                self._opening = opening
 
     def start(self, opening: Result, about: str, *, watch_machine: bool = False) -> None:
         """Open the run, or the one that a killed process of the same key left, and log what is known already."""
@@ -186,8 +193,9 @@ class StageRun:
 
         One that was killed before it began to open leaves nothing there.
         """
-        if status == "KILLED" and self._opening is not None and self._opening.ident is None:
+        if status == "KILLED" and self._opening is not None and not self._begun:
             return
+        self._ending = status
         self._wait()
         self._stop_monitor()
         if self._lost is not None:
@@ -214,8 +222,8 @@ class StageRun:
 
     def _wait(self) -> None:
         """Return when the run is open, or cannot be opened."""
+        self.open()
         if self._opening is not None:
-            self.open()
             with uninterrupted():  # a join that was cut short takes the thread for ended
                 self._opening.join()
             self._opening = None
@@ -227,6 +235,9 @@ class StageRun:
         except Exception as error:
             self._lost, self._client = self._client or self._lost, None
             self._stop_monitor()
+            if self._ending in ("KILLED", "FAILED"):
+                self._warn(f"MLflow cannot be written, and does not show that this ended: {in_brief(error)}")
+                return
             self._warn(
                 f"MLflow cannot be written, this stage goes on without it: {in_brief(error)}. "
                 "Its results are files as ever; once MLflow answers, `resblock sync` shows them there"

@@ -80,14 +80,14 @@ def _numbers(study: Study) -> Iterator[str]:
         ours, theirs = (_mean(study, spec, gap.differences) for spec in (gap.residual, plain))
         yield (
             f"At {_layers([gap.depth])} {ours} of the test images are right with the block and {theirs} without it "
-            f"({_sure(gap.interval, *study.remarks((gap.residual, plain), missing=False))})."
+            f"({_sure(study, gap.interval, (gap.residual, plain))})."
         )
     if change := study.deepening(TEST):
         both = change.shallow, change.deep
         few, many = (_mean(study, spec, change.differences) for spec in both)
         yield (
             f"Residual networks have {few} right at {_layers([change.shallow.depth])} and {many} at "
-            f"{change.deep.depth} ({_sure(change.interval, *study.remarks(both, missing=False))})."
+            f"{change.deep.depth} ({_sure(study, change.interval, both)})."
         )
 
 
@@ -97,7 +97,10 @@ def _use(found: Champion) -> Iterator[str]:
     if higher:
         yield f"The champion is {best.spec}: {_share(best.accuracy)} of the validation images are right."
         named = _named(higher, lambda other: f"{other.spec} ({_share(other.accuracy)}, {_lacking(other)})")
-        yield f"More are right with {named}, and a network with seeds that diverged or are missing is not relied on."
+        yield (
+            f"More are right with {named}, but a network of which more seeds diverged, or fewer have finished, is not "
+            "preferred."
+        )
     else:
         yield f"The champion is {best.spec}, the best on validation images: {_share(best.accuracy)} are right."
     if alike := found.not_told_apart:
@@ -124,8 +127,12 @@ def _share(accuracy: float) -> str:
     return f"{100 * accuracy:.1f} %"
 
 
-def _sure(interval: Interval, *remarks: str) -> str:
-    return "; ".join([f"{points_in_words(interval)}, {counted(interval.n, 'seed')}", *remarks])
+def _sure(study: Study, interval: Interval, both: tuple[ModelSpec, ModelSpec]) -> str:
+    finished = study.accuracies(TEST)
+    seeds = counted(interval.n, "seed")
+    if any(len(finished[spec]) > interval.n for spec in both):
+        seeds = f"{'the ' if interval.n > 1 else ''}{seeds} that both have"
+    return "; ".join([f"{points_in_words(interval)}, {seeds}", *study.remarks(both, missing=False)])
 
 
 def _layers(depths: Iterable[int]) -> str:
