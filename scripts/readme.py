@@ -23,6 +23,7 @@ from resblock.report.material import Material
 from resblock.report.style import series_of
 from resblock.report.tables import percent
 from resblock.report.words.abstract import rebound
+from resblock.report.words.answer import answer
 from resblock.report.words.verdicts import verdicts_on
 from resblock.study.gradients import growths, nearest
 from resblock.study.interval import Interval, t_interval
@@ -107,15 +108,26 @@ def splits() -> str:
     return f"Over {len(found.accuracies)} splits the gaps are {listed(gaps)}.{luck}"
 
 
+def _answer() -> str:
+    """Return the page's first words: what the block buys on CIFAR-10, and what that rests on."""
+    first, numbers = answer(_material("cifar10").study)
+    return f"**{first}** {numbers}".replace("cifar10", "CIFAR-10")
+
+
 def _rebound() -> str:
     material = _material("cifar10")
     return rebound(material, verdicts_on(material))
 
 
 # Pictures that a report has made: the data set's name, the figure's, and the README's own.
-PICTURES = (("digits", "depth", "digits-depth"), ("cifar10", "untrained", "cifar10-untrained"))
+PICTURES = (
+    ("cifar10", "depth", "cifar10-depth"),
+    ("cifar10", "untrained", "cifar10-untrained"),
+    ("digits", "depth", "digits-depth"),
+)
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "answer": _answer,
     "digits": lambda: networks("digits"),
     "splits": splits,
     "cifar10": lambda: networks("cifar10"),

@@ -88,6 +88,17 @@ def test_the_best_of_all_is_chosen_where_every_shallower_one_is_worse() -> None:
     assert "add residual-50" in advice.next_step
 
 
+def test_networks_that_are_not_trained_yet_come_next_and_are_no_competitors() -> None:
+    """A study without its deepest networks once needed nothing more."""
+    half = planted({name: mean for name, mean in RISING.items() if not name.endswith("-32")}, seeds=3)
+    none = [
+        empty_score(ModelSpec.parse(f"{kind}-32"), s, "missing") for kind in ("plain", "residual") for s in range(3)
+    ]
+    text = " ".join(advised(replace(half, scores=(*half.scores, *none))).sentences())
+    assert "the best of 5 networks" in text
+    assert "Next: train plain-32 and residual-32, of which the study has nothing yet." in text
+
+
 def test_a_study_of_one_depth_is_sure_of_no_more_than_it_saw() -> None:
     advice = advised(planted({"plain-8": 0.902, "residual-8": 0.9, "preact-8": 0.7}, seeds=4, noise=0.01))
     text = " ".join(advice.sentences())

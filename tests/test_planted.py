@@ -376,6 +376,17 @@ def test_the_answer_says_which_seeds_a_comparison_rests_on() -> None:
     assert "both have" not in many
 
 
+def test_the_answer_tells_a_gap_that_decides_alone_from_one_that_holds_among_all() -> None:
+    """An interval above zero once stood below "it stays open", and no word of why."""
+    shallow = {"plain-8": [71.6, 71.5, 72.2], "residual-8": [71.6, 71.4, 72.4]}
+    told = "Alone that leaves zero out; held together with the other comparisons (Holm) it decides nothing."
+    for best, said in ((80.2, True), (85.0, False)):  # the second has an interval that holds zero
+        deep = {"plain-20": [77.6, 77.4, 78.4], "residual-20": [78.7, 79.5, best]}
+        first, numbers = answer(planted({**shallow, **deep}).study)
+        assert "it stays open whether the residual block helps at 8 and 20 layers" in first
+        assert (told in numbers) is said
+
+
 def test_the_answer_names_what_diverged() -> None:
     study = planted({**SHALLOW, "plain-56": ["diverged"] * 3}).study
     told = "plain-56 diverged in 3 of 3 seeds, counted at chance (10 %))"

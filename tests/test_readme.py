@@ -86,12 +86,18 @@ def test_what_the_readme_says_of_several_splits_is_measured() -> None:
 def test_what_the_readme_says_of_cifar10_is_measured() -> None:
     study = Study("cifar10", tuple(read_scores(ROOT / paths.report("cifar10"))), classes=10, sizes={"test": 10_000})
     trained = {summary.spec.name: len(summary.finished) for summary in study.summaries if summary.finished}
-    assert trained == {"cnn-4": 3, "plain-8": 3, "residual-8": 3, "plain-20": 2, "residual-20": 2}
-    for kind in STATISTICS:
-        assert _decided(study, kind) == []
+    assert trained == dict.fromkeys(("cnn-4", "plain-8", "residual-8", "plain-20", "residual-20"), 3)
+    better = {kind: [each.gap for each in compare(study, kind) if each.decision != "undecided"] for kind in STATISTICS}
+    (learnt,) = better.pop("reestimated")  # "the block helps at 20 layers on training images"
+    assert (learnt.depth, learnt.metric) == (20, headline("train_accuracy"))
+    assert learnt.interval.low > 0
+    assert list(better.values()) == [[]]
     gap, deeper = (gap for gap in study.gaps(headline("test_accuracy")) if gap.differences)
-    assert len(deeper.differences) == 2
-    assert deeper.interval.low < 0 < deeper.interval.high
+    assert deeper.interval.low > 0  # "but only taken alone"
+    for family in ("plain", "residual"):  # "both kinds gain accuracy"
+        change = study.deepening(headline("test_accuracy"), family)
+        assert change is not None
+        assert change.interval.low > 0
     assert "from 8 to 20 layers residual networks gain accuracy" in (ROOT / "docs/findings.md").read_text()
     assert -0.005 < gap.interval.low < 0 < gap.interval.high < 0.005
     assert (

@@ -96,6 +96,11 @@ class Advice:
         level = [s for s in self.study.summaries if s.finished and s.spec.depth == self.choice.spec.depth]
         return [s for s in level if s is not self.choice and not lead(self.choice, s, METRIC).clear]
 
+    @property
+    def awaited(self) -> list[Summary]:
+        """Networks of the study that were not trained from any seed."""
+        return [s for s in self.study.summaries if all(score.status == "missing" for score in s.scores)]
+
     @cached_property
     def shallower(self) -> bool:
         """Whether there is a network that is shallower than the choice."""
@@ -160,7 +165,8 @@ class Advice:
         level = f" As deep and not told apart from it: {listed(others)}." if others else ""
         if self.choice is self.best:
             rest = "every shallower one is worse beyond noise" if self.shallower else "none is shallower"
-            return f"{what}, the best of {len(self.study.summaries)} networks; {rest}.{level}"
+            trained = sum(bool(summary.finished) for summary in self.study.summaries)
+            return f"{what}, the best of {trained} networks; {rest}.{level}"
         return (
             f"{what}. It is the shallowest network within noise of the best, {self.best.spec} with "
             f"{_percent(self.best)} %, whose lead is {points(self.lead)}.{level}"
@@ -192,6 +198,8 @@ class Advice:
         """What to run next, or that there is no need."""
         if self.too_few:
             return f"train {FEWEST_SEEDS} seeds at least, better five (study.seeds in params.yaml)"
+        if self.awaited:
+            return f"train {listed([s.spec.name for s in self.awaited])}, of which the study has nothing yet"
         if not self.sure:
             needed = seeds_needed(self.paired.spread, MARGIN)
             if needed is None:
