@@ -64,7 +64,7 @@ def test_recipes_of_one_name_that_differ_are_shown_in_what_differs(made: list[di
 def test_evaluations_that_were_not_made_alike_are_told_apart() -> None:
     looks = [{"threads": 1, "examination": {"lesion_draws": draws}} for draws in (3, 3, 2)]
     assert examined_unlike(looks[:2]) == []
-    assert examined_unlike(looks) == ["evaluated by several ways of looking: lesion_draws 3 (2); lesion_draws 2 (1)"]
+    assert examined_unlike(looks) == ["Evaluated by several ways of looking: lesion_draws 3 (2); lesion_draws 2 (1)"]
 
 
 def test_check_says_what_a_study_mixes_and_what_is_not_the_studys(

@@ -25,7 +25,7 @@ def mixtures(manifests: Iterable[Mapping[str, Any]]) -> list[str]:
     found = [_sentence(name, [manifest.get(key) for manifest in known]) for key, name in ALIKE.items()]
     for recipe in dict.fromkeys(manifest["recipe_name"] for manifest in known):
         values = [manifest["recipe"] for manifest in known if manifest["recipe_name"] == recipe]
-        found.append(_sentence(f"recipes called {recipe}", [_changing(value, values) for value in values]))
+        found.append(_sentence(f"recipes called {recipe}", values))
     return [sentence for sentence in found if sentence]
 
 
@@ -33,11 +33,13 @@ def examined_unlike(manifests: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return a sentence for each thing in which the evaluations that left `manifests` were not made alike."""
     known = list(manifests)
     found = [_sentence(name, [manifest.get(key) for manifest in known]) for key, name in EXAMINED_ALIKE.items()]
-    return [f"evaluated by {sentence}" for sentence in found if sentence]
+    return [f"Evaluated by {sentence}" for sentence in found if sentence]
 
 
 def _sentence(name: str, values: list[Any]) -> str | None:
     """Say that `values`, one for each training, are not all equal; None where they are."""
+    if all(isinstance(value, Mapping) for value in values):
+        values = [_changing(value, values) for value in values]
     shown = [_show(value) for value in values]
     counts = {text: shown.count(text) for text in dict.fromkeys(shown)}
     if len(counts) < 2:
@@ -45,9 +47,9 @@ def _sentence(name: str, values: list[Any]) -> str | None:
     return f"several {name}: " + "; ".join(f"{text} ({count})" for text, count in counts.items())
 
 
-def _changing(recipe: Mapping[str, Any], others: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what of a recipe is not the same in all of `others`."""
-    return {key: value for key, value in recipe.items() if any(other.get(key) != value for other in others)}
+def _changing(one: Mapping[str, Any], others: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what of `one` is not the same in all of `others`."""
+    return {key: value for key, value in one.items() if any(other.get(key) != value for other in others)}
 
 
 def _show(value: Any) -> str:
