@@ -119,12 +119,13 @@ def holds(info: dict[str, Any]) -> bool:
     """
     try:
         words = psutil.Process(int(info["pid"])).cmdline()
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+    except psutil.NoSuchProcess:  # or a zombie, which psutil counts among them
         return False
     except psutil.Error:
         return True
-    itself = " ".join(words).endswith(str(info["cmd"])) and bool(words)  # DVC notes the arguments of its process
-    return itself or any("dvc" in word or word == RECORDER for word in words)
+    if words and " ".join(words).endswith(str(info["cmd"])):  # DVC notes the arguments of its process
+        return True
+    return any("dvc" in word or word == RECORDER for word in words)
 
 
 def _release_the_dead() -> str:
