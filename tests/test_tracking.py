@@ -309,6 +309,20 @@ def test_eight_processes_may_be_the_first_to_use_a_store(store: Path) -> None:
             assert [metric.step for metric in history] == list(range(1, 31))
 
 
+def test_who_is_killed_while_making_a_store_leaves_none_or_a_whole_one(store: Path) -> None:
+    new = store / "mlflow.db.new"
+    command = [sys.executable, "-c", "from resblock.tracking.store import open_store; open_store()"]
+    with subprocess.Popen(command, cwd=store) as maker:
+        while not (new.exists() and new.stat().st_size):
+            assert maker.poll() is None
+            time.sleep(0.01)
+        maker.kill()
+    assert new.exists()
+    assert not (store / "mlflow.db").exists()
+    assert not open_store().search_runs(["0"])
+    assert not new.exists()
+
+
 def test_a_view_that_a_person_saved_over_ours_stays(store: Path) -> None:
     client = open_store()
     experiment = ensure_experiment(client, "digits", "text")

@@ -23,6 +23,7 @@ from tests.test_faults import serving
 PAGE = Path(__file__).resolve().parents[2] / "docs/reliability.md"
 SEEDS = (0, 1)
 ENOUGH = 0.9  # of the faults asked for: some need a moment that does not always come
+LAST = 60  # lines
 BEGIN, END = "<!-- campaign -->\n", "<!-- /campaign -->"
 
 
@@ -72,6 +73,8 @@ def main(faults: int, seed: int, short: bool, only: tuple[str, ...], folder: Pat
         text = PAGE.read_text()
         head, _, rest = text.partition(BEGIN)
         write_text(PAGE, head + BEGIN + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
+    if campaign.wrong:
+        print("\nWhat commands said last:", *(place / "said.txt").read_text().splitlines()[-LAST:], sep="\n")
     if campaign.wrong or len(campaign.events) < ENOUGH * faults:
         sys.exit(f"{len(campaign.wrong)} wrong, {len(campaign.events)} of {faults} faults; see {place}")
     if folder is None:

@@ -14,6 +14,7 @@ from filelock import FileLock
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities.paged_list import PagedList
+from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from sqlalchemy.exc import SQLAlchemyError
 
 from resblock.core.errors import UserError
@@ -69,8 +70,9 @@ def experiment_name(dataset: str) -> str:
 def open_store() -> mlflow.MlflowClient:
     """Return a client of the store, which is made first where it is missing.
 
-    MLflow leaves an SQLite file broken when several processes are the first to use it (its tables are made twice), so
-    each passes through one lock.
+    MLflow leaves an SQLite file broken when several processes are the first to use it (its tables are made twice), or
+    when the first is killed or kept out of the file meanwhile. So each passes through one lock, and the file is made
+    elsewhere.
     """
     for name, value in {**PATIENCE, **QUIET}.items():
         os.environ.setdefault(name, value)
@@ -78,10 +80,24 @@ def open_store() -> mlflow.MlflowClient:
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     uri = tracking_uri()
     with _made_once(), uninterrupted():
-        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)  # makes the tables
-        if file := database_file():
+        file = database_file()
+        if file and not (file.exists() and file.stat().st_size):
+            _make(file)
+        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        if file:
             _follow_the_project(client, file)
     return client
+
+
+def _make(file: Path) -> None:
+    """Make the tables in another file, and move it here when they are whole."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # a second to import, seldom needed
+
+    new = file.with_name(f"{file.name}.new")
+    for left in (new, f"{new}-journal", f"{file}-journal"):  # by killed processes; a journal would be played back
+        Path(left).unlink(missing_ok=True)
+    SqlAlchemyStore(f"{SQLITE}{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+    new.replace(file)
 
 
 def _follow_the_project(client: mlflow.MlflowClient, file: Path) -> None:
