@@ -23,7 +23,7 @@ from resblock.report.summary import SUMMARY
 from resblock.report.tables import percent
 from resblock.report.words import abstract as words
 from resblock.report.words.answer import answer
-from resblock.report.words.verdicts import basis_of, figure_of, outcome_of, verdicts_on
+from resblock.report.words.verdicts import basis_of, figure_of, told_outcome, verdicts_on
 from resblock.study.claims import flips, gradients, rebound
 from resblock.study.comparison import compare
 from resblock.study.numbers import counted, listed, points
@@ -127,7 +127,7 @@ def _verdicts(claims: Collection[Claim], verdicts: Mapping[str, Sequence[Verdict
         for verdict in found:
             if verdict.claim.name in names and verdict.contrast is not None:
                 unmeasured.pop(verdict.claim.name, None)
-                told = f"{outcome_of(verdict)}{f'; {verdict.advice}' if verdict.advice else ''}"
+                told = f"{told_outcome(verdict)}{f'; {verdict.advice}' if verdict.advice else ''}"
                 rows.append(
                     {
                         "claim": verdict.claim.statement,

@@ -85,11 +85,11 @@ def kinds() -> str:
     metrics = {"re-estimated": headline("test_accuracy"), "as trained": "test_accuracy"}
     measured = {kind: study.accuracies(metric) for kind, metric in metrics.items()}
     against = {kind: _difference(study, each[ours], each[theirs]) for kind, each in measured.items()}
-    late = _difference(study, measured["re-estimated"][ours], measured["as trained"][ours])
+    gain = _difference(study, measured["re-estimated"][ours], measured["as trained"][ours])
     told = "; ".join(f"{kind} {points(interval)}" for kind, interval in against.items())
     return (
-        f"`residual-8` minus `cnn-4`, in points of test accuracy: {told} ({counted(late.n, 'seed')}). What "
-        f"`residual-8` gains where its statistics are re-estimated: {points(late)}."
+        f"`residual-8` minus `cnn-4`, in points of test accuracy: {told} ({counted(gain.n, 'seed')}). What "
+        f"`residual-8` gains where its statistics are re-estimated: {points(gain)}."
     )
 
 

@@ -144,10 +144,12 @@ def test_holm_of_a_worked_example() -> None:
     assert holm([0.03, 0.01, 0.2, 0.02]) == pytest.approx([0.06, 0.04, 0.2, 0.06])
 
 
-def test_holm_leaves_out_what_was_not_compared_and_never_passes_one() -> None:
-    adjusted = holm([math.nan, 0.4, 0.9])
+def test_holm_counts_what_is_still_to_be_compared_and_never_passes_one() -> None:
+    """0.012 is the smallest of four: 0.048. Two more that are planned make it the smallest of six."""
+    adjusted = holm([math.nan, 0.012, 0.9, math.nan, 0.4, 0.5])
     assert math.isnan(adjusted[0])
-    assert adjusted[1:] == pytest.approx([0.8, 0.9])
+    assert adjusted[1] == pytest.approx(6 * 0.012)
+    assert adjusted[2] == 1
     assert holm([0.7, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
 

@@ -15,10 +15,10 @@ from resblock.core.training.run import EpochRow
 from resblock.study.rebound import (
     CAUSES,
     Rebound,
+    averages_share,
     comparable,
     find_rebound,
     find_rebounds,
-    lateness,
     pooled,
     rebound_measure,
     rebounding,
@@ -52,7 +52,7 @@ def test_rises_of_each_curve_are_counted_and_added_up() -> None:
     assert found.relative == pytest.approx(0.25)
 
 
-def test_a_rise_that_goes_away_on_reestimation_is_lagging_statistics() -> None:
+def test_a_rise_that_goes_away_on_reestimation_is_moving_averages() -> None:
     found = find_rebound("plain-8", 0, curve(FALLING, [2.0, 1.5, 1.9, 1.0], FALLING))
     assert shares(found) == [1, 0, 0]
 
@@ -60,19 +60,21 @@ def test_a_rise_that_goes_away_on_reestimation_is_lagging_statistics() -> None:
 def test_rises_that_re_estimation_brings_are_told_beside_what_it_takes() -> None:
     """Rises of 0.4 and 0.2 as trained; re-estimated 0.1 at the first, none at the second and 0.3 of its own."""
     found = find_rebound("plain-8", 0, curve([1.0] * 5, [2.0, 2.4, 1.0, 1.2, 1.0], [2.0, 2.1, 1.0, 0.9, 1.2]))
-    assert (found.lagging_statistics, found.unshared) == pytest.approx((0.5, 0.3))
-    together = lateness([found])
+    assert (found.moving_averages, found.unshared) == pytest.approx((0.5, 0.3))
+    together = averages_share([found])
     assert together is not None
     assert (together.share, together.reverse, together.heights) == pytest.approx((0.5 / 0.6, 0.3 / 0.4, 0.4 / 0.6))
     assert together.beside == "the other way round 75 % is not shared, and rises re-estimated are 67 % as high in all"
 
 
 def test_by_chance_alone_both_shares_are_alike_and_rises_as_high() -> None:
-    """Two curves with noise of their own, and no statistics that are late: a third of the rises looks late."""
+    """Two curves with noise of their own, and averages that are right: a third of the rises counts for them."""
     rng = np.random.default_rng(0)
     shared = rng.normal(1, 0.1, (200, 20))
     trained, reestimated = shared + rng.normal(0, 0.05, (2, 200, 20))
-    found = lateness([find_rebound("plain-8", n, rows(trained[n], reestimated[n], shared[n])) for n in range(200)])
+    found = averages_share(
+        [find_rebound("plain-8", n, rows(trained[n], reestimated[n], shared[n])) for n in range(200)]
+    )
     assert found is not None
     assert 0.2 < found.share < 0.5
     assert found.reverse == pytest.approx(found.share, abs=0.03)
@@ -84,14 +86,14 @@ def test_late_share_unshared_height_and_ratio_belong_together(data: st.DataObjec
     trained = data.draw(losses)
     others = st.lists(st.floats(0.01, 10), min_size=len(trained), max_size=len(trained))
     found = find_rebound("plain-8", 0, curve(data.draw(others), trained, data.draw(others)))
-    late = found.lagging_statistics - found.unshared
+    late = found.moving_averages - found.unshared
     assert late == pytest.approx(found.height_trained - found.height_reestimated, abs=1e-9)
     assert found.unshared >= -1e-9
 
 
 def test_where_no_loss_rises_nothing_is_late() -> None:
     steady = find_rebound("plain-8", 0, curve(FALLING, FALLING, FALLING))
-    assert lateness([steady]) is None
+    assert averages_share([steady]) is None
     assert not rebounding([steady])
 
 
@@ -152,7 +154,7 @@ def test_the_causes_always_add_up(data: st.DataObject) -> None:
 
 def test_without_batch_norm_no_statistics_lag() -> None:
     trained = [2.0, 1.5, 1.7, 1.2]
-    assert find_rebound("cnn-4", 0, curve(FALLING, trained, trained)).lagging_statistics == 0
+    assert find_rebound("cnn-4", 0, curve(FALLING, trained, trained)).moving_averages == 0
 
 
 def test_accuracy_settles_at_99_per_cent_of_its_end() -> None:
@@ -189,7 +191,7 @@ def test_a_measure_holds_the_trainings_that_have_the_number() -> None:
     curves = {spec: {0: curve(FALLING, [2.0, 1.5, 1.9, 1.0], FALLING), 1: curve(FALLING, FALLING, FALLING), 2: []}}
     rebounds = find_rebounds(curves)
     assert len(rebounds) == 3
-    assert rebound_measure(rebounds, "lagging_statistics") == {spec: {0: pytest.approx(0.4), 1: 0.0}}
+    assert rebound_measure(rebounds, "moving_averages") == {spec: {0: pytest.approx(0.4), 1: 0.0}}
     assert set(rebound_measure(rebounds, "relative")[spec]) == {0, 1}
 
 
@@ -202,7 +204,7 @@ def test_a_pooled_ratio_is_that_of_sums_and_its_spread_that_of_its_linearisation
     assert np.mean(list(values.values())) == pytest.approx(3 / 8)
     # By hand: 3/8 + (rise - 3/8 fall) / (8/3)
     assert values == {0: pytest.approx(0.421875), 1: pytest.approx(0.46875), 2: pytest.approx(0.234375)}
-    assert pooled(find_rebounds(curves), "optimisation", "lagging_statistics") == {}
+    assert pooled(find_rebounds(curves), "optimisation", "moving_averages") == {}
     means = pooled(find_rebounds(curves), "height_trained", None)
     assert means == {seed: pytest.approx(rise) for seed, rise in rises.items()}
 

@@ -135,10 +135,10 @@ def test_a_share_of_one_half_is_seldom_taken_for_another(seeds: int, spread: flo
     wrong = {"supported": 0, "refuted": 0}
     for wholes, parts in zip(whole.tolist(), part.tolist(), strict=True):
         rebounds = [
-            replace(some, seed=n, height_trained=w, lagging_statistics=p, rises_trained=rises)
+            replace(some, seed=n, height_trained=w, moving_averages=p, rises_trained=rises)
             for n, (w, p) in enumerate(zip(wholes, parts, strict=True))
         ]
-        values = [share - 0.5 for share in pooled(rebounds, "lagging_statistics", "height_trained").values()]
+        values = [share - 0.5 for share in pooled(rebounds, "moving_averages", "height_trained").values()]
         outcome = decide(t_interval(values, rounding=of_one_rise(rebounds, seeds)), 0.0)
         if outcome in wrong:
             wrong[outcome] += 1
@@ -189,7 +189,7 @@ def test_the_legend_of_the_rebound_names_every_mark() -> None:
     named = [text.get_text().replace("\n", " ") for text in legend.get_texts()]
     assert named[:2] == ["a seed", "all seeds"]
     assert named[2:] == [
-        "lagging statistics, or chance: re-estimated loss does not share it",
+        "moving averages, or chance: re-estimated loss does not share it",
         "optimisation: training images share it",
         "overfitting, or chance: training images do not share it",
     ]
@@ -370,7 +370,7 @@ def test_what_a_recipe_mends_through_statistics_and_through_weights_is_told_apar
 
 
 def _parts(said: str) -> tuple[float, float]:
-    found = re.search(r"([+-][\d.]+) nats through late statistics, ([+-][\d.]+) through the weights", said)
+    found = re.search(r"([+-][\d.]+) nats through moving averages, ([+-][\d.]+) through the weights", said)
     assert found is not None, said
     return float(found[1]), float(found[2])
 

@@ -209,13 +209,13 @@ def check() -> None:
     click.echo(f"  data sets  {', '.join(study.datasets)}")
     click.echo(f"  networks   {', '.join(study.variants)}")
     click.echo(f"  seeds      {', '.join(str(seed) for seed in study.seeds)}")
+    if ablation.recipes and ablation.dataset in study.datasets:
+        click.echo(f"  recipes    {', '.join(ablation.recipes)}: on {ablation.dataset}, {', '.join(ablation.variants)}")
     _say_cautions(params)
     for dataset in study.datasets:
         for sentence in remarks(params, dataset):
             click.echo(f"warning: {sentence}", err=True)
         _show_defaults(dataset)
-    if ablation.recipes and ablation.dataset in study.datasets:
-        click.echo(f"  recipes    {', '.join(ablation.recipes)}: on {ablation.dataset}, {', '.join(ablation.variants)}")
 
 
 def _show_defaults(dataset: str) -> None:

@@ -41,13 +41,21 @@ LOSSES = {
     "validation_loss_reestimated": "validation loss,\nstatistics re-estimated",
 }
 
+FEW_DECADES = 10.0  # of a scale's ends, as a ratio: below it finer ticks have room
+
 
 def learning_curves(curves: Curves, columns: Mapping[str, str]) -> Figure:
-    """Draw `columns` of the curves over epochs: a row for each, a column per depth, every seed thin, the mean thick."""
+    """Draw `columns` of the curves over epochs: a row for each, a column per depth, every seed thin, the mean thick.
+
+    Rows of validation share a scale, so that their jumps can be compared.
+    """
     depths = sorted({(spec.family == "cnn", spec.depth) for spec in curves}, key=lambda pair: (not pair[0], pair[1]))
     with house_style():
         figure = new_figure(2.4 * max(len(depths), 2) + 0.8, 2.0 * len(columns) + 0.6)
         axes = figure.subplots(len(columns), len(depths), sharex=True, sharey="row", squeeze=False)
+        validation = [axis for axis, column in zip(axes[:, 0], columns, strict=True) if column.startswith("validation")]
+        for axis in validation[1:]:
+            axis.sharey(validation[0])
         for across, (is_cnn, depth) in enumerate(depths):
             shown = {s: c for s, c in curves.items() if s.depth == depth and (s.family == "cnn") == is_cnn}
             axes[0, across].set_title(f"{'cnn, ' if is_cnn else ''}depth {depth}")
@@ -57,14 +65,10 @@ def learning_curves(curves: Curves, columns: Mapping[str, str]) -> Figure:
                     _curve_lines(axis, spec, list(seeds.values()), column)
                 if across == 0:
                     axis.set_ylabel(label)
-                if "accuracy" in column:
-                    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-                else:
-                    axis.set_yscale("log")
-                    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                    axis.yaxis.set_major_formatter("{x:g}")
-                    axis.yaxis.set_minor_locator(NullLocator())
+                axis.set_yscale("linear" if "accuracy" in column else "log")
                 axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        for axis in axes.flat:  # a scale takes away the ticks of all axes that share it
+            _tick(axis)
         for axis in axes[-1]:
             axis.set_xlabel("epoch")
         handles = [
@@ -73,6 +77,18 @@ def learning_curves(curves: Curves, columns: Mapping[str, str]) -> Figure:
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="thin: seeds; thick: mean")
     return figure
+
+
+def _tick(axis: Axes) -> None:
+    """Set ticks with plain numbers: per cent on a linear scale, and on one of logarithms as many as have room."""
+    if axis.get_yscale() == "linear":
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        return
+    low, high = axis.get_ylim()
+    steps = (1, 1.5, 2, 3, 5, 7) if high < FEW_DECADES * low else (1, 2, 5)
+    axis.yaxis.set_major_locator(LogLocator(subs=steps))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def run_curves(curves: Mapping[str, Sequence[EpochRow]]) -> Figure:

@@ -68,12 +68,17 @@ def _answer(study: Study) -> Iterator[str]:
 
 def _warnings(material: Material) -> Iterator[str]:
     for title, told in (
-        ("Not all of the study is here", trouble(material.study)),
+        ("Not all of the study is here", _unfinished(material.study)),
         ("Here, but left out", ". ".join(material.left_out)),
         ("These trainings were not made alike", ". ".join(material.mixtures)),
     ):
         if told:
             yield f"**{title}:** {told}.\n"
+
+
+def _unfinished(study: Study) -> str:
+    missing = trouble(study)
+    return f"{missing}. What is decided may change: a study is judged when it is whole" if missing else ""
 
 
 def _section(section: Section) -> Iterator[str]:
@@ -100,7 +105,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "measured": verdict.claim.measured,
                 "figure [95 % interval]": said.figure_of(verdict),
                 "rests on": "; ".join(filter(None, _basis(verdict))),
-                "verdict": "; ".join(filter(None, (f"**{said.outcome_of(verdict)}**", verdict.advice))),
+                "verdict": "; ".join(filter(None, (f"**{said.told_outcome(verdict)}**", verdict.advice))),
             }
             for verdict in verdicts
         ]

@@ -184,8 +184,10 @@ class Advice:
         if self.choice is self.best and not self.shallower:
             return f"Whether a shallower network would do is open: the study has none.{grain}"
         if self.choice is self.best:
-            reach = f"{CONFIDENCE:.0%} intervals tell the shallower ones apart"
-            return f"This is sure as far as the study reaches: {reach}.{grain}"
+            return (
+                f"As far as the study reaches, {CONFIDENCE:.0%} intervals tell the shallower ones apart, each taken "
+                f"alone.{grain}"
+            )
         if self.sure:
             return f"This is sure: with {CONFIDENCE:.0%} the choice loses less than {100 * MARGIN:.0f} point.{grain}"
         return (

@@ -126,13 +126,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm's adjusted p-values (Holm 1979): below alpha, with all errors of the family held to alpha together.
 
     The k-th smallest of m is multiplied by m - k + 1, then made no smaller than those before it. A NaN (a comparison
-    that could not be made) stays one and does not count in m.
+    that is still to be made) stays one and counts in m: a family is as large as it was planned, at every look.
     """
     known = [index for index, p in enumerate(p_values) if not math.isnan(p)]
     adjusted = [math.nan] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(sorted(known, key=lambda index: p_values[index])):
-        largest = max(largest, min(1.0, (len(known) - rank) * p_values[index]))
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
 

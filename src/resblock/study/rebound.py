@@ -32,8 +32,9 @@ class Rebound:
 
     The rebound is the sum of the rises of validation loss as trained. Of the height of each rise,
 
-    - what validation loss re-estimated does not share is put down to **lagging statistics**: without any change of a
-      weight it is gone, or at another epoch. Chance that moves one of the two losses alone counts here, too;
+    - what validation loss re-estimated does not share is put down to the **moving averages**: without any change of
+      a weight it is gone, or at another epoch. Whether they lag or are noisy is not told. Chance that moves one of the
+      two losses alone counts here, too;
     - of the rest, what the loss on training images shares is **optimisation**: the weights got worse on both;
     - and what it does not share is **overfitting**, or chance: the weights got worse on validation images alone.
       Chance comes and goes, so the part of it that **lasts** to the end of the training is told too.
@@ -52,7 +53,7 @@ class Rebound:
     height_training: float
     largest_trained: float  # the largest single rise
     falls_trained: float  # nats, as the heights
-    lagging_statistics: float  # nats of height_trained, as the next two
+    moving_averages: float  # nats of height_trained, as the next two
     optimisation: float
     overfitting: float
     lasting: float  # nats of overfitting
@@ -84,7 +85,7 @@ class Rebound:
 
 RELATIVE = ("height_trained", "falls_trained")  # the rebound as a ratio
 HEIGHTS = ("height_reestimated", "height_trained")
-CAUSES = ("lagging_statistics", "optimisation", "overfitting")
+CAUSES = ("moving_averages", "optimisation", "overfitting")
 
 
 def find_rebound(variant: str, seed: int, curve: Sequence[EpochRow]) -> Rebound:
@@ -109,7 +110,7 @@ def find_rebound(variant: str, seed: int, curve: Sequence[EpochRow]) -> Rebound:
         height_training=float(training_rises.sum()),
         largest_trained=float(rises.max(initial=0)),
         falls_trained=float(falls.sum()),
-        lagging_statistics=float((rises - shared).sum()),
+        moving_averages=float((rises - shared).sum()),
         optimisation=float(optimisation.sum()),
         overfitting=float(overfitting.sum()),
         lasting=float(np.minimum(overfitting, _lasting_rises(reestimated - training)).sum()),
@@ -153,7 +154,7 @@ def comparable(rebounds: Sequence[Rebound], *, normalized: bool = False) -> list
     """Return those of unmodified networks, of the seeds that all of these trained for as long as any.
 
     A training that diverged is shorter; its seed has no part in the others' either. `normalized` keeps networks with
-    batch normalisation alone: others have no statistics that could be late.
+    batch normalisation alone: others have no averages.
     """
     longest = max((each.epochs for each in rebounds), default=0)
     found = [each for each in rebounds if each.epochs == longest > 1 and unmodified(each.spec)]
@@ -200,8 +201,8 @@ def rebounding(rebounds: Sequence[Rebound]) -> bool:
 
 
 @dataclass(frozen=True)
-class Lateness:
-    """What of rises is put down to late statistics, and what tells how much of that may be chance."""
+class AveragesShare:
+    """What of rises is put down to moving averages, and what tells how much of that may be chance."""
 
     share: float  # of the height of rises as trained, what re-estimated loss does not share, epoch by epoch
     reverse: float  # the other way round: of the height of rises re-estimated, what loss as trained does not share
@@ -214,16 +215,17 @@ class Lateness:
         return f"the other way round {reverse} is not shared, and rises re-estimated are {heights} as high in all"
 
 
-def lateness(rebounds: Sequence[Rebound]) -> Lateness | None:
+def averages_share(rebounds: Sequence[Rebound]) -> AveragesShare | None:
     """Return it of all trainings together; None where no loss as trained rises.
 
-    Two losses that differ by chance alone share as little one way as the other, and their rises are equally high.
+    Two losses that differ by chance alone, each as much as the other, share as little one way as the other, and their
+    rises are equally high.
     """
-    ratios = (("lagging_statistics", "height_trained"), ("unshared", "height_reestimated"), HEIGHTS)
+    ratios = (("moving_averages", "height_trained"), ("unshared", "height_reestimated"), HEIGHTS)
     share, reverse, heights = (list(pooled(rebounds, part, whole).values()) for part, whole in ratios)
     if not share:
         return None
-    return Lateness(float(np.mean(share)), float(np.mean(reverse or [0.0])), float(np.mean(heights)))
+    return AveragesShare(float(np.mean(share)), float(np.mean(reverse or [0.0])), float(np.mean(heights)))
 
 
 def _rises(values: np.ndarray) -> np.ndarray:

@@ -80,6 +80,7 @@ class Contrast:
     rounding: float = 0.0  # what counting images, or rises, adds to the variance of one value, in stored units squared
     networks: int = 0  # how many it rests on; 0 where that is not told
     remarks: Sequence[str] = ()  # which trainings diverged and count at chance, and which are left out
+    opposite: str = "the opposite"  # what is so where the whole interval lies below minus the margin
     bounds: tuple[float, float] = (-math.inf, math.inf)  # between which the mean lies, whatever the seeds
 
 
@@ -109,7 +110,7 @@ class Verdict:
     outcome: Outcome
     interval: Interval  # in stored units; all NaN where nothing was measured
     contrast: Contrast | None = None
-    kind: str = ""  # of a refuted claim: too small to matter, the opposite, or not known
+    kind: str = ""  # of a refuted claim: too small to matter, the opposite in the contrast's words, or not known
     advice: str = ""  # what would decide an undecided claim, or why it was not measured
     barred: bool = False  # undecided because the outcome that the interval asks for is none that the study is made for
     p_value: float = math.nan  # two-sided, that the mean is the margin: below 0.05 the rule decides
@@ -124,8 +125,10 @@ class Verdict:
 def judge_all(claims: Sequence[Claim], evidence: Evidence) -> list[Verdict]:
     """Return the verdict on each claim, with the p-values of all as one family."""
     verdicts = [judge(claim, evidence) for claim in claims]
-    adjusted = holm([verdict.p_value for verdict in verdicts])
-    return [replace(verdict, adjusted_p_value=p) for verdict, p in zip(verdicts, adjusted, strict=True)]
+    measured = [verdict.claim for verdict in verdicts if not math.isnan(verdict.p_value)]
+    p_values = [verdict.p_value for verdict in verdicts if verdict.claim in measured]
+    adjusted = dict(zip([claim.name for claim in measured], holm(p_values), strict=True))
+    return [replace(each, adjusted_p_value=adjusted.get(each.claim.name, math.nan)) for each in verdicts]
 
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
@@ -141,7 +144,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     outcome = decide(interval, contrast.margin)
     if outcome in contrast.cannot:
         return Verdict(claim, "undecided", interval, contrast, "", contrast.because, barred=True, p_value=p_value)
-    kind = refutation(interval, contrast.margin) if outcome == "refuted" else ""
+    kind = refutation(interval, contrast.margin, contrast.opposite) if outcome == "refuted" else ""
     advice = _advice(values, contrast) if outcome == "undecided" else ""
     return Verdict(claim, outcome, interval, contrast, kind, advice, p_value=p_value)
 
@@ -155,11 +158,11 @@ def decide(interval: Interval, margin: float) -> Outcome:
     return "supported" if interval.low > margin else "undecided"
 
 
-def refutation(interval: Interval, margin: float) -> str:
+def refutation(interval: Interval, margin: float, opposite: str = "the opposite") -> str:
     """Say what refutes a claim whose interval ends below `margin`; empty where that is open, or the margin is zero."""
     if margin and interval.low > -margin:
         return "too small to matter"
-    return "the opposite" if margin and interval.high < -margin else ""
+    return opposite if margin and interval.high < -margin else ""
 
 
 def _advice(values: Sequence[float], contrast: Contrast) -> str:

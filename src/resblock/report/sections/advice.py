@@ -6,7 +6,7 @@ import pandas as pd
 
 from resblock.report.material import Material, Section, Table
 from resblock.study.advice import METRIC, Advice, Circumstances, advise
-from resblock.study.numbers import number, points
+from resblock.study.numbers import NONE, number, points
 from resblock.study.summary import lead
 
 
@@ -46,7 +46,9 @@ def _table(advice: Advice) -> pd.DataFrame:
                 "network": summary.spec.name,
                 "validation accuracy, %": number(summary.interval(METRIC), scale=100),
                 "seeds": str(len(summary.finished)),
-                "lead of the best": points(lead(advice.best, summary, METRIC).interval),
+                "lead of the best": NONE
+                if summary is advice.best
+                else points(lead(advice.best, summary, METRIC).interval),
                 "": mark or summary.trouble,
             }
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,8 @@ from resblock.report.words import KINDS, OTHER
 from resblock.study.efficiency import Point, pareto_front, seconds_to, target_accuracy
 from resblock.study.interval import Interval, t_interval
 from resblock.study.numbers import NONE
+
+SPACE = 1.05  # between networks of equal cost, as a factor
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def section(material: Material) -> Section | None:
         return None
     caption = (
         f"Test accuracy, statistics {KINDS[HEADLINE]}, mean over seeds with its 95 % t-interval, against the network's "
-        "size and the work of one image's forward pass. The line joins the networks that no cheaper one beats."
+        "size and the work of one image's forward pass. The line joins the networks that no cheaper one beats, by "
+        "their means alone. Networks that cost the same stand side by side."
     )
     clock = (
         "The same against speed in training, and against the wall clock until validation accuracy (statistics "
@@ -122,6 +125,7 @@ def _panel(axis: Axes, priced: Sequence[_Priced], name: str, unit: float, cheap_
     points = [Point(network.spec.name, getattr(network, name) / unit, network.accuracy.mean) for network in there]
     front = pareto_front(points, cheap_is_low=cheap_is_low)
     axis.plot([p.cost for p in front], [p.accuracy for p in front], color=SOFT, linewidth=1, zorder=1)
+    points = _side_by_side(points)
     for network, point in zip(there, points, strict=True):
         half = np.nan_to_num(network.accuracy.half_width)
         axis.errorbar(
@@ -135,6 +139,16 @@ def _panel(axis: Axes, priced: Sequence[_Priced], name: str, unit: float, cheap_
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
     return points
+
+
+def _side_by_side(points: Sequence[Point]) -> list[Point]:
+    """Return the points, those of equal cost moved apart on an axis of logarithms, so that none hides another."""
+    moved: list[Point] = []
+    for point in points:
+        level = [other.name for other in points if other.cost == point.cost]
+        steps = level.index(point.name) - (len(level) - 1) / 2
+        moved.append(replace(point, cost=point.cost * SPACE**steps))
+    return moved
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -12,8 +12,9 @@ from resblock.report.figures import ACCURACIES, LOSSES, learning_curves
 from resblock.report.material import Material, Picture, Section
 
 CAPTION = (
-    "Training figures are averages over an epoch, on images as training sees them, while the weights move. A "
-    "validation curve that jumps in the middle row and not in the lower one shows statistics that lag behind."
+    "Training figures are averages over an epoch, on images as training sees them, while the weights move. Both rows "
+    "of validation have one scale: a curve that jumps in the middle row and not in the lower one does so by its "
+    "moving averages, since the weights are the same."
 )
 
 

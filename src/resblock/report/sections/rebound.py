@@ -31,22 +31,23 @@ from resblock.study.rebound import (
 
 # Dark, middle and light also in grey; hatches tell them apart in print.
 CAUSES = {
-    "lagging_statistics": ("lagging statistics, or chance:\nre-estimated loss does not share it", "#0072B2", ""),
+    "moving_averages": ("moving averages, or chance:\nre-estimated loss does not share it", "#0072B2", ""),
     "optimisation": ("optimisation:\ntraining images share it", "#E69F00", "///"),
     "overfitting": ("overfitting, or chance:\ntraining images do not share it", "#F0E4D8", "..."),
 }
 WORDS = (
     "The rebound is the sum of the rises of validation loss, taken with batch-norm statistics as trained, from one "
     "epoch to the next. What a rise does not share, at its epoch, with validation loss re-estimated is put down to "
-    "lagging statistics: no weight differs between the two. Chance that moves one of the two alone counts there, too. "
-    "Two numbers tell how much that may be: the share the other way round, of rises re-estimated that the loss as "
-    "trained does not share, and how high rises re-estimated are in all. By chance alone both shares would be alike "
-    "and the rises equally high. Of the rest, as much as the loss on training images rises too is put down to "
-    "optimisation, and what remains to overfitting. On few validation images, chance looks like overfitting; but "
-    "chance does not last, so the share of it that lasts to the end of the training is told too. All ratios are of "
-    "heights summed over seeds, and over networks where there are several: of all networks with batch normalisation "
-    "together, each weighs as much as its loss rises. Where rises are less than "
-    f"{100 * REBOUND_MARGIN:.0f} % of the falls there is no rebound, and no cause is told."
+    "the moving averages: no weight differs between the two. Whether they lag or are merely noisy, the share does not "
+    "tell. Chance that moves one of the two alone counts there, too. Two numbers tell how much that may be: the share "
+    "the other way round, of rises re-estimated that the loss as trained does not share, and how high rises "
+    "re-estimated are in all. By chance alone that moves both as much, both shares would be alike and the rises "
+    "equally high. Of the rest, as much as the loss on training images rises too is put down to optimisation, and what "
+    "remains to overfitting. On few validation images, chance looks like overfitting; but chance does not last, so the "
+    "share of it that lasts to the end of the training is told too. All ratios are of heights summed over seeds, and "
+    "over networks where there are several: of all networks with batch normalisation together, each weighs as much as "
+    f"its loss rises. Where rises are less than {100 * REBOUND_MARGIN:.0f} % of the falls there is no rebound, and no "
+    "cause is told."
 )
 
 
@@ -78,7 +79,7 @@ def section(material: Material) -> Section | None:
         note = (
             "What other recipes do to the rebound: the one named minus the data set's own recipe, with the 95 % "
             "t-interval over seeds. Rises of validation loss as a share of its falls, in points, and their height for "
-            "each training, in nats, told apart into what statistics did by being late and what the weights did; not "
+            "each training, in nats, told apart into what moving averages did and what the weights did; not "
             "told apart where the data set's own recipe shows no rebound. Unmodified networks that both have."
         )
         tables.append(Table("rebound-recipes", note, pd.DataFrame(effects)))
@@ -143,8 +144,8 @@ def _table(rebounds: Sequence[Rebound]) -> pd.DataFrame:
         return number(t_interval([value for value in values if not math.isnan(value)]), 1, digits)
 
     def share(members: Sequence[Rebound], part: str, whole: str = "height_trained") -> str:
-        late = members[0].spec.normalized or part not in _LATE  # else no statistics could be late
-        return f"{_percent(members, part, whole):.0f}" if rebounding(members) and late else NONE
+        told = members[0].spec.normalized or part not in _OF_AVERAGES  # else there are no averages
+        return f"{_percent(members, part, whole):.0f}" if rebounding(members) and told else NONE
 
     return pd.DataFrame(
         [
@@ -167,7 +168,7 @@ def _table(rebounds: Sequence[Rebound]) -> pd.DataFrame:
 
 
 def _effects(rebounds: Sequence[Rebound], material: Material) -> list[dict[str, str]]:
-    columns = {"through late statistics, nats": "lagging_statistics", "through the weights, nats": "weights"}
+    columns = {"through moving averages, nats": "moving_averages", "through the weights, nats": "weights"}
     rows: list[dict[str, str]] = []
     for recipe, trained in material.ablations.items():
         there = {rebound.variant for rebound in trained.rebounds}
@@ -182,7 +183,7 @@ def _effects(rebounds: Sequence[Rebound], material: Material) -> list[dict[str, 
     return rows
 
 
-_LATE = ("lagging_statistics", "unshared", HEIGHTS[0])
+_OF_AVERAGES = ("moving_averages", "unshared", HEIGHTS[0])
 
 
 def _data(rebounds: Sequence[Rebound]) -> pd.DataFrame:

@@ -17,7 +17,15 @@ from resblock.study.gradients import COSINE, GROWTH, deepest_twins, probes
 from resblock.study.interval import CONFIDENCE, Interval, t_interval
 from resblock.study.measure import Measure
 from resblock.study.numbers import counted, difference, in_parts, listed, number, points
-from resblock.study.rebound import REBOUND_MARGIN, comparable, lateness, rebounding
+from resblock.study.rebound import (
+    REBOUND_MARGIN,
+    RELATIVE,
+    Rebound,
+    averages_share,
+    comparable,
+    pooled,
+    rebounding,
+)
 from resblock.study.summary import Deepening, Gap, Study
 from resblock.study.verdicts import Outcome, Trained, Verdict
 
@@ -131,8 +139,8 @@ def lead(study: Study) -> str:
     seeds = counted(interval.n, "seed")
     sure = f"{seeds}, {100 * CONFIDENCE:.0f} % interval {low} to {high}" if low else f"{seeds}; {_ONE_SEED}"
     return (
-        f"At depth {deepest.depth}, the deepest with both twins, the residual network's test accuracy lies {mean} "
-        f"points from its plain twin's, batch-norm statistics {KINDS[HEADLINE]} "
+        f"At depth {deepest.depth}, the deepest with both twins, the residual network's test accuracy minus its plain "
+        f"twin's is {mean} points, batch-norm statistics {KINDS[HEADLINE]} "
         f"({'; '.join([sure, *study.remarks(pair)])}){f': {_alone(interval)}' if low else ''}."
         f"{_as_trained(study, deepest)}"
     )
@@ -237,12 +245,12 @@ def _beside_change(study: Study, family: str, change: Deepening) -> str:
 
 
 def rebound(material: Material, verdicts: Sequence[Verdict] = ()) -> str:
-    """Say of the unmodified networks with batch normalisation how often loss rises, and what of it may be late.
+    """Say of the unmodified networks with batch normalisation how often loss rises, and what of it averages do.
 
-    With `verdicts` it also says whether late statistics are found to be the main cause.
+    With `verdicts` it also says whether moving averages are found to be the main cause.
     """
     rebounds = comparable(material.rebounds, normalized=True)
-    found = lateness(rebounds)
+    found = averages_share(rebounds)
     if found is None:
         return ""
     steps = sum(rebound.epochs - 1 for rebound in rebounds)
@@ -264,12 +272,29 @@ def rebound(material: Material, verdicts: Sequence[Verdict] = ()) -> str:
     chance = f", so part of the {share} may be chance" if found.reverse > 0 else ""
     outcome = next((each.outcome for each in verdicts if each.claim.name == "rebound-statistics"), "")
     decided = (
-        f" That late statistics are the main cause of the rebound is {outcome}." if outcome in OUTCOMES[:3] else ""
+        f" That moving averages, not weights, are the main cause of the rebound is {outcome}."
+        if outcome in OUTCOMES[:3]
+        else ""
     )
     return (
         f"{rises} {share} of the height of the rises as trained is not shared, epoch by epoch, by the loss with "
-        f"statistics re-estimated, the weights untouched; {found.beside}{chance}.{decided}"
+        f"statistics re-estimated, the weights untouched; {found.beside}{chance}.{decided} "
+        f"{_heights(rebounds, material.rebounds)}"
     )
+
+
+def _heights(normalized: Sequence[Rebound], every: Sequence[Rebound]) -> str:
+    """Say how high rises are next to the falls, and how high in networks that have no averages."""
+    others = [each for each in comparable(every) if not each.spec.normalized]
+    said = f"As trained, rises are {_of_the_falls(normalized)} of the falls"
+    if not others:
+        return f"{said}."
+    names = listed(list(dict.fromkeys(each.variant for each in others)))
+    return f"{said}; without batch normalisation, in {names}, {_of_the_falls(others)}."
+
+
+def _of_the_falls(rebounds: Sequence[Rebound]) -> str:
+    return f"{100 * t_interval(list(pooled(rebounds, *RELATIVE).values())).mean:.0f} %"
 
 
 # Gradients
@@ -338,9 +363,12 @@ def _advice(material: Material) -> str:
 
 def _count(verdicts: Sequence[Verdict]) -> str:
     counts = {outcome: sum(verdict.outcome == outcome for verdict in verdicts) for outcome in OUTCOMES}
-    ours = sum(OURS in verdict.claim.source for verdict in verdicts)
+    ours = [verdict for verdict in verdicts if OURS in verdict.claim.source]
+    supported = counts["supported"]
+    besides = sum(verdict.outcome == "supported" for verdict in ours)
+    of_the_paper = f" ({supported - besides} of the paper's)" if besides else ""
     return (
-        f"Of {len(verdicts)} claims, {len(verdicts) - ours} of the paper and {ours} besides, this study supports "
-        f"{counts['supported']}, refutes {counts['refuted']}, leaves {counts['undecided']} undecided and does not "
-        f"measure {counts['not measured in this study']}."
+        f"Of {len(verdicts)} claims, {len(verdicts) - len(ours)} of the paper and {len(ours)} besides, this study "
+        f"supports {supported}{of_the_paper}, refutes {counts['refuted']}, leaves {counts['undecided']} undecided and "
+        f"does not measure {counts['not measured in this study']}, each taken alone."
     )

@@ -35,8 +35,11 @@ def answer(study: Study) -> tuple[str, str]:
     for start in (OPEN, FEW):  # said once of both
         depth = depth.removeprefix(start) if block.startswith(start) else depth
     plain = ", and ".join(filter(None, (block, depth)))
-    first = f"On {study.dataset} {plain}." if plain else ""
-    last = f"All this is with batch-norm statistics {KINDS[HEADLINE]}."
+    first = f"On test images of {study.dataset} {plain}." if plain else ""
+    last = (
+        f"All this is with batch-norm statistics {KINDS[HEADLINE]}: computed anew on training images, the weights "
+        "untouched."
+    )
     return first, " ".join([*_numbers(study), *_use(best), last])
 
 
@@ -84,7 +87,7 @@ def _numbers(study: Study) -> Iterator[str]:
         )
         held = next(one for one in compare(study, HEADLINE) if one.gap == gap)
         if held.decision == "undecided" and decide(gap.interval, 0.0) != "undecided":
-            yield "Alone that leaves zero out; held together with the other comparisons (Holm) it decides nothing."
+            yield "Taken alone the difference is significant; corrected for the number of comparisons (Holm) it is not."
     if change := study.deepening(TEST):
         both = change.shallow, change.deep
         few, many = (_mean(study, spec, change.differences) for spec in both)

@@ -15,8 +15,8 @@ from resblock.study.numbers import NONE, counted, difference, listed
 from resblock.study.verdicts import DIGITS, SCALES, Verdict, decide, judge_all
 
 STATISTICS = (
-    f"Accuracies in the verdicts are taken with batch-norm statistics {KINDS[HEADLINE]}: late averages decide no claim "
-    "about networks. A training that diverged counts at chance in them, one that is missing is left out, and the "
+    f"Accuracies in the verdicts are taken with batch-norm statistics {KINDS[HEADLINE]}: moving averages decide no "
+    "claim about networks. A training that diverged counts at chance in them, one that is missing is left out, and the "
     "verdict says so."
 )
 
@@ -39,6 +39,11 @@ def outcome_of(verdict: Verdict) -> str:
     return ": ".join(filter(None, (verdict.outcome, verdict.kind)))
 
 
+def told_outcome(verdict: Verdict) -> str:
+    """Return the same with a word where it does not stay with all claims held together: ``supported, taken alone``."""
+    return f"{outcome_of(verdict)}, taken alone" if _decided(verdict) and not verdict.survives else outcome_of(verdict)
+
+
 def basis_of(verdict: Verdict) -> str:
     """Say how many networks and seeds a verdict rests on, and its margin; empty where nothing was measured."""
     contrast = verdict.contrast
@@ -54,13 +59,21 @@ def basis_of(verdict: Verdict) -> str:
 def survival(verdicts: Sequence[Verdict]) -> str:
     """Say which verdicts survive when the errors of all claims are held together, and what else they count."""
     measured = [verdict for verdict in verdicts if not math.isnan(verdict.p_value)]
-    decided = [verdict for verdict in measured if verdict.outcome in ("supported", "refuted")]
+    decided = [verdict for verdict in measured if _decided(verdict)]
     if not decided:
         return ""
-    kept = [verdict.claim.statement for verdict in decided if verdict.survives]
+    kept, lost = ([each for each in decided if each.survives == survives] for survives in (True, False))
     start = f"Held as one family of {len(measured)} (Holm), {len(kept)} of {len(decided)} decided claims stay decided"
-    said = f"{start}: {' '.join(kept)}" if 0 < len(kept) < len(decided) else f"{start}."
+    said = f"{start}: {_listed(kept)} Taken alone only: {_listed(lost)}" if kept and lost else f"{start}."
     return " ".join(filter(None, (said, _barred(measured))))
+
+
+def _decided(verdict: Verdict) -> bool:
+    return verdict.outcome in ("supported", "refuted")
+
+
+def _listed(verdicts: Sequence[Verdict]) -> str:
+    return " ".join(f"{each.claim.statement.removesuffix('.')} ({each.outcome})." for each in verdicts)
 
 
 def _barred(verdicts: Sequence[Verdict]) -> str:

@@ -7,12 +7,14 @@ that is another one at the next input. A third is what plain networks with batch
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from resblock.core.spec import ModelSpec
 from resblock.study.claims.accuracy import VERY_DEEP
 from resblock.study.gradients import COSINE, GROWTH, deepest_twins
+from resblock.study.interval import t_interval
 from resblock.study.measure import Measure
 from resblock.study.numbers import signed
 from resblock.study.verdicts import Claim, Contrast, Evidence, Unit
@@ -23,7 +25,11 @@ COSINE_MARGIN = 0.1  # a tenth of the way from directions that have nothing in c
 
 def gradients_vanish_without(evidence: Evidence) -> Contrast:
     """Take how far gradients shrink in the plain network, or by how much more than in its twin if that is less."""
-    return _twins(evidence, GROWTH, "decades", DECADE, lambda plain, residual: min(-plain, residual - plain))
+    found = _twins(evidence, GROWTH, "decades", DECADE, lambda plain, residual: min(-plain, residual - plain))
+    growths = evidence.probes.get(GROWTH, {})
+    pair = deepest_twins(growths)
+    grows = pair is not None and t_interval(list(growths[pair[0]].values())).low > DECADE
+    return replace(found, opposite="nothing vanishes, norms grow") if grows else found
 
 
 def gradients_grow_without(evidence: Evidence) -> Contrast:

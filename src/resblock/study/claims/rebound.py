@@ -24,8 +24,8 @@ from resblock.study.rebound import (
     REBOUND_MARGIN,
     RELATIVE,
     Rebound,
+    averages_share,
     comparable,
-    lateness,
     lessened,
     pooled,
     rebound_measure,
@@ -33,7 +33,7 @@ from resblock.study.rebound import (
 )
 from resblock.study.verdicts import Claim, Contrast, Evidence, Trained, over_networks
 
-PARTS = ("lagging_statistics", "weights")  # of its height, in nats: what statistics did, and what weights did
+PARTS = ("moving_averages", "weights")  # of its height, in nats: what averages did, and what weights did
 AROUND = (15, 25)  # epochs that pass for "around 20"
 
 
@@ -73,10 +73,10 @@ def overfitting_causes_rebound(evidence: Evidence) -> Contrast:
 
 
 def statistics_cause_rebound(evidence: Evidence) -> Contrast:
-    """Ask whether lagging batch-norm statistics are more than half of the rebound of networks that have them."""
+    """Ask whether batch norm's moving averages are more than half of the rebound of networks that have them."""
     rebounds = comparable(_long(evidence.base), normalized=True)
-    found = lateness(rebounds)
-    return _majority(evidence, rebounds, "lagging_statistics", found.beside if found else "")
+    found = averages_share(rebounds)
+    return _majority(evidence, rebounds, "moving_averages", found.beside if found else "")
 
 
 def schedule_mends_rebound(evidence: Evidence) -> Contrast:
@@ -191,8 +191,8 @@ def _over_depths(rebounds: Sequence[Rebound], family: str, part: str, whole: str
 
 
 def _told_apart(statistics: Mapping[int, float], weights: Mapping[int, float]) -> str:
-    late, rest = (signed(float(np.mean(list(values.values()))), 3) for values in (statistics, weights))
-    return f"height {late} nats through late statistics, {rest} through the weights"
+    averages, rest = (signed(float(np.mean(list(values.values()))), 3) for values in (statistics, weights))
+    return f"height {averages} nats through moving averages, {rest} through the weights"
 
 
 def _points(values: Mapping[int, float]) -> str:
@@ -263,10 +263,10 @@ CLAIMS = (
     ),
     Claim(
         "rebound-statistics",
-        "Late batch-norm statistics are the main cause of the rebound.",
+        "Moving averages, not weights, are the main cause of the rebound.",
         "not in the paper: ours",
         "Share of the rises of validation loss that the loss with statistics re-estimated, the weights untouched, does "
-        "not share, epoch by epoch, minus one half. Chance that moves one of the two alone counts as late.",
+        "not share, epoch by epoch, minus one half. Chance that moves one of the two alone counts for the averages.",
         "rebound",
         statistics_cause_rebound,
     ),
