@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,8 +16,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from resblock import paths
+from resblock import cli, paths
 from resblock.cli import main
+from resblock.core.errors import UserError
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.job import Job
@@ -212,6 +214,49 @@ def test_a_project_without_git_is_told_how_to_get_it(project: Path, monkeypatch:
         ended = CliRunner().invoke(main, [command])
         assert (ended.exit_code, ended.stderr) == (1, told)
     assert not list(project.glob("mlflow*"))
+
+
+def test_a_project_that_dvc_keeps_without_git_needs_none(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    require = cli._require_git  # pyright: ignore[reportPrivateUsage]
+    (project / ".dvc").mkdir(exist_ok=True)
+    for said in ("no_scm = True", "no_scm=true"):  # `dvc init --no-scm` writes the first
+        (project / ".dvc/config").write_text(f"[core]\n    {said}\n")
+        require()
+    (project / ".dvc/config").write_text("[core]\n    # no_scm = true\n")
+    with pytest.raises(UserError, match="git init"):
+        require()
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("results/digits/report/scores.csv", "; `dvc repro` of the stage first makes what it reads"),
+        ("git", "; it is a program to install"),
+        ("/elsewhere/file", ""),
+        (None, ""),
+    ],
+)
+def test_a_file_that_is_not_there_comes_with_a_remedy_where_there_is_one(
+    name: str | None, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
+
+    monkeypatch.setattr("resblock.stages.download.run", run)
+    told = CliRunner().invoke(main, ["download", "digits"]).stderr
+    assert told == f"resblock: {f'{name}: ' if name else ''}No such file or directory{remedy}\n"
+
+
+def test_a_terminal_that_lacks_letters_shows_the_others(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "resblock", "train", "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=True,
+    )
+    assert b"VARIANT" in ended.stdout
 
 
 def test_what_a_stage_has_not_got_comes_with_what_brings_it(

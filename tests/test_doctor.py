@@ -70,7 +70,7 @@ def mend(finding: Finding) -> str:
 
 @pytest.mark.usefixtures("project")
 def test_a_well_project_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ailments, "CARDS", Path("none"))
+    monkeypatch.setattr(ailments, "FOUND_AT", Path("none"))
     monkeypatch.setattr(ailments, "LITTLE", 0)
     ended = CliRunner().invoke(main, ["doctor"])
     assert ended.exit_code == 0, ended.output
@@ -82,7 +82,7 @@ def test_a_well_project_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     "text", ["{", "[]", "null", '{"write": []}', '{"read": {"y": {"pid": 1}}}', '{"write": {"x": {}}}']
 )
 def test_what_is_ill_makes_the_command_fail_until_it_is_mended(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ailments, "CARDS", Path("none"))
+    monkeypatch.setattr(ailments, "FOUND_AT", Path("none"))
     ailments.RWLOCK.write_text(text)
     ended = CliRunner().invoke(main, ["doctor"])
     assert ended.exit_code == 1
@@ -244,6 +244,15 @@ def test_a_lock_file_of_which_a_part_is_missing_is_found(text: str) -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_a_stage_of_a_persons_own_that_makes_nothing_damages_no_lock_file() -> None:
+    own = "  notify:\n    cmd: ./notify.sh\n    deps:\n    - path: a\n      hash: md5\n      md5: 0\n      size: 1\n"
+    Path("dvc.lock").write_text(f"schema: '2.0'\nstages:\n{own}")
+    assert list(ailments.lock_file()) == []
+    Path("dvc.lock").write_text(f"schema: '2.0'\nstages:\n{own.replace('./notify.sh', 'resblock report digits')}")
+    assert "dvc.lock is damaged" in one(ailments.lock_file()).what
+
+
+@pytest.mark.usefixtures("project")
 def test_packages_that_differ_from_the_lock_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ailments, "REQUIREMENTS", Path("lock"))
     here = ailments.version("numpy")
@@ -266,7 +275,7 @@ def test_too_little_disk_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_card_that_jax_does_not_see_is_found(
     said: str, found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ailments, "CARDS", tmp_path)
+    monkeypatch.setattr(ailments, "FOUND_AT", tmp_path)
     assert list(ailments.card()) == []  # no card
     (tmp_path / "0000:01:00.0").mkdir()
     monkeypatch.setattr(ailments.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=said))
@@ -410,6 +419,52 @@ def test_a_store_that_was_half_made_is_put_aside() -> None:
     finding = one(checkup.store())
     assert "is damaged" in finding.what
     assert "mlflow.db.broken-2" in mend(finding)
+
+
+INTERRUPTED = """
+import os, sqlite3
+database = sqlite3.connect("mlflow.db")
+database.execute("PRAGMA cache_size = 1")  # so that pages of an open transaction reach the file
+database.execute("BEGIN")
+database.executemany("INSERT INTO tags VALUES (?, ?, 'a')", [(str(n), "x" * 500) for n in range(5000)])
+os._exit(9)
+"""
+
+
+@pytest.mark.usefixtures("project")
+def test_a_write_that_a_kill_cut_short_leaves_a_store_that_is_whole() -> None:
+    """SQLite takes it back by its journal; once the store was put aside without that, and kept half of it."""
+    open_store()
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute("DROP TABLE tags")
+        database.execute("CREATE TABLE tags (key TEXT, value TEXT, run_uuid TEXT)")
+    subprocess.run([sys.executable, "-c", INTERRUPTED], check=False)
+    assert Path("mlflow.db-journal").exists()
+    assert list(checkup.store()) == []
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        assert database.execute("SELECT count(*) FROM tags").fetchone() == (0,)
+    subprocess.run([sys.executable, "-c", INTERRUPTED], check=False)
+    health.set_aside(Path("mlflow.db"))
+    assert sorted(path.name for path in Path().glob("mlflow.db*")) == [
+        "mlflow.db.broken-1",
+        "mlflow.db.broken-1-journal",
+        "mlflow.db.lock",
+    ]
+
+
+@pytest.mark.parametrize("name", ["c#1", "what?", "100%25", "with space"])
+def test_a_store_in_a_folder_of_any_name_is_well(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        for table in health.TABLES:
+            database.execute(f"CREATE TABLE {table} (id TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES ('1')")
+        database.commit()
+    assert health.half_made(Path("mlflow.db")) == ""
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_store_in_a_temporary_folder_is_found(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

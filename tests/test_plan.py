@@ -111,6 +111,16 @@ def test_a_finished_study_has_no_steps() -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_what_a_person_keeps_in_dvc_besides_is_no_step_of_the_study() -> None:
+    write("notes.txt", "some")
+    with Repo() as repo:
+        repo.add("notes.txt")
+    write("notes.txt", "others")
+    Path("dvc.yaml").write_text(PIPELINE + "  tell:\n    cmd: ./tell.sh\n    deps:\n    - notes.txt\n")
+    assert planned() == {}
+
+
+@pytest.mark.usefixtures("project")
 def test_an_edited_parameter_is_named_with_both_values() -> None:
     edit("params.yaml", "learning_rate: 0.001", "learning_rate: 0.002")
     because = ["parameter: train.digits.learning_rate 0.001 -> 0.002"]

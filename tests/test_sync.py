@@ -22,6 +22,7 @@ import pytest
 from benchmarks.sync import write_evaluation, write_study, write_training
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 import resblock
 from resblock import paths
@@ -441,6 +442,32 @@ def test_nothing_to_show_says_how_to_get_something(tmp_path: Path, monkeypatch: 
         sync.run([])
     with pytest.raises(UserError, match="mnist"):
         sync.run(["mnist"])
+
+
+def test_an_address_of_dvcs_may_hold_a_per_cent_sign(study: Path) -> None:
+    (paths.run(ONE) / "weights.npz").write_bytes(b"some weights")
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("[core]\n    remote = far\n['remote \"far\"']\n    url = https://a.org/my%20dir\n")
+    assert str(weights_address(ONE)).startswith("https://a.org/my%20dir/files/md5/")
+
+
+def test_a_store_that_fails_at_the_end_is_a_message(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the models and the report's links a server went, and `resblock run` ended in a traceback."""
+
+    def gone(*_: object) -> None:
+        raise MlflowException("gone")
+
+    monkeypatch.setattr(sync, "live_runs", gone)
+    paths.report("digits").mkdir(parents=True, exist_ok=True)
+    with pytest.raises(UserError, match="gone"):
+        sync.run([])
+
+
+@pytest.mark.usefixtures("shown")
+def test_a_mere_look_waits_for_no_other_sync_and_writes_no_lock() -> None:
+    Path("mlflow.db.sync.lock").unlink(missing_ok=True)
+    assert sync.run([], check=True)
+    assert not Path("mlflow.db.sync.lock").exists()
 
 
 def test_a_store_out_of_reach_is_a_message(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,15 +16,16 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from resblock import signals
-from resblock.tracking import patience
+from resblock.tracking import patience, process
 from resblock.tracking import store as tracking_store
 from resblock.tracking.patience import PatientClient, TooSlowError
 from resblock.tracking.relocation import old_places
 from resblock.tracking.result import Artifact, DataInput, Result, flatten
 from resblock.tracking.stage import track
-from resblock.tracking.store import ensure_experiment, open_store
+from resblock.tracking.store import ensure_experiment, find_experiment, open_store
 from resblock.tracking.sync import synchronize
 from tests.conftest import run_at_once
 
@@ -68,6 +70,43 @@ def test_a_run_that_ends_badly_says_how(store: Path, error: type[BaseException],
     with pytest.raises(error), track(TRAINING, about="text", warn=no_warning):
         raise error
     assert [run.info.status for run in runs(store)] == [status]
+
+
+def test_a_fault_that_an_interruption_made_is_an_interruption(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow makes one of its own, cut short while it builds a graph."""
+    monkeypatch.setattr(signals, "ARRIVED", [(signal.SIGTERM, 0.0)])
+    monkeypatch.setattr("resblock.tracking.stage.ARRIVED", signals.ARRIVED)
+    with pytest.raises(SystemError), track(TRAINING, about="text", warn=no_warning):
+        raise SystemError
+    assert [run.info.status for run in runs(store)] == ["KILLED"]
+
+
+def test_a_machine_without_a_network_card_is_one_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Python draws a number for each process there: each took itself for another machine."""
+    monkeypatch.setattr(process, "MACHINE", tmp_path / "machine-id")
+    drawn = iter([0x2D25DBB019A5, 0xEFDF000ADD29, 0x0242AC110002, 0x0242AC110003])
+    monkeypatch.setattr("uuid.getnode", lambda: next(drawn))
+    names = [process.this_process().partition("/")[0] for _ in range(4)]
+    assert names[0] == names[1] != names[2] != names[3]
+    (tmp_path / "machine-id").write_text("abc\n")
+    assert process.on_this_machine(process.this_process())
+
+
+def test_a_copy_that_may_not_be_written_is_a_message(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure_experiment(open_store(), "digits", "text")
+    shutil.copytree(store, store / "copy")
+    monkeypatch.chdir(store / "copy")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and Path(path).exists())
+    assert find_experiment(open_store(), "digits")
+    monkeypatch.undo()
+    monkeypatch.chdir(store / "copy")
+
+    def locked(*_: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(tracking_store, "relocate", locked)
+    with pytest.raises(MlflowException, match="locked"):
+        open_store()
 
 
 def test_a_run_that_waits_is_opened_when_it_is_told_to_or_written_into(store: Path) -> None:

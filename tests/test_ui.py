@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -81,6 +83,34 @@ def test_where_all_are_taken_a_person_is_asked(first: int, monkeypatch: pytest.M
 def test_an_address_of_another_machine_is_no_matter_of_ports(first: int) -> None:
     with pytest.raises(UserError, match=r"192\.0\.2\.1"):
         ui.free_port("192.0.2.1", None)
+
+
+def test_an_address_of_ipv6_can_be_listened_on(first: int) -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError:
+        pytest.skip("no IPv6 here")
+    assert ui.free_port("::1", None) == first
+    with socket.create_server(("::1", first), family=socket.AF_INET6):
+        assert ui.free_port("::1", None) > first
+
+
+def test_a_server_that_ended_is_not_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as server:
+        server.wait()
+        ui._announce(server, f"http://{LOOPBACK}:9/health", "address", False)  # pyright: ignore[reportPrivateUsage]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    ensure_experiment(open_store(), "digits", "text")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    (tmp_path / "python").write_text("#!/bin/sh\necho first >&2; echo no room for a server >&2; exit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    with pytest.raises(UserError, match="ended with code 3; no room for a server"):
+        ui.serve("digits", LOOPBACK, None, allowed_hosts=(), browse=False, named=lambda _: None)
 
 
 class Refusing(BaseHTTPRequestHandler):

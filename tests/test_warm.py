@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import chdir, contextmanager
@@ -220,6 +221,19 @@ def test_a_worker_ends_with_its_caller_and_the_checkpoint_stands(
     assert len(read_arrays(checkpoint)) > 1  # whole
     assert not list(kept.glob("*.lock"))
     assert capfd.readouterr().err == ""
+
+
+def test_a_worker_has_a_socket_where_temporary_folders_have_long_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket's address may have some 100 bytes; with a longer one every worker died, and each stage ran cold."""
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: SimpleNamespace(wait=lambda *_: 0))
+    worker = Worker.start()
+    assert len(worker.environment[WORKER].encode()) < 100
+    worker.folder.cleanup()
 
 
 def test_a_worker_that_waits_ends_without_a_word(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

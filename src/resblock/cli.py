@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import math
 import os
 import signal
@@ -35,6 +36,8 @@ REMEDIES = {
     errno.EDQUOT: "free some of your quota and run the same command again",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
 }
+PROGRAMS = ("git",)  # that resblock starts
+MADE = ("data", "results")  # folders of what stages make
 
 
 class _Interrupted(SystemExit):
@@ -51,6 +54,8 @@ class _Group(click.Group):
     def main(self, *arguments: Any, **options: Any) -> Any:
         if not arguments and not options:  # as the installed command calls it; others call it in a process of theirs
             _run_the_code_that_lies_here()
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="replace")  # where a language's letters are not all there are
         return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -67,8 +72,7 @@ class _Group(click.Group):
             if error.errno is None:
                 raise
             place = f"{error.filename}: " if error.filename else ""
-            remedy = f"; {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
-            click.echo(f"resblock: {place}{error.strerror}{remedy}", err=True)
+            click.echo(f"resblock: {place}{error.strerror}{_remedy(error)}", err=True)
             ctx.exit(1)
         except (_Interrupted, Exception) as error:
             if not ARRIVED:
@@ -78,6 +82,17 @@ class _Group(click.Group):
             end = _Interrupted(ARRIVED[0][0])
             click.echo(f"resblock: ended by {end.signal}", err=True)
             raise end from None
+
+
+def _remedy(error: OSError) -> str:
+    """Say what a person can do about it, where that is known; empty elsewhere."""
+    if error.errno == errno.ENOENT:
+        if error.filename in PROGRAMS:
+            return "; it is a program to install"
+        place = Path(str(error.filename or "/")).resolve()
+        if not any(place.is_relative_to(Path(folder).resolve()) for folder in MADE):
+            return ""
+    return f"; {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
 
 
 def _run_the_code_that_lies_here() -> None:
@@ -141,10 +156,10 @@ def _here_or_warm(stage: Callable[[], None]) -> None:
 def _require_git() -> None:
     """Raise UserError where a project lies in no git repository, as an unpacked ZIP does, and DVC is to find one."""
     from resblock import paths
+    from resblock.stages.weights import dvc_config
 
     here = Path.cwd()
-    configs = [path for path in (Path(".dvc/config"), Path(".dvc/config.local")) if path.is_file()]
-    if not paths.PARAMS.is_file() or any("no_scm = true" in path.read_text("utf-8") for path in configs):
+    if not paths.PARAMS.is_file() or dvc_config().getboolean("core", "no_scm", fallback=False):
         return
     if not any((folder / ".git").exists() for folder in (here, *here.parents)):
         raise UserError(f"{here}: is in no git repository, which DVC needs; `git init` makes it one")

@@ -5,7 +5,6 @@ Whoever calls this has trained the first epochs again, and found them equal to t
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,18 +23,10 @@ from resblock.signals import uninterrupted
 STALE_BY_CODE = [f"{paths.CORE} modified"]
 
 
-def changed_for_dvc() -> Mapping[str, Any]:
-    """Return what DVC finds changed, by stage. It tells all of the project's sooner than it finds some by name."""
-    status = _dvc("status", "--json")
-    if status.returncode:
-        raise UserError(f"dvc status failed: {status.stderr.strip()}")
-    return json.loads(status.stdout or "{}")
-
-
 def is_stale(key: RunKey, published: Mapping[str, Any], *, changed: Mapping[str, Any], params: Params) -> bool:
     """Return whether code, and nothing else, made the training of `key` stale; False where nothing did.
 
-    `changed` is what `changed_for_dvc` returned.
+    `changed` is what `Dvc.changed` returned.
 
     Raises UserError where its manifest or DVC name another reason.
     """

@@ -25,15 +25,16 @@ from ruamel.yaml.error import YAMLError
 from resblock.core.errors import UserError
 from resblock.core.files import write_json
 from resblock.running.caller import RECORDER
+from resblock.running.cards import FOUND_AT
 from resblock.running.finding import Finding
+from resblock.stages.weights import LOCK
 
 DVC = Path(".dvc")
 RWLOCK, GUARD = DVC / "tmp/rwlock", DVC / "tmp/rwlock.lock"
-LOCK_FILE, REQUIREMENTS = Path("dvc.lock"), Path("requirements.lock")
+REQUIREMENTS = Path("requirements.lock")
 GUARD_PATIENCE = 2.0  # seconds: DVC holds it for a moment
 LITTLE = 1_000_000_000  # bytes; below that a study's results, checkpoints and store soon have no room
 SHOWN = 5
-CARDS = Path("/proc/driver/nvidia/gpus")
 ASK_JAX = "import jax; print(jax.default_backend())"
 JAX_PATIENCE = 120  # seconds for JAX to start
 
@@ -147,11 +148,11 @@ def _remove_rwlock() -> str:
 
 def lock_file() -> Iterator[Finding]:
     """See whether dvc.lock can be read: DVC writes it in place, so a kill may leave half of it."""
-    if not LOCK_FILE.is_file():
-        yield Finding(f"{LOCK_FILE} is not here", "`git checkout dvc.lock`, or run everything again", harmful=False)
+    if not LOCK.is_file():
+        yield Finding(f"{LOCK} is not here", "`git checkout dvc.lock`, or run everything again", harmful=False)
         return
     try:
-        text = LOCK_FILE.read_text(encoding="utf-8")
+        text = LOCK.read_text(encoding="utf-8")
         tree = YAML(typ="safe").load(text)
         well = isinstance(tree, dict) and isinstance(tree.get("stages"), dict) and text.endswith("\n")
         well = well and all(map(_is_entry, tree["stages"].values()))  # where a cut leaves what can be read
@@ -159,8 +160,8 @@ def lock_file() -> Iterator[Finding]:
         well = False
     if not well:
         yield Finding(
-            f"{LOCK_FILE} is damaged",
-            f"`git checkout {LOCK_FILE}`; results that are in DVC's cache are then restored, not made again",
+            f"{LOCK} is damaged",
+            f"`git checkout {LOCK}`; results that are in DVC's cache are then restored, not made again",
         )
 
 
@@ -170,7 +171,8 @@ def _is_entry(entry: Any) -> bool:
         return False
     files = [each for kind in ("deps", "outs") for each in entry.get(kind) or ()]
     told = (isinstance(each, dict) and {"path", "hash", "md5"} <= set(each) for each in files)
-    return bool(entry.get("outs")) and all(told)
+    makes_something = bool(entry.get("outs")) or not str(entry["cmd"]).startswith("resblock ")  # a person's need not
+    return makes_something and all(told)
 
 
 def packages() -> Iterator[Finding]:
@@ -207,7 +209,7 @@ def disk() -> Iterator[Finding]:
 
 def card() -> Iterator[Finding]:
     """See whether JAX uses the graphics card, where there is one and JAX is what trains."""
-    if not CARDS.is_dir() or not any(CARDS.iterdir()):
+    if not FOUND_AT.is_dir() or not any(FOUND_AT.iterdir()):
         return
     if importlib.util.find_spec("jax") is None:
         yield Finding("a graphics card is here, and no JAX", "see docs/gpu.md", harmful=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import subprocess
 import sys
@@ -25,9 +24,10 @@ from resblock.damage import fault
 from resblock.data.download import verified
 from resblock.data.table import find_dataset
 from resblock.params import Params, read_params
-from resblock.running.ailments import LOCK_FILE
+from resblock.running.dvc import with_this_python
 from resblock.running.finding import Finding
 from resblock.running.plan import size
+from resblock.stages.weights import LOCK, md5
 from resblock.startup import start_keras
 from resblock.tracking.health import dead_runs, half_made, is_temporary, set_aside
 from resblock.tracking.store import URI_VARIABLE, database_file
@@ -53,7 +53,7 @@ def data_files() -> Iterator[Finding]:
 
 def _cut_anew(dataset: str) -> str:
     command = ("repro", "--quiet", "--force", "--single-item", f"preprocess@{dataset}")
-    environment = {**os.environ, "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))}
+    environment = with_this_python(os.environ)
     ended = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "dvc", *command], env=environment, capture_output=True, text=True, check=False
     )
@@ -68,9 +68,9 @@ def recorded_parameters() -> Iterator[Finding]:
 
     DVC reads params.yaml after a stage has ended: an edit in the moment before leaves the wrong values there.
     """
-    if not LOCK_FILE.is_file():
+    if not LOCK.is_file():
         return
-    stages: dict[str, Any] = YAML(typ="safe").load(LOCK_FILE.read_text(encoding="utf-8"))["stages"]
+    stages: dict[str, Any] = YAML(typ="safe").load(LOCK.read_text(encoding="utf-8"))["stages"]
     for dataset in paths.datasets():
         for manifest in paths.manifests(dataset):
             try:
@@ -83,7 +83,7 @@ def recorded_parameters() -> Iterator[Finding]:
                 continue
             for name, entry in stages.items():
                 outs = [out for out in entry.get("outs", ()) if out["path"] == str(manifest)]
-                if not outs or outs[0].get("md5") not in (None, _md5(manifest)):
+                if not outs or outs[0].get("md5") not in (None, md5(manifest)):
                     continue  # of another stage, or not what it recorded: that is stale, and DVC sees it
                 recorded = entry.get("params", {}).get(str(paths.PARAMS), {})
                 if not recorded_as_made(recorded, made):
@@ -91,10 +91,6 @@ def recorded_parameters() -> Iterator[Finding]:
                         f"{name} is recorded with parameters by which {manifest.parent} was not trained",
                         f"`dvc repro --force --single-item {name}` trains it by the present ones",
                     )
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def recorded_as_made(recorded: dict[str, Any], manifest: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from resblock.core.errors import UserError
 from resblock.running import recorder
@@ -150,8 +150,13 @@ class Dvc:
 
     def stale(self, stages: Sequence[str]) -> list[str]:
         """Return which of `stages` DVC would run. It tells all of the project's sooner than it finds some by name."""
+        changed = self.changed()
+        return [stage for stage in stages if stage in changed]
+
+    def changed(self) -> Mapping[str, Any]:
+        """Return what DVC finds changed, by stage; wait for other commands of DVC."""
         waits = False
-        while (status := self._call("status", "--json")).returncode:
+        while (status := self._call("--wait-for-lock", "status", "--json")).returncode:
             if BUSY not in status.stderr:
                 print(status.stderr, end="", file=sys.stderr)
                 raise UserError("dvc status failed; its message stands above")
@@ -159,8 +164,7 @@ class Dvc:
                 print("DVC is at work here already, for another command; waiting until it has ended", flush=True)
             waits = True
             time.sleep(BREATH)
-        changed = json.loads(status.stdout or "{}")
-        return [stage for stage in stages if stage in changed]
+        return json.loads(status.stdout or "{}")
 
     def end(self) -> None:
         """Start no more, and end what runs as Ctrl-C would: DVC waits for its stage and gives back its locks."""
@@ -193,17 +197,12 @@ class Dvc:
 
         Raises UserError where no more is to be started.
         """
-        here = str(Path(sys.executable).parent)
         with self._change:
             if self._closed:
                 raise UserError("interrupted before it was begun")
             process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", recorder.__name__, *arguments],
-                env={
-                    **self._environment,
-                    "PATH": os.pathsep.join((here, self._environment["PATH"])),
-                    **(variables or {}),
-                },
+                env={**with_this_python(self._environment), **(variables or {})},
                 text=True,
                 stdout=stdout,
                 stderr=stderr,
@@ -214,6 +213,12 @@ class Dvc:
         process.wait()
         with self._change:
             self._running.discard(process)
+
+
+def with_this_python(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which the `resblock` of a stage is that of this interpreter."""
+    here = str(Path(sys.executable).parent)
+    return {**environment, "PATH": os.pathsep.join(filter(None, (here, environment.get("PATH"))))}
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:

@@ -85,6 +85,9 @@ def stale_steps(targets: Sequence[str]) -> list[Step]:
         steps: dict[str, Step] = {}
         settled: set[str] = set()  # restored to what dvc.lock says: what follows from them does not change
         for stage in order:
+            command = tuple(str(stage.cmd).split())
+            if command[:1] != ("resblock",):
+                continue  # a person's own: what it makes is data to the study's
             before = [each.addressing for each in graph.successors(stage) if each.addressing in steps]
             made = {str(out) for each in graph.successors(stage) if each.addressing in steps for out in each.outs}
             own = [cause for cause in _causes(stage, status.get(stage.addressing, [])) if not _within(cause.what, made)]
@@ -101,9 +104,7 @@ def stale_steps(targets: Sequence[str]) -> list[Step]:
                 if action == "restore" and all(cause.kind in ("missing", "changed") for cause in own):
                     settled.add(stage.addressing)
             follows = [Cause("follows", _listed(unsettled))] if unsettled else []
-            steps[stage.addressing] = Step(
-                stage.addressing, tuple(str(stage.cmd).split()), (*own, *follows), action, int(size)
-            )
+            steps[stage.addressing] = Step(stage.addressing, command, (*own, *follows), action, int(size))
     return list(steps.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import filter as matching
 from functools import partial
@@ -20,7 +21,8 @@ from resblock.core.training.job import Workshop
 from resblock.core.training.run import MANIFEST
 from resblock.damage import damage
 from resblock.params import read_params
-from resblock.running.accept import accept, changed_for_dvc, is_stale, refuse_others
+from resblock.running.accept import accept, is_stale, refuse_others
+from resblock.running.dvc import Dvc
 from resblock.running.repeat import Repeat, first_difference, repeat, unlike
 from resblock.stages.manifests import training_key
 from resblock.stages.results import DAMAGED, datasets_with_results
@@ -36,11 +38,16 @@ def verify(targets: Sequence[str], workshop: Workshop, *, epochs: int | None = N
     those that only code made stale and that came out equal; one that cannot be accepted counts as different.
     """
     chosen = _choose(targets)
-    judge = partial(is_stale, changed=changed_for_dvc(), params=read_params(paths.PARAMS)) if record else None
+    judge = partial(is_stale, changed=_changed(), params=read_params(paths.PARAMS)) if record else None
     good = [_verify(name, key, workshop, epochs, judge) for name, key in chosen.items()]
     if len(good) > 1:
         say(f"{sum(good)} of {len(good)} {'recorded or up to date' if record else 'came out equal'}")
     return all(good)
+
+
+def _changed() -> Mapping[str, Any]:
+    with Dvc(os.environ) as dvc:
+        return dvc.changed()
 
 
 def published_trainings() -> dict[str, RunKey]:

@@ -31,6 +31,8 @@ from resblock.core.backends import NAMES, variables_that_change_bits
 from resblock.core.files import digest_sources
 
 WORKER = "RESBLOCK_WORKER"  # the socket of the worker that runs a command, where one is to
+LONGEST = 70  # bytes of a folder's name: a socket's whole address may have 104 at most
+SHORT = "/tmp"  # noqa: S108  (a folder of its own is made in there)
 PATIENCE = 20  # seconds for a worker to start or to end
 
 Handler = Callable[[Sequence[str]], int | None]  # arguments of the command line to an exit code; None: not here
@@ -103,7 +105,8 @@ class Worker:
     @classmethod
     def start(cls, variables: Mapping[str, str] | None = None) -> Self:
         """Start a process that imports what stages need while others work."""
-        folder = tempfile.TemporaryDirectory(prefix="resblock-")
+        longest = len(os.fsencode(tempfile.gettempdir())) > LONGEST
+        folder = tempfile.TemporaryDirectory(prefix="resblock-", dir=SHORT if longest else None)
         command = [sys.executable, "-m", "resblock", "work", str(Path(folder.name) / "socket")]
         # Its own group: Ctrl-C reaches it through the command that it works for, or when it is told to end.
         process = subprocess.Popen(  # noqa: S603

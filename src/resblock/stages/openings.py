@@ -44,8 +44,9 @@ def opening_of(manifest: Mapping[str, Any]) -> Result:
     name = name_of(manifest)
     if stage in ("train", "evaluate"):
         tags["resblock.recipe"] = manifest["recipe_name"]
-        tags[STUDY_TAG] = "true"  # whoever trains it wants to see it; `resblock sync` asks params.yaml
         tags["mlflow.runColor"] = COLORS[manifest["family"]]
+    if stage == "train":
+        tags[STUDY_TAG] = "true"  # whoever trains it wants to see it; `resblock sync` asks params.yaml
     return Result(
         name=name,
         dataset=manifest["dataset"],

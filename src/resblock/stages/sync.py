@@ -16,7 +16,7 @@ from resblock.stages.terminal import say, warn
 from resblock.stages.tracked import ABOUT
 from resblock.tracking.links import live_runs
 from resblock.tracking.result import STUDY_TAG, Result
-from resblock.tracking.store import open_store
+from resblock.tracking.store import open_store, required_store
 from resblock.tracking.sync import Outcome, synchronize
 
 
@@ -49,7 +49,8 @@ def sync_dataset(dataset: str, *, check: bool = False) -> Outcome:
     missing = sync_models(dataset, results, outcome, check=check)
     report = paths.report(dataset)
     if report.is_dir() and not check:
-        write_links(report, dataset, *live_runs(open_store(), outcome.experiment_id))
+        with required_store(check=check):
+            write_links(report, dataset, *live_runs(open_store(), outcome.experiment_id))
     if check:
         for change in outcome.changes:
             say(f"{dataset}: {change}")

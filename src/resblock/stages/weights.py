@@ -77,12 +77,12 @@ def _stored(name: str) -> str:
     place = _remote()
     if place and "://" not in place and not Path(place).is_absolute():
         place = place if Path(place, name).is_file() else None
-    return f"{(place or _config().get('cache', 'dir', fallback=CACHE)).rstrip('/')}/{name}"
+    return f"{(place or dvc_config().get('cache', 'dir', fallback=CACHE)).rstrip('/')}/{name}"
 
 
 def _remote() -> str | None:
     """Return the address of DVC's remote, a relative folder as seen from the project; None where there is none."""
-    config = _config()
+    config = dvc_config()
     remote = config.get("core", "remote", fallback=None)
     place = config.get(f"'remote \"{remote}\"'", "url", fallback=None) if remote else None
     if place and "://" not in place and not Path(place).is_absolute():
@@ -90,7 +90,8 @@ def _remote() -> str | None:
     return place
 
 
-def _config() -> configparser.ConfigParser:
-    config = configparser.ConfigParser()
+def dvc_config() -> configparser.ConfigParser:
+    """Return how DVC is configured in this project."""
+    config = configparser.ConfigParser(interpolation=None)  # an address may hold a per cent sign
     config.read(CONFIGS, encoding="utf-8")
     return config

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -15,16 +16,21 @@ from resblock.tracking.runs import end_killed, is_being_written
 from resblock.tracking.store import all_runs, find_experiment, open_store, required_store
 
 TABLES = {"alembic_version", "experiments", "runs", "metrics", "params", "tags"}  # without which MLflow is helpless
+PASSING = ("locked", "readonly")  # of what SQLite says, where the file itself may be whole
+BESIDE = ("-journal", "-wal", "-shm")  # what SQLite keeps of a write, or of readers
 TEMPORARY = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108  (looked for, not written to)
 
 
 def half_made(file: Path) -> str:
     """Return in words why MLflow cannot use the SQLite store in `file`; empty where it can.
 
-    Two processes that were the first to use a store at once leave it so, and so does a kill in that moment.
+    Two processes that were the first to use a store at once leave it so, and so does a kill in that moment. A kill in
+    the middle of a write does not: SQLite takes that back when it next opens the file, here for instance.
     """
+    writable = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+    address = f"{file.resolve().as_uri()}?mode={'rw' if writable else 'ro'}"  # which makes no file
     try:
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(address, uri=True)) as database:
             names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if missing := sorted(TABLES - names):
                 return f"lacks the tables {', '.join(missing)}"
@@ -33,17 +39,19 @@ def half_made(file: Path) -> str:
             (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
             return "" if verdict == "ok" else f"is damaged ({verdict})"
     except sqlite3.OperationalError as error:
-        return "" if "locked" in str(error) else f"cannot be read ({error})"
+        return "" if any(words in str(error) for words in PASSING) else f"cannot be read ({error})"
     except sqlite3.DatabaseError as error:
         return f"is damaged ({error})"
 
 
 def set_aside(file: Path) -> str:
-    """Give the store in `file` another name, so that a new one is made; nothing is deleted."""
+    """Give the store in `file`, and what SQLite keeps beside it, another name; nothing is deleted."""
     number = 1
     while (aside := file.with_name(f"{file.name}.broken-{number}")).exists():
         number += 1
-    file.rename(aside)
+    for ending in ("", *BESIDE):
+        with suppress(FileNotFoundError):
+            Path(f"{file}{ending}").rename(f"{aside}{ending}")
     return f"it is {aside.name} now; `resblock sync` makes a new one from the files"
 
 

@@ -7,11 +7,14 @@ import os
 import socket
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 SILENCE = 7 * 24 * 3600  # seconds after which a process on another machine, which cannot be asked, counts as gone
+MACHINE = Path("/etc/machine-id")  # of Linux
+DRAWN = 1 << 40
 _CLOCK_SLACK = 5.0  # seconds by which a corrected clock may move a process's start
 
 
@@ -51,8 +54,19 @@ def _parse(process: str | None) -> tuple[str, int, float]:
         return "", 0, 0.0
 
 
+def _hardware() -> str:
+    """Return the machine's own number, or its network card's; empty where it has neither.
+
+    Where there is no card, Python draws a number for each process anew, and marks it by a bit (RFC 4122, section 4.5).
+    """
+    with suppress(OSError):
+        return MACHINE.read_text(encoding="ascii").strip()
+    number = uuid.getnode()
+    return "" if number & DRAWN else f"{number:x}"
+
+
 def _machine() -> str:
     """Return a name for what shares one table of processes: a host, or a container on it."""
     namespace = Path("/proc/self/ns/pid")
-    parts = (socket.gethostname(), f"{uuid.getnode():x}", str(namespace.readlink()) if namespace.is_symlink() else "")
+    parts = (socket.gethostname(), _hardware(), str(namespace.readlink()) if namespace.is_symlink() else "")
     return f"{parts[0].replace('/', '-')}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:8]}"

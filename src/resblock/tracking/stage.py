@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from resblock.signals import uninterrupted
+from resblock.signals import ARRIVED, uninterrupted
 from resblock.tracking.patience import in_brief
 from resblock.tracking.result import NOTE_TAG, PROCESS_TAG, STAGE_TAG, Result
 
@@ -279,7 +279,7 @@ def track(
     except (KeyboardInterrupt, SystemExit):
         run.end("KILLED")
         raise
-    except BaseException:
-        run.end("FAILED")
+    except BaseException:  # TensorFlow, cut short, may make an error of its own of it
+        run.end("KILLED" if ARRIVED else "FAILED")
         raise
     run.end("FINISHED")

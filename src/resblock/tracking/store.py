@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,8 +108,12 @@ def _follow_the_project(client: mlflow.MlflowClient, file: Path) -> None:
         return  # a store of several projects is no part of this one
     ours = [(each.name, str(each.artifact_location)) for each in experiments if each.name.startswith(EXPERIMENTS)]
     artifacts = _artifacts().as_uri()
-    if old := old_places(ours, artifacts):
-        relocate(file, old, artifacts)
+    old = old_places(ours, artifacts)
+    if old and os.access(file, os.W_OK) and os.access(file.parent, os.W_OK):
+        try:
+            relocate(file, old, artifacts)
+        except sqlite3.Error as error:  # as MLflow tells what its own calls meet
+            raise MlflowException(f"{file}: {error}") from error
 
 
 def _artifacts() -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from filelock import FileLock
@@ -48,7 +48,7 @@ def synchronize(dataset: str, about: str, results: Sequence[Result], *, check: b
     if check and file and not file.exists():  # a look must not make a store
         outcome.changes = [f"{result.name}: not in MLflow" for result in results]
         return outcome
-    with required_store(check=check), _one_at_a_time():
+    with required_store(check=check), nullcontext() if check else _one_at_a_time():
         client = open_store()
         experiment = find_experiment(client, dataset) if check else ensure_experiment(client, dataset, about)
         experiment_id = str(experiment.experiment_id) if experiment else ""

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -58,22 +59,25 @@ def serve(
         _say_what_it_means(host, allowed_hosts)
     fragment = _fragment(dataset, here, named)
     port = free_port(host, port)
-    address = f"http://{allowed_hosts[0] if allowed_hosts else host}:{port}/{fragment}"
+    address = f"http://{allowed_hosts[0] if allowed_hosts else _in_address(host)}:{port}/{fragment}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", tracking_uri(), *_answering_to(allowed_hosts, port)]
     print("starting MLflow, this takes some seconds ...", flush=True)
     # MLflow would start eight more processes for jobs that judge language models.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
-    health = f"http://{host}:{port}/health"
-    threading.Thread(target=_announce, args=(server, health, address, browse), daemon=True).start()
-    try:
-        code = server.wait()
-    except BaseException:
-        server.terminate()
-        server.wait(timeout=10)
-        raise
-    raise UserError(f"the MLflow server ended with code {code}")
+    health = f"http://{_in_address(host)}:{port}/health"
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as told:
+        server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=told)  # noqa: S603
+        threading.Thread(target=_announce, args=(server, health, address, browse), daemon=True).start()
+        try:
+            code = server.wait()
+        except BaseException:
+            server.terminate()
+            server.wait(timeout=10)
+            raise
+        told.seek(0)
+        last = [line.strip() for line in told if line.strip()][-1:]
+    raise UserError("; ".join([f"the MLflow server ended with code {code}", *last]))
 
 
 def free_port(host: str, wanted: int | None) -> int:
@@ -95,17 +99,23 @@ def free_port(host: str, wanted: int | None) -> int:
 
 def _obstacle(host: str, port: int) -> OSError | None:
     """Return what keeps a server from listening there; None where nothing does."""
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             return error
     # On a Mac one can bind what another program (AirPlay, at 5000) has for all addresses; then both would answer.
-    with socket.socket() as probe:
+    with socket.socket(family) as probe:
         probe.settimeout(1)
         taken = probe.connect_ex((host, port)) == 0
     return OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) if taken else None
+
+
+def _in_address(host: str) -> str:
+    """Return `host` as it stands in an address: a number of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _is_loopback(host: str) -> bool:
@@ -142,6 +152,8 @@ def _announce(server: subprocess.Popen[bytes], health: str, address: str, browse
     deadline = time.monotonic() + STARTING
     while server.poll() is None and time.monotonic() < deadline and not answers(health):
         time.sleep(0.3)
+    if not answers(health):
+        return  # whoever waits for the server says how it ended
     print(f"training runs with charts:\n  {address}\nCtrl-C ends it.", flush=True)
     if browse:
         webbrowser.open(address)
