@@ -585,6 +585,10 @@ CAUTIONS: dict[str, tuple[Edit, str]] = {  # what is edited, and what an ablatio
         ("study.variants", "variants: [cnn-4, plain-8]"),
         "ablation.variants: residual-8 is not in study.variants, so what recipes do to it is compared with nothing",
     ),
+    "a seed that the study lacks": (
+        ("ablation.seeds", "seeds: [3, 7]"),
+        "ablation.seeds: 7 is not in study.seeds, so what recipes do to it is compared with nothing",
+    ),
     "data that the study lacks": (
         ("study.datasets", "datasets: [cifar10]"),
         "ablation.dataset: digits is not in study.datasets, so no other recipe is trained, and a bare `dvc repro` "
@@ -619,9 +623,13 @@ def test_without_recipes_there_is_no_ablation_whatever_else_it_says(
     assert params.keys("digits") == params.study.keys("digits")
 
 
-def test_ablations_are_trained_on_one_data_set_with_the_studys_seeds(params: Params) -> None:
+def test_ablations_are_trained_on_one_data_set_from_their_own_seeds(
+    draft: Draft, read: Callable[[Draft], Params]
+) -> None:
+    draft.replace("ablation.seeds", "seeds: [0, 3]")
+    params = read(draft)
     stages = [paths.stage(key) for key in params.keys("digits") if key.recipe != BASE]
-    recipes, seeds = params.ablation.recipes, params.study.seeds
+    recipes, seeds = params.ablation.recipes, (0, 3)
     assert stages == [f"ablate@{recipe}-residual-8-{seed}" for recipe in recipes for seed in seeds]
     assert {key.recipe for key in params.keys("cifar10")} == {BASE}
 

@@ -42,7 +42,7 @@ def test_the_readme_names_stages_that_params_yaml_has(params: Params) -> None:
     """Once `ablate@slow-averages-residual-8-0`, which no recipe of the study's ablation made."""
     study, other = params.study, params.ablation
     cells = [f"{v}-{s}" for v in study.variants for s in study.seeds]
-    theirs = [f"{r}-{v}-{s}" for r in other.recipes for v in other.variants for s in study.seeds]
+    theirs = [f"{r}-{v}-{s}" for r in other.recipes for v in other.variants for s in other.seeds]
     known = {f"{stage}@{d}-{cell}" for stage in ("train", "evaluate") for d in study.datasets for cell in cells}
     known |= {f"{stage}@{cell}" for stage in ("ablate", "evaluate_ablation") for cell in theirs}
     named = re.findall(r"\b(?:train|evaluate|ablate|evaluate_ablation)@[\w-]+", README)

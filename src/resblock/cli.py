@@ -376,11 +376,13 @@ def jobs(dataset: str, variants: tuple[str, ...], seeds: tuple[int, ...], recipe
     import json
 
     from resblock import paths
+    from resblock.core.recipe import BASE
     from resblock.params import read_params
     from resblock.stages.train import job_of
 
     params = read_params(paths.PARAMS)
-    keys = [_key(dataset, name, seed, recipe) for name in variants for seed in seeds or params.study.seeds]
+    chosen = seeds or (params.study.seeds if recipe == BASE else params.ablation.seeds)
+    keys = [_key(dataset, name, seed, recipe) for name in variants for seed in chosen]
     click.echo(json.dumps([job_of(key, params).tree() for key in keys], indent=2))
 
 

@@ -120,11 +120,12 @@ class Study(_Section):
 
 
 class Ablation(_Section):
-    """Which other recipes are trained, and on what: axes of the ablate stage, beside the study's seeds."""
+    """Which other recipes are trained, and on what: axes of the ablate stage."""
 
     dataset: str
     recipes: Annotated[list[str], Once]
     variants: Variants
+    seeds: Seeds
 
     def recipes_on(self, dataset: str) -> list[str]:
         """Return the recipes that are trained on `dataset`, in the order of the file."""
@@ -280,7 +281,7 @@ class Params(_Section):
     def ablation_keys(self, dataset: str, recipe: str) -> list[RunKey]:
         """Return every training on `dataset` by another `recipe`, by variant and then seed."""
         specs = [ModelSpec.parse(variant) for variant in self.ablation.variants]
-        return [RunKey(dataset, spec, seed, recipe) for spec in specs for seed in self.study.seeds]
+        return [RunKey(dataset, spec, seed, recipe) for spec in specs for seed in self.ablation.seeds]
 
     def keys(self, dataset: str) -> list[RunKey]:
         """Return every training on `dataset`, by its own recipe and by others."""
@@ -298,12 +299,13 @@ class Params(_Section):
                 "a bare `dvc repro` stops where its splits are missing; "
                 f"`dvc repro report@{study.datasets[0]}` does not, nor with ablation.recipes: []"
             ]
-        alone = [variant for variant in ablation.variants if variant not in study.variants]
+        alone = [("variants", variant) for variant in ablation.variants if variant not in study.variants]
+        alone += [("seeds", str(seed)) for seed in ablation.seeds if seed not in study.seeds]
         own = self.recipe(ablation.dataset)
         idle = [name for name in ablation.recipes if self.recipe(ablation.dataset, name) == own]
         return [
-            f"ablation.variants: {variant} is not in study.variants, so what recipes do to it is compared with nothing"
-            for variant in alone
+            f"ablation.{axis}: {value} is not in study.{axis}, so what recipes do to it is compared with nothing"
+            for axis, value in alone
         ] + [f"ablation.recipes: {name} changes nothing of train.{ablation.dataset}" for name in idle]
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ ablation:
   dataset: digits
   recipes: []
   variants: [residual-8]
+  seeds: {seeds}
 
 """
 EPOCHS = 4

@@ -34,6 +34,7 @@ ablation:
   dataset: digits
   recipes: [low-lr]
   variants: [residual-8]
+  seeds: [0, 1]
 """
 EPOCHS = 2
 STORE = "mlflow.db"

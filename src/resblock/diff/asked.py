@@ -41,7 +41,8 @@ def _axes(params: Mapping[str, Any], key: RunKey) -> tuple[list[Any] | None, lis
     if key.recipe == BASE:
         return _list(study, "variants"), _list(study, "seeds")
     here = ablation.get("dataset") == key.dataset and key.recipe in (_list(ablation, "recipes") or ())
-    return _list(ablation, "variants") if here or not ablation else [], _list(study, "seeds")
+    seeds = _list(ablation, "seeds")  # earlier versions had the study's
+    return _list(ablation, "variants") if here or not ablation else [], seeds or _list(study, "seeds")
 
 
 def _recipe(params: Mapping[str, Any], key: RunKey) -> dict[str, Any]:

@@ -69,13 +69,13 @@ def refuse_what_no_study_has(params: Params, key: RunKey) -> None:
     if key in params.keys(key.dataset):
         return
     study, ablation = params.study, params.ablation
-    networks, by, recipes = study.variants, "", ""
+    networks, seeds, by, recipes = study.variants, study.seeds, "", ""
     if key.recipe != BASE:
-        networks, by = ablation.variants, f" by the recipe {key.recipe}"
+        networks, seeds, by = ablation.variants, ablation.seeds, f" by the recipe {key.recipe}"
         recipes = f", and whose recipes are {', '.join(ablation.recipes_on(key.dataset)) or 'none'}"
     raise UserError(
         f"{key.spec} with seed {key.seed}{by} is not in the study, whose networks are {', '.join(networks)} and "
-        f"whose seeds are {', '.join(map(str, study.seeds))}{recipes} ({paths.PARAMS})"
+        f"whose seeds are {', '.join(map(str, seeds))}{recipes} ({paths.PARAMS})"
     )
 
 
