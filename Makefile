@@ -42,7 +42,7 @@ slow: setup ## Run the slow tests too: many kills, full disks (half an hour)
 server-test: setup ## Test a team's server: MLflow, PostgreSQL and S3 as real processes
 	pytest -m server
 
-chaos: setup ## Break things while a small study runs, a hundred times (half an hour)
+chaos: setup ## Break things while a small study runs, a hundred times (about an hour)
 	python -m tests.chaos --write
 
 chaos-short: setup ## Eight such faults (minutes)

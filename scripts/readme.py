@@ -104,7 +104,7 @@ def splits() -> str:
     gaps = [f"{points(gap.interval)} points ({gap.label})" for gap in found.gaps]
     own = list(found.accuracies).index(read_params(paths.PARAMS).data["digits"].split_seed)
     largest = [gap.label for gap in found.gaps if gap.split_means[own] == max(gap.split_means)]
-    luck = f" The study's own split has the largest of {listed(largest)}." if largest else ""
+    luck = f" The study's own split has the largest gap of {listed(largest)}." if largest else ""
     return f"Over {len(found.accuracies)} splits the gaps are {listed(gaps)}.{luck}"
 
 

@@ -255,6 +255,30 @@ def test_a_damaged_file_costs_no_more_than_itself(project: Path) -> None:
     assert sentence.startswith(f"{paths.run(ONE)}: damaged, or another version's (")
 
 
+@pytest.mark.parametrize("lacking", ["recipe", "status", "seed", "variant"])
+def test_a_manifest_of_another_version_costs_no_more_than_itself(project: Path, lacking: str) -> None:
+    file = paths.run(ONE) / MANIFEST
+    write_json(file, {name: value for name, value in read_json(file).items() if name != lacking})
+    here = side(WORKSPACE)
+    assert ONE not in here.manifests
+    assert len(here.manifests) == len(KEYS) - 1
+    assert any(sentence.startswith(f"{file}: damaged, or another version's (") for sentence in here.left_out)
+    file.write_text("[1]")
+    assert len(side(WORKSPACE).manifests) == len(KEYS) - 1
+
+
+def test_a_training_that_diverged_counts_at_chance_only_where_that_is_known(project: Path) -> None:
+    file = paths.run(ONE) / MANIFEST
+    write_json(file, {**read_json(file), "status": "diverged"})
+    paths.manifest("preprocess", "digits").unlink()
+    here = side(WORKSPACE)
+    assert here.scores[ONE].status in ("finished", "missing")
+    for path in paths.scores(ONE).glob("*"):
+        path.unlink()
+    here = side(WORKSPACE)
+    assert any("how many classes there are is not known" in sentence for sentence in here.left_out)
+
+
 @pytest.mark.parametrize("content", ["{", "<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> other\n"])
 def test_a_training_whose_manifest_is_damaged_is_named(project: Path, content: str) -> None:
     file = paths.run(ONE) / MANIFEST
@@ -383,10 +407,11 @@ def test_it_needs_neither_keras_nor_mlflow() -> None:
 # Revisions that are splits.
 
 
-def on_another_split(name: str, split_seed: int, *, amount: float, **changed: Any) -> None:
+def on_another_split(name: str, split_seed: int, *, amount: float, fraction: float = 0.2, **changed: Any) -> None:
     """Leave a revision `name` whose trainings were made on another split, and differ in `changed`, too."""
     base = git("rev-parse", "HEAD")
-    paths.PARAMS.write_text(paths.PARAMS.read_text().replace("split_seed: 0", f"split_seed: {split_seed}", 1))
+    text = paths.PARAMS.read_text().replace("split_seed: 0", f"split_seed: {split_seed}", 1)
+    paths.PARAMS.write_text(text.replace("test_fraction: 0.2", f"test_fraction: {fraction}", 1))
     for key in KEYS:
         manifest = read_json(paths.run(key) / MANIFEST)
         write_json(paths.run(key) / MANIFEST, {**manifest, "data": str(split_seed) * 64, **changed})
@@ -426,9 +451,11 @@ def test_revisions_that_differ_in_more_than_the_split_are_refused(project: Path)
     on_another_split("split-1", 1, amount=0.10)
     on_another_split("threads", 2, amount=0.10, threads=2)
     on_another_split("again", 1, amount=0.10)
+    on_another_split("fraction", 3, amount=0.10, fraction=0.3)
     for names, words in {
         ("threads",): "the revisions differ in more than the split: several numbers of threads: 1 (9); 2 (9)",
         ("split-1", "again"): ") were trained on the same split",
+        ("fraction",): "more than the split: data.digits.test_fraction (workspace 0.2, fraction",
         ("HEAD",): "workspace and HEAD (",
         ("nowhere",): "nowhere: neither a revision of git nor an experiment of DVC",
         ("split-1", "--dataset", "mnist"): "all revisions have: digits",

@@ -223,9 +223,12 @@ def test_a_contact_sheet_shows_images_as_they_are_and_augmented(project: Path, t
     paths.PARAMS.write_text(text[:start] + text[start:].replace("vertical_flip: false", "vertical_flip: true", 1))
     call("download", "halves")
     call("preprocess", "halves")
-    put(Path("sheets/002-gone.png"), b"of a class that is no more")
+    put(Path("contact-sheets/halves/002-gone.png"), b"of a class that is no more")
+    call("data", "show", "halves")
+    assert sorted(path.name for path in Path("contact-sheets/halves").iterdir()) == ["000-a.png", "001-b.png"]
+    put(Path("sheets/2019-holiday.png"), b"a person's own")
     call("data", "show", "halves", "--out", "sheets")
-    assert sorted(path.name for path in Path("sheets").iterdir()) == ["000-a.png", "001-b.png"]
+    assert sorted(path.name for path in Path("sheets").iterdir()) == ["000-a.png", "001-b.png", "2019-holiday.png"]
     sheet = np.asarray(Image.open("sheets/001-b.png"))
     size, right = 64, 6 * 68 + 16
     rows = [(sheet[32 + 68 * row, 32 + 68 * column : 33 + 68 * column]) for row in range(4) for column in range(6)]

@@ -257,6 +257,11 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {  # what is edited, the whole comp
         "recipes.base: a recipe's name is made of lower-case letters, digits and single hyphens; base is taken",
         "recipes.base",
     ),
+    "a recipe that measures gradients before the start": (
+        ("recipes.l2", "l2: {gradient_epochs: [-1]}"),
+        "recipes.l2.gradient_epochs: got -1, must be a whole number of epochs from 0, or last",
+        "recipes.l2",
+    ),
     "ablation by an unknown recipe": (
         ("ablation.recipes", "recipes: [warm]"),
         "ablation.recipes.0: warm is not among recipes: no-flip, horizontal-only, vertical-only, both-flips, "

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from rich.console import Console
 
 from resblock.cli import main
 from resblock.core.backends.protocol import BatchStatistics
@@ -20,6 +22,7 @@ from resblock.core.splits import SPLIT_NAMES, Split, SplitName, read_description
 from resblock.core.training.run import read_run
 from resblock.evaluation.evaluate import Examiner
 from resblock.serving.classifier import Classifier, Prediction
+from resblock.stages import predict as asking
 
 PICTURES = 4
 
@@ -229,6 +232,17 @@ def test_without_the_statistics_that_were_published_no_network_answers(copy: Pat
     (copy / "results/digits/scores/base/residual-8/seed-0/statistics.npz").unlink()
     message = refused(pictures[0], "--variant", "residual-8", "--seed", "0")
     assert "is not here; `dvc repro evaluate@digits-residual-8-0` brings it" in message
+
+
+def test_each_picture_is_named_once_whatever_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    """Square brackets are markup to Rich, and three classes were asked for where there are two."""
+    found = {Path(f"scan[{n}].png"): Prediction({"[a]": 0.9, "b": 0.1}) for n in ("final", "/y")}
+    trained = SimpleNamespace(model={"variant": "cnn-4", "seed": 0, "dataset": "digits"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asking, "Console", lambda: Console(force_terminal=True, width=100, color_system=None))
+        asking._print_table(trained, found, 3)  # pyright: ignore[reportPrivateUsage, reportArgumentType]
+    shown = capsys.readouterr().out
+    assert [shown.count(name) for name in ("scan[final].png", "scan[/y].png", "[a]")] == [1, 1, 2]
 
 
 @pytest.mark.usefixtures("backend")

@@ -79,8 +79,8 @@ def test_what_the_readme_says_of_several_splits_is_measured() -> None:
     assert shallow.interval.low < 0 < shallow.interval.high
     assert all(gap.interval.low > 0 for gap in deep)
     assert (
-        "Several splits of the images, this one among them, say the same of the deep twins, and nothing sure of the "
-        "shallow ones. Each was trained on from three seeds"
+        "Five splits of the images, the study's own among them, agree on the deep twins and settle nothing of the "
+        "shallow ones. Three seeds of each split count."
     ) in " ".join(README.split())
 
 
@@ -105,7 +105,7 @@ def test_what_the_readme_says_of_cifar10_is_measured() -> None:
         assert change is not None
         assert other is not None
         assert change.interval.low > 0 > other.interval.low
-    assert "from 8 to 20 layers residual networks gain accuracy" in (ROOT / "docs/findings.md").read_text()
+    assert "From 8 to 20 layers residual networks gain accuracy" in (ROOT / "docs/findings.md").read_text()
     assert -0.005 < gap.interval.low < 0 < gap.interval.high < 0.005
     said = " ".join(README.split())
     assert "On these test images the interval of their gap ends within half a point on both sides of zero" in said

@@ -64,7 +64,10 @@ def test_rises_that_re_estimation_brings_are_told_beside_what_it_takes() -> None
     together = averages_share([found])
     assert together is not None
     assert (together.share, together.reverse, together.heights) == pytest.approx((0.5 / 0.6, 0.3 / 0.4, 0.4 / 0.6))
-    assert together.beside == "the other way round 75 % is not shared, and rises re-estimated are 67 % as high in all"
+    assert together.beside == (
+        "the other way round 75 % of the height of the rises re-estimated is missing from the loss as trained, and all "
+        "of them are 67 % as high"
+    )
 
 
 def test_by_chance_alone_both_shares_are_alike_and_rises_as_high() -> None:

@@ -55,9 +55,9 @@ def test_networks_without_batch_normalisation_do_not_count_as_never_late() -> No
     assert share == pytest.approx(70, abs=1)
     assert "plain-8, residual-8; without cnn-4, plain-8-nobn, residual-8-nobn" in said
     shown = page.replace("\N{NO-BREAK SPACE}", " ")
-    assert f"{share:.0f} % of the height of the rises as trained is not shared, epoch by epoch" in shown
+    assert f"{share:.0f} % of that height is missing, at the same epoch, from the loss re-estimated" in shown
     for beside in (said, shown):
-        assert "the other way round 0 % is not shared, and rises re-estimated are 30 % as high in all" in beside
+        assert "the other way round 0 % of the height of the rises re-estimated is missing" in beside
     assert "may be chance" not in shown[: shown.index('id="rebound"')]
     assert "Validation loss of plain-8 and residual-8 (4 seeds) rises" in shown
     assert shares(page, "cnn-4")[0] == "–"
@@ -68,7 +68,7 @@ def test_the_page_has_one_share_of_late_statistics_pooled_by_height() -> None:
     """A small rebound that is all late and a tenfold one that is not: 1 of 11 by height, 55 % as a mean of shares."""
     given = material({"plain-8": partial(bumps, late=0.05), "residual-8": partial(bumps, optimisation=0.5)})
     page = page_of(given, section(given))
-    shown = re.search(r"(\d+).% of the height", page)
+    shown = re.search(r"(\d+).% of that height", page)
     assert shown is not None
     assert int(shown[1]) == 9
     found = verdict("rebound-statistics", given)
@@ -156,8 +156,8 @@ def test_rises_that_re_estimation_brings_stand_beside_those_that_it_takes() -> N
     given = material({"plain-8": two_ways, "residual-8": two_ways})
     page = page_of(given, section(given))
     shown = page.replace("\N{NO-BREAK SPACE}", " ")
-    told = "the other way round 100 % is not shared, and rises re-estimated are 50 % as high in all"
-    assert f"{told}, so part of the 100 % may be chance." in shown
+    told = "the other way round 100 % of the height of the rises re-estimated is missing from the loss as trained"
+    assert f"{told}, and all of them are 50 % as high. Part of the" in shown.replace("The other", "the other")
     assert told in said_of("rebound-statistics", page)
     assert "share 100 %, minus 50 %" in said_of("rebound-statistics", page)
     assert [int(cell) for cell in shares(page, "plain-8")[4:6]] == [100, pytest.approx(50, abs=2)]
@@ -309,7 +309,7 @@ def test_a_training_that_diverged_is_named_with_its_seed_and_counts_nowhere() ->
     said = said_of("rebound", page)
     assert "3 seeds" in said
     assert "without residual-8 of seed 1, residual-20 of seed 1" in said
-    shown = re.search(r"(\d+).% of the height", page)
+    shown = re.search(r"(\d+).% of that height", page)
     assert shown is not None
     assert int(shown[1]) == pytest.approx(70, abs=1)
 

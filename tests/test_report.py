@@ -589,7 +589,7 @@ def test_the_answer_names_the_depths_at_which_it_stays_open() -> None:
     shallow, deep = study.gaps("test_accuracy_reestimated")
     assert 0 < shallow.interval.low < deep.interval.low
     assert answer(study)[0].startswith(
-        "On test images of pets the residual block helps at 20 layers, at 8 layers that stays open, and "
+        "On test images of pets the residual block helps at 20 layers, at 8 layers that stays open. From 8 "
     )
 
 
@@ -672,6 +672,7 @@ def test_numbers_are_written_as_a_reader_expects() -> None:
     assert points_in_words(t_interval([-0.01])) == "-1.0 points"
     assert [p_value(p) for p in (0.0002, 0.0123, 0.5, float("nan"))] == ["< 0.001", "0.012", "0.50", "–"]
     assert markdown(pd.DataFrame({"a": ["x|y"], "b": ["1"]})) == "| a | b |\n| --- | --: |\n| x\\|y | 1 |\n"
+    assert markdown(pd.DataFrame([["x\n y"]], columns=["a|b"])) == "| a\\|b |\n| --- |\n| x y |\n"
     assert [listed(names) for names in ([], ["8"], ["8", "20"], ["8", "20", "32"])] == [
         "",
         "8",

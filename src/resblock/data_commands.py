@@ -77,5 +77,5 @@ def show(name: str, out: Path | None) -> None:
     """
     from resblock.stages import datasets
 
-    written = datasets.show(name, out or Path("contact-sheets") / name)
+    written = datasets.show(name, out)
     click.echo(f"{written[0].parent}: {len(written)} contact sheets, images as they are on the left, augmented right")

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from itertools import accumulate, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, create_model, model_validator
 from pydantic import Field as Bounds
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -154,7 +154,7 @@ def _moments(values: list[Any]) -> list[Any]:
     wrong = [value for value in values if value != LAST and (type(value) is not int or value < 0)]
     if wrong:
         words = f"got {_show(wrong[0])}, must be a whole number of epochs from 0, or {LAST}"
-        raise PydanticCustomError("reference", "{words}", {"words": words})
+        raise _own_problem(words)
     return values
 
 
@@ -212,6 +212,9 @@ class Examination(_Section):
     lesion_draws: int = Bounds(ge=1)
 
 
+BUILT_IN = get_args(core_schema.ErrorType)  # pydantic's own problems, which it puts into words
+
+
 def _check_name(name: str) -> str:
     """Refuse what is no part of a DVC stage's name, or a dot, by which DVC would divide the name."""
     if name == BASE or not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
@@ -227,7 +230,10 @@ def _check_difference(difference: dict[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         problems = [
             InitErrorDetails(
-                type=problem["type"], loc=problem["loc"], input=problem["input"], ctx=problem.get("ctx", {})
+                type=problem["type"] if problem["type"] in BUILT_IN else _own_problem(problem["msg"]),
+                loc=problem["loc"],
+                input=problem["input"],
+                ctx=problem.get("ctx", {}),
             )
             for problem in error.errors()
             if problem["type"] != "missing"
@@ -343,8 +349,12 @@ class Params(_Section):
                     yield _problem(str(error), place, name)
 
 
+def _own_problem(words: str) -> PydanticCustomError:
+    return PydanticCustomError("reference", "{words}", {"words": words})
+
+
 def _problem(words: str, location: tuple[str | int, ...], value: Any) -> InitErrorDetails:
-    problem = PydanticCustomError("reference", "{words}", {"words": words})
+    problem = _own_problem(words)
     return InitErrorDetails(type=problem, loc=location, input=value)
 
 

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from resblock.core.spec import ModelSpec
 from resblock.core.training.run import EpochRow
@@ -331,7 +332,7 @@ def _table(frame: pd.DataFrame, left: Sequence[str]) -> Table:
     for index, column in enumerate(map(str, frame.columns)):
         table.add_column(column, justify="left" if index == 0 or column in left else "right")
     for row in frame.to_numpy().tolist():
-        table.add_row(*map(str, row))
+        table.add_row(*(Text(str(cell)) for cell in row))  # a name may look like markup
     return table
 
 

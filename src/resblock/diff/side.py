@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from resblock import paths
 from resblock.core.files import digest_file, read_json
 from resblock.core.recipe import BASE
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import DatasetDescription
-from resblock.core.training.run import MANIFEST, Cost, EpochRow, GradientRow, read_curve, read_gradients
+from resblock.core.training.run import MANIFEST, Cost, EpochRow, GradientRow, Status, read_curve, read_gradients
 from resblock.costs import published_first
 from resblock.damage import conflict, fault
 from resblock.diff.asked import objection, read_parameters
@@ -98,7 +98,7 @@ class _Reader:
             manifests=manifests,
             scores=scores,
             curves=curves,
-            studies={**by_recipe, BASE: material.study},
+            studies={BASE: material.study, **{name: each.study for name, each in material.evidence.ablations.items()}},
             verdicts=verdicts_on(material),
             set_aside=self._set_aside,
             left_out=[*self._left_out, *_not_asked_for(self._set_aside)],
@@ -107,28 +107,39 @@ class _Reader:
     def _manifests(self) -> dict[RunKey, Mapping[str, Any]]:
         found: dict[RunKey, Mapping[str, Any]] = {}
         for path in paths.manifests(self._dataset):
-            manifest = self._try(path, read_json)
-            if manifest is None or manifest.get("stage") != "train":
+            judged = self._try(path, self._judged)
+            if judged is None:
                 continue
-            key = self._try(path, lambda _, manifest=manifest: training_key(manifest))
-            if key is None or path.parent != paths.run(key):
-                continue
-            if reason := objection(self._params, key, manifest):
+            key, manifest, reason = judged
+            if reason:
                 self._set_aside[key] = reason
             else:
                 found[key] = manifest
         return dict(sorted(found.items(), key=lambda item: _place(item[0])))
+
+    def _judged(self, path: Path) -> tuple[RunKey, Mapping[str, Any], str | None] | None:
+        """Read the manifest of a training; say, too, why it is not asked for. None where it is no training's there."""
+        manifest = read_json(path)
+        if manifest.get("stage") != "train" or path.parent != paths.run(key := training_key(manifest)):
+            return None
+        if manifest["status"] not in get_args(Status):
+            raise ValueError(f"status {manifest['status']!r}")
+        return key, manifest, objection(self._params, key, manifest)
 
     def _scores(self, manifests: Mapping[RunKey, Mapping[str, Any]]) -> dict[RunKey, Score]:
         """Return a score for each training, without figures where its own are not there."""
         found: dict[RunKey, Score] = {}
         for recipe, path in paths.score_tables(self._dataset):
             found |= self._try(path, lambda path, recipe=recipe: self._table(path, recipe, manifests)) or {}
-        return {
-            key: found.get(key)
-            or empty_score(key.spec, key.seed, "diverged" if manifest["status"] == "diverged" else "missing")
-            for key, manifest in manifests.items()
-        }
+        return {key: found.get(key) or self._without_figures(key, each) for key, each in manifests.items()}
+
+    def _without_figures(self, key: RunKey, manifest: Mapping[str, Any]) -> Score:
+        """Return the score of a training that has none; one that diverged counts at chance, if that is known."""
+        diverged = manifest["status"] == "diverged"
+        if diverged and not self._description().classes:
+            self._left_out[f"{paths.stage(key)}: diverged, and how many classes there are is not known"] = None
+            diverged = False
+        return empty_score(key.spec, key.seed, "diverged" if diverged else "missing")
 
     def _table(self, path: Path, recipe: str, manifests: Mapping[RunKey, Mapping[str, Any]]) -> dict[RunKey, Score]:
         looked_at = read_json(path.parent / MANIFEST)

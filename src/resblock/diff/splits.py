@@ -121,7 +121,7 @@ def read_splits(revisions: Sequence[str], dataset: str | None) -> Splits:
         if len(wanted) != 1:
             raise UserError(f"name one data set with --dataset; all revisions have: {', '.join(shared) or 'none'}")
         sides = [read_side(tree, wanted[0]) for tree in trees]
-    _require_alike(sides)
+    _require_alike(sides, wanted[0])
     by_split = {_split_seed(side, wanted[0]): side.studies[BASE] for side in sides}
     return Splits(
         {split: study.accuracies(headline(METRIC)) for split, study in by_split.items()}, sides[0].studies[BASE].sizes
@@ -148,14 +148,20 @@ def _row(each: Replicated, mean: str, form: str) -> dict[str, str]:
     }
 
 
-def _require_alike(sides: Sequence[Side]) -> None:
-    """Raise UserError where trainings of different sides differ in more than their data, or two sides share these."""
+def _require_alike(sides: Sequence[Side], dataset: str) -> None:
+    """Raise UserError where sides differ in more than the seed of the split, or two of them share that."""
     by_side = [[m for key, m in side.manifests.items() if key.recipe == BASE] for side in sides]
     if unlike := mixtures({**manifest, "data": None} for manifests in by_side for manifest in manifests):
         raise UserError("the revisions differ in more than the split: " + "; ".join(unlike))
+    prefix, seed = f"data.{dataset}.", f"data.{dataset}.split_seed"
+    for name in dict.fromkeys(name for side in sides for name in side.params if name.startswith(prefix)):
+        values = [side.params.get(name) for side in sides]
+        if name != seed and any(value != values[0] for value in values):
+            told = ", ".join(f"{side.name} {value}" for side, value in zip(sides, values, strict=True))
+            raise UserError(f"the revisions differ in more than the split: {name} ({told})")
     cut = [{manifest["data"] for manifest in manifests} for manifests in by_side]
     for (one, of_one), (other, of_other) in combinations(zip(sides, cut, strict=True), 2):
-        if of_one & of_other:
+        if of_one & of_other or one.params.get(seed) == other.params.get(seed):
             raise UserError(
                 f"{one.name} and {other.name} were trained on the same split; `split_seed` tells them apart"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -51,7 +52,11 @@ def _letters() -> frozenset[int]:
 
 def markdown(frame: pd.DataFrame, left: Sequence[str] = ()) -> str:
     """Return a frame of text as a Markdown table; columns but the first and those in `left` are set to the right."""
-    columns = [str(column) for column in frame.columns]
-    rule = ["---" if index == 0 or column in left else "--:" for index, column in enumerate(columns)]
-    rows = [[str(cell).replace("|", "\\|") for cell in row] for row in frame.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, rule, *rows)) + "\n"
+    rule = ["---" if index == 0 or column in left else "--:" for index, column in enumerate(frame.columns)]
+    rows = [[_cell(cell) for cell in row] for row in (frame.columns, *frame.to_numpy().tolist())]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])) + "\n"
+
+
+def _cell(content: object) -> str:
+    """Return a cell as it can stand in a row of Markdown: one line, and no bar that would end it."""
+    return re.sub(r"\s*\n\s*", " ", str(content)).replace("|", "\\|")

@@ -26,6 +26,7 @@ from resblock.stages.asked import refuse_what_is_not_studied
 from resblock.stages.contact import SHOWN, augmenter, sheet
 from resblock.stages.terminal import say, warn
 
+SHEETS = Path("contact-sheets")
 SIDES = (8, 1024)  # pixels, of params.yaml's `size`
 
 
@@ -207,8 +208,13 @@ def _cut(name: str) -> DatasetDescription:
     return read_description(paths.splits(name))
 
 
-def show(name: str, out: Path) -> Sequence[Path]:
-    """Write a contact sheet per class into `out`: training images as they are, and as the recipe augments them."""
+def show(name: str, elsewhere: Path | None = None) -> Sequence[Path]:
+    """Write a contact sheet per class: training images as they are, and as the recipe augments them.
+
+    They go into a folder of their own, where sheets of classes that are no more are removed, or into `elsewhere`, where
+    a person may keep other pictures.
+    """
+    out = elsewhere or SHEETS / name
     known = _cut(name)
     recipe = read_params(paths.PARAMS).recipe(name)
     train = read_split(paths.splits(name), "train")
@@ -220,6 +226,6 @@ def show(name: str, out: Path) -> Sequence[Path]:
         path = out / (f"{number:03d}-{slug}.png" if slug else f"{number:03d}.png")
         write_bytes(path, sheet(images, augment(images)))
         written.append(path)
-    for former in set(out.glob("[0-9][0-9][0-9]*.png")) - set(written):
-        former.unlink()  # of classes that are no more
+    for former in set(out.glob("[0-9][0-9][0-9]*.png")) - set(written) if elsewhere is None else ():
+        former.unlink()
     return written

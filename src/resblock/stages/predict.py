@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from resblock import paths
 from resblock.core.errors import UserError
@@ -244,7 +245,9 @@ def _print_table(trained: _Trained, predictions: dict[Path, Prediction], top: in
     table.add_column("picture", overflow="fold")
     table.add_column("class")
     table.add_column("probability", justify="right")
-    for number, (picture, name, probability) in enumerate(rows):
-        table.add_row(picture if number % top == 0 else "", name, probability)
+    before = ""
+    for picture, name, probability in rows:  # each picture is named once; a name may look like markup
+        table.add_row(Text(picture if picture != before else ""), Text(name), probability)
+        before = picture
     if rows:
         console.print(table)

@@ -212,7 +212,10 @@ class AveragesShare:
     def beside(self) -> str:
         """What stands beside the share and tells how much of it may be chance, in words."""
         reverse, heights = (f"{100 * value:.0f} %" for value in (self.reverse, self.heights))
-        return f"the other way round {reverse} is not shared, and rises re-estimated are {heights} as high in all"
+        return (
+            f"the other way round {reverse} of the height of the rises re-estimated is missing from the loss as "
+            f"trained, and all of them are {heights} as high"
+        )
 
 
 def averages_share(rebounds: Sequence[Rebound]) -> AveragesShare | None:

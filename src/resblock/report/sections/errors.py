@@ -177,14 +177,11 @@ def _confusion_data(confusions: Sequence[Confusion], classes: Sequence[str]) -> 
 
 
 def _classes(confusions: Sequence[Confusion], classes: Sequence[str]) -> pd.DataFrame:
-    rows: list[dict[str, str]] = []
-    for variant in dict.fromkeys(confusion.variant for confusion in confusions):
-        mine = [confusion.per_class_accuracy for confusion in confusions if confusion.variant == variant]
-        shares = sum(mine[1:], mine[0]) / len(mine)
-        rows.append(
-            {"network": variant} | {name: f"{100 * share:.1f}" for name, share in zip(classes, shares, strict=True)}
-        )
-    return pd.DataFrame(rows)
+    rows = [
+        [variant, *(NONE if np.isnan(share) else f"{100 * share:.1f}" for share in _shares(confusions, variant))]
+        for variant in dict.fromkeys(confusion.variant for confusion in confusions)
+    ]
+    return pd.DataFrame(rows, columns=["network", *classes])
 
 
 def _shares(confusions: Sequence[Confusion], variant: str) -> np.ndarray:

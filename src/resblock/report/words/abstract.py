@@ -269,7 +269,7 @@ def rebound(material: Material, verdicts: Sequence[Verdict] = ()) -> str:
     if not rebounding(rebounds):
         return f"{rises} Rises are no {100 * REBOUND_MARGIN:.0f} % of the falls, too little to ask for causes."
     share = f"{100 * found.share:.0f} %"
-    chance = f", so part of the {share} may be chance" if found.reverse > 0 else ""
+    chance = f" Part of the {share} may be chance." if found.reverse > 0 else ""
     outcome = next((each.outcome for each in verdicts if each.claim.name == "rebound-statistics"), "")
     decided = (
         f" That moving averages, not weights, are the main cause of the rebound is {outcome}."
@@ -277,8 +277,9 @@ def rebound(material: Material, verdicts: Sequence[Verdict] = ()) -> str:
         else ""
     )
     return (
-        f"{rises} {share} of the height of the rises as trained is not shared, epoch by epoch, by the loss with "
-        f"statistics re-estimated, the weights untouched; {found.beside}{chance}.{decided} "
+        f"{rises} Add up the heights of all rises as trained: {share} of that height is missing, at the same epoch, "
+        f"from the loss re-estimated. No weight differs between the two. {found.beside[0].upper()}{found.beside[1:]}."
+        f"{chance}{decided} "
         f"{_heights(rebounds, material.rebounds)}"
     )
 

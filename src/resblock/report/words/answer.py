@@ -31,16 +31,22 @@ def answer(study: Study) -> tuple[str, str]:
     best = champion(study)
     if best is None:
         return "No training has finished yet, so nothing is known.", ""
-    block, depth = _block(study), _depth(study)
-    for start in (OPEN, FEW):  # said once of both
-        depth = depth.removeprefix(start) if block.startswith(start) else depth
-    plain = ", and ".join(filter(None, (block, depth)))
-    first = f"On test images of {study.dataset} {plain}." if plain else ""
+    first = _first(study.dataset, _block(study), _depth(study))
     last = (
         f"All this is with batch-norm statistics {KINDS[HEADLINE]}: computed anew on training images, the weights "
         "untouched."
     )
     return first, " ".join([*_numbers(study), *_use(best), last])
+
+
+def _first(dataset: str, block: str, depth: str) -> str:
+    """Return both answers as sentences; what is open of both is said once."""
+    if not block or not depth:
+        return f"On test images of {dataset} {block or depth}." if block or depth else ""
+    for start in (OPEN, FEW):
+        if block.startswith(start) and depth.startswith(start):
+            return f"On test images of {dataset} {block}, and {depth.removeprefix(start)}."
+    return f"On test images of {dataset} {block}. {depth[0].upper()}{depth[1:]}."
 
 
 def _block(study: Study) -> str:
