@@ -68,6 +68,15 @@ def test_arrays_are_read_in_parts_and_resized(tmp_path: Path, monkeypatch: pytes
     assert next(images_of(collect(path, format="arrays", size=12, channels=1))).shape == (12, 12, 1)
 
 
+def test_numbers_with_and_without_a_sign_stay_whole(tmp_path: Path) -> None:
+    """NumPy joins the two as floating-point numbers: classes were called 0.0 and 1.0."""
+    large = LABELS.astype(np.uint64) + 2**60
+    path = save(
+        tmp_path, x_train=IMAGES[:30], y_train=large[:30], x_test=IMAGES[30:], y_test=large[30:].astype(np.int64)
+    )
+    assert collect(path, format="arrays").classes == tuple(str(2**60 + number) for number in range(4))
+
+
 def test_words_may_be_labels(tmp_path: Path) -> None:
     path = save(tmp_path, x_train=IMAGES, y_train=np.array(["cat", "dog"] * 20))
     assert collect(path, format="arrays").classes == ("cat", "dog")

@@ -6,6 +6,7 @@ import errno
 import gzip
 import hashlib
 import io
+import lzma
 import shutil
 import tarfile
 import threading
@@ -58,6 +59,8 @@ def pack_entry(entry: tarfile.TarInfo) -> bytes:
 
 
 RIGHT = pack(MEMBERS)
+DAMAGED_XZ = bytearray(lzma.compress(gzip.decompress(RIGHT)))
+DAMAGED_XZ[len(DAMAGED_XZ) // 2] ^= 0x10
 WRONG = pack({**MEMBERS, "second.bin": bytes([MEMBERS["second.bin"][0] ^ 1]) + MEMBERS["second.bin"][1:]})
 
 
@@ -185,7 +188,11 @@ def test_a_mirror_server_is_asked_first(
     assert server.asked == [f"/mirror/of/ours/{NAME}"]
 
 
-@pytest.mark.parametrize("content", [None, WRONG, RIGHT[:5000]], ids=["lacks it", "one flipped byte", "truncated"])
+@pytest.mark.parametrize(
+    "content",
+    [None, WRONG, RIGHT[:5000], bytes(DAMAGED_XZ)],
+    ids=["lacks it", "one flipped byte", "truncated", "damaged xz"],
+)
 def test_a_mirror_that_does_not_serve_is_passed_over(
     content: bytes | None, download: Download, server: Server, mirror: Callable[[bytes | None], Path]
 ) -> None:

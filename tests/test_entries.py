@@ -84,6 +84,8 @@ def test_a_list_of_one_name_a_line_is_added_to(project: Path, tmp_path: Path) ->
 
 
 def test_a_published_set_is_added_by_its_name(project: Path) -> None:
+    with pytest.raises(UserError, match="cifar100 is published as it is"):
+        datasets.add("cifar100", None, datasets.Choices(size=64))
     call("data", "add", "cifar100")
     assert tree()["study"]["datasets"][-1] == "cifar100"
     assert read_params(paths.PARAMS).preparation("cifar100").test_fraction == "auto"

@@ -175,7 +175,10 @@ def _shape(arrays: Sequence[_Array], wishes: Wishes) -> tuple[int, int, int]:
 
 def _labels(arrays: Sequence[_Array]) -> tuple[list[Any], np.ndarray]:
     """Return the classes' values, sorted, and each image's place among them."""
-    values, places = np.unique(np.concatenate([array.whole().ravel() for array in arrays]), return_inverse=True)
+    found = [array.whole().ravel() for array in arrays]
+    if {labels.dtype.kind for labels in found} == {"i", "u"}:  # of which NumPy makes floating-point numbers
+        found = [labels.astype(object) for labels in found]
+    values, places = np.unique(np.concatenate(found), return_inverse=True)
     return values.tolist(), places.astype(np.int32)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib.resources
+import lzma
 import os
 import shutil
 import tarfile
@@ -42,6 +43,10 @@ Evidence = Literal["digests", "md5 of the archive", "structure"]
 
 class DownloadError(UserError):
     """The raw files could not be had; the text says what was tried and what to do."""
+
+
+# Raised by archives that are cut short, damaged or something else.
+DAMAGED = (OSError, ValueError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, DownloadError)
 
 
 class Source(Protocol):
@@ -130,7 +135,7 @@ class Archive:
             try:
                 self._take(source, folder, downloads, progress)
                 return
-            except (OSError, ValueError, tarfile.TarError, EOFError, zlib.error, DownloadError) as error:
+            except DAMAGED as error:
                 if isinstance(error, OSError) and error.errno in FULL:
                     raise
                 reason = " ".join(str(error).split()) or type(error).__name__
@@ -177,7 +182,7 @@ class Archive:
                 transfer(source, archive, progress)
                 try:
                     evidence = self._unpack(archive, scratch)
-                except (OSError, ValueError, tarfile.TarError, EOFError, zlib.error, DownloadError) as error:
+                except DAMAGED as error:
                     if not (isinstance(error, OSError) and error.errno in FULL):
                         forget(archive)  # it is whole and wrong: there is nothing to continue
                     raise

@@ -45,6 +45,8 @@ def add(name: str, place: Path | None, choices: Choices) -> None:
     _check_name(name, place)
     params = read_params(paths.PARAMS)  # a file that is wrong already is not added to
     if name in DATASETS:
+        if choices != Choices():
+            raise UserError(f"{name} is published as it is, and options change nothing in it")
         described = name in params.data and params.preparation(name).format is None  # in full, since without defaults
         values = defaults.sections()
         values["data"] = {"format": name, **values["data"]}
