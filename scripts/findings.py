@@ -143,12 +143,7 @@ def _verdicts(claims: Collection[Claim], verdicts: Mapping[str, Sequence[Verdict
 
 def _open(verdicts: Mapping[str, Sequence[Verdict]]) -> str:
     """Say which claims are decided on no data set."""
-    decided = {
-        verdict.claim.name: verdict.claim
-        for found in verdicts.values()
-        for verdict in found
-        if verdict.outcome in ("supported", "refuted")
-    }
+    decided = {verdict.claim.name: verdict.claim for found in verdicts.values() for verdict in found if verdict.decided}
     every = {verdict.claim.name: verdict.claim for found in verdicts.values() for verdict in found}
     opened = [claim.statement for name, claim in every.items() if name not in decided]
     return f"Of {counted(len(every), 'claim')} {len(opened)} are decided on no data set: {' '.join(opened)}"

@@ -362,7 +362,11 @@ def train(workplace: Workplace | None, dataset: str, variant: str, seed: int, re
 @click.argument("dataset")
 @click.argument("variants", nargs=-1, required=True, metavar="VARIANT...")
 @click.option(
-    "--seed", "seeds", multiple=True, type=click.IntRange(0, 2**32 - 1), help="Repeatable; default: the study's."
+    "--seed",
+    "seeds",
+    multiple=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Repeatable; default: as in params.yaml.",
 )
 @click.option("--recipe", default="base", help="One of params.yaml's recipes; default: the data set's own.")
 def jobs(dataset: str, variants: tuple[str, ...], seeds: tuple[int, ...], recipe: str) -> None:

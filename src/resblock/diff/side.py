@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -136,7 +137,7 @@ class _Reader:
     def _without_figures(self, key: RunKey, manifest: Mapping[str, Any]) -> Score:
         """Return the score of a training that has none; one that diverged counts at chance, if that is known."""
         diverged = manifest["status"] == "diverged"
-        if diverged and not self._description().classes:
+        if diverged and not self._description.classes:
             self._left_out[f"{paths.stage(key)}: diverged, and how many classes there are is not known"] = None
             diverged = False
         return empty_score(key.spec, key.seed, "diverged" if diverged else "missing")
@@ -174,7 +175,7 @@ class _Reader:
         recipes = [manifests[key]["recipe"] for key in base]
         untrained = paths.untrained(self._dataset)
         return Material(
-            dataset=self._description(),
+            dataset=self._description,
             results=Results(scores=studies[BASE].scores),
             curves=by_network(curves, BASE),
             costs=costs,
@@ -192,6 +193,7 @@ class _Reader:
             untrained=self._try(untrained, read_untrained) if (untrained / MANIFEST).is_file() else None,
         )
 
+    @cached_property
     def _description(self) -> DatasetDescription:
         """Return what the splits were, by the manifest that git holds: the arrays themselves are not there."""
         path = paths.manifest("preprocess", self._dataset)

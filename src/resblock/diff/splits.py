@@ -26,7 +26,8 @@ from resblock.study.replicates import Replicated
 from resblock.study.summary import Sizes, rounding
 
 METRIC = "test_accuracy"  # with batch-norm statistics re-estimated
-COLUMNS = ("split_seed", "variant", "seed", METRIC)
+SEED = "split_seed"
+COLUMNS = (SEED, "variant", "seed", METRIC)
 WORDS = (
     "Test accuracy in per cent and gaps in points, batch-norm statistics re-estimated. The interval is Student's, of "
     "the means over seeds that each split gave: it speaks of further splits. Standard deviations, in points: *split*, "
@@ -153,8 +154,8 @@ def _require_alike(sides: Sequence[Side], dataset: str) -> None:
     by_side = [[m for key, m in side.manifests.items() if key.recipe == BASE] for side in sides]
     if unlike := mixtures({**manifest, "data": None} for manifests in by_side for manifest in manifests):
         raise UserError("the revisions differ in more than the split: " + "; ".join(unlike))
-    prefix, seed = f"data.{dataset}.", f"data.{dataset}.split_seed"
-    for name in dict.fromkeys(name for side in sides for name in side.params if name.startswith(prefix)):
+    section, seed = f"data.{dataset}.", f"data.{dataset}.{SEED}"
+    for name in dict.fromkeys(name for side in sides for name in side.params if name.startswith(section)):
         values = [side.params.get(name) for side in sides]
         if name != seed and any(value != values[0] for value in values):
             told = ", ".join(f"{side.name} {value}" for side, value in zip(sides, values, strict=True))
@@ -162,10 +163,8 @@ def _require_alike(sides: Sequence[Side], dataset: str) -> None:
     cut = [{manifest["data"] for manifest in manifests} for manifests in by_side]
     for (one, of_one), (other, of_other) in combinations(zip(sides, cut, strict=True), 2):
         if of_one & of_other or one.params.get(seed) == other.params.get(seed):
-            raise UserError(
-                f"{one.name} and {other.name} were trained on the same split; `split_seed` tells them apart"
-            )
+            raise UserError(f"{one.name} and {other.name} were trained on the same split; `{SEED}` tells them apart")
 
 
 def _split_seed(side: Side, dataset: str) -> int:
-    return int(side.params[f"data.{dataset}.split_seed"])
+    return int(side.params[f"data.{dataset}.{SEED}"])

@@ -41,7 +41,7 @@ LOSSES = {
     "validation_loss_reestimated": "validation loss,\nstatistics re-estimated",
 }
 
-FEW_DECADES = 10.0  # of a scale's ends, as a ratio: below it finer ticks have room
+NARROW = 10.0  # of a scale's ends, as a ratio: below it finer ticks have room
 
 
 def learning_curves(curves: Curves, columns: Mapping[str, str]) -> Figure:
@@ -85,7 +85,7 @@ def _tick(axis: Axes) -> None:
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         return
     low, high = axis.get_ylim()
-    steps = (1, 1.5, 2, 3, 5, 7) if high < FEW_DECADES * low else (1, 2, 5)
+    steps = (1, 1.5, 2, 3, 5, 7) if high < NARROW * low else (1, 2, 5)
     axis.yaxis.set_major_locator(LogLocator(subs=steps))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_locator(NullLocator())

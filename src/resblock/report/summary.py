@@ -68,17 +68,12 @@ def _answer(study: Study) -> Iterator[str]:
 
 def _warnings(material: Material) -> Iterator[str]:
     for title, told in (
-        ("Not all of the study is here", _unfinished(material.study)),
+        ("Not all of the study is here", trouble(material.study)),
         ("Here, but left out", ". ".join(material.left_out)),
         ("These trainings were not made alike", ". ".join(material.mixtures)),
     ):
         if told:
             yield f"**{title}:** {told}.\n"
-
-
-def _unfinished(study: Study) -> str:
-    missing = trouble(study)
-    return f"{missing}. What is decided may change: a study is judged when it is whole" if missing else ""
 
 
 def _section(section: Section) -> Iterator[str]:

@@ -105,8 +105,8 @@ class Worker:
     @classmethod
     def start(cls, variables: Mapping[str, str] | None = None) -> Self:
         """Start a process that imports what stages need while others work."""
-        longest = len(os.fsencode(tempfile.gettempdir())) > LONGEST
-        folder = tempfile.TemporaryDirectory(prefix="resblock-", dir=SHORT if longest else None)
+        too_long = len(os.fsencode(tempfile.gettempdir())) > LONGEST
+        folder = tempfile.TemporaryDirectory(prefix="resblock-", dir=SHORT if too_long else None)
         command = [sys.executable, "-m", "resblock", "work", str(Path(folder.name) / "socket")]
         # Its own group: Ctrl-C reaches it through the command that it works for, or when it is told to end.
         process = subprocess.Popen(  # noqa: S603

@@ -228,6 +228,7 @@ def show(name: str, elsewhere: Path | None = None) -> Sequence[Path]:
         path = out / (f"{number:03d}-{slug}.png" if slug else f"{number:03d}.png")
         write_bytes(path, sheet(images, augment(images)))
         written.append(path)
-    for former in set(out.glob("[0-9][0-9][0-9]*.png")) - set(written) if elsewhere is None else ():
-        former.unlink()
+    if elsewhere is None:
+        for former in set(out.glob("[0-9][0-9][0-9]*.png")) - set(written):
+            former.unlink()  # of classes that are no more
     return written

@@ -67,6 +67,11 @@ def number(interval: Interval, scale: float = 1, digits: int = 1) -> str:
     return f"{mean:z.{many}f} ± {half:z.{many}f}"
 
 
+def capitalised(words: str) -> str:
+    """Return words as a sentence begins, the others as they are."""
+    return f"{words[0].upper()}{words[1:]}"
+
+
 def counted(count: int, name: str) -> str:
     """Return how many there are of something, for instance ``1 seed`` or ``3 seeds``."""
     return f"{count:,} {name}{'' if count == 1 else 's'}"

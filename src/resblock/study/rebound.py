@@ -181,6 +181,11 @@ def pooled(rebounds: Sequence[Rebound], part: str, whole: str | None) -> dict[in
     return {seed: ratio + (above - ratio * below) * len(sums) / total for seed, (above, below) in sums.items()}
 
 
+def ratio(rebounds: Sequence[Rebound], part: str, whole: str) -> float:
+    """Return `part` / `whole`, each summed over networks and seeds; 0 where `whole` is nothing."""
+    return float(np.mean(list(pooled(rebounds, part, whole).values()) or [0.0]))
+
+
 def lessened(base: Sequence[Rebound], other: Sequence[Rebound], part: str, whole: str | None) -> dict[int, float]:
     """Return for each seed by how much `part` / `whole`, pooled, is less in `other` than in `base`.
 
@@ -196,8 +201,7 @@ def lessened(base: Sequence[Rebound], other: Sequence[Rebound], part: str, whole
 
 def rebounding(rebounds: Sequence[Rebound]) -> bool:
     """Return whether rises are enough of the falls for causes to be told; where nothing rebounds, nothing causes it."""
-    relative = pooled(rebounds, *RELATIVE)
-    return bool(relative) and float(np.mean(list(relative.values()))) > REBOUND_MARGIN
+    return ratio(rebounds, *RELATIVE) > REBOUND_MARGIN
 
 
 @dataclass(frozen=True)
@@ -224,11 +228,10 @@ def averages_share(rebounds: Sequence[Rebound]) -> AveragesShare | None:
     Two losses that differ by chance alone, each as much as the other, share as little one way as the other, and their
     rises are equally high.
     """
-    ratios = (("moving_averages", "height_trained"), ("unshared", "height_reestimated"), HEIGHTS)
-    share, reverse, heights = (list(pooled(rebounds, part, whole).values()) for part, whole in ratios)
-    if not share:
+    if not any(each.height_trained for each in rebounds):
         return None
-    return AveragesShare(float(np.mean(share)), float(np.mean(reverse or [0.0])), float(np.mean(heights)))
+    ratios = (("moving_averages", "height_trained"), ("unshared", "height_reestimated"), HEIGHTS)
+    return AveragesShare(*(ratio(rebounds, part, whole) for part, whole in ratios))
 
 
 def _rises(values: np.ndarray) -> np.ndarray:

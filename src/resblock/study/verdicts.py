@@ -117,17 +117,21 @@ class Verdict:
     adjusted_p_value: float = math.nan  # Holm's, over all claims that were measured
 
     @property
+    def decided(self) -> bool:
+        """Whether it is decided, taken alone."""
+        return self.outcome in ("supported", "refuted")
+
+    @property
     def survives(self) -> bool:
         """Whether it is decided with the errors of all claims held together."""
-        return self.outcome in ("supported", "refuted") and self.adjusted_p_value < ALPHA
+        return self.decided and self.adjusted_p_value < ALPHA
 
 
 def judge_all(claims: Sequence[Claim], evidence: Evidence) -> list[Verdict]:
     """Return the verdict on each claim, with the p-values of all as one family."""
     verdicts = [judge(claim, evidence) for claim in claims]
-    measured = [verdict.claim for verdict in verdicts if not math.isnan(verdict.p_value)]
-    p_values = [verdict.p_value for verdict in verdicts if verdict.claim in measured]
-    adjusted = dict(zip([claim.name for claim in measured], holm(p_values), strict=True))
+    measured = {each.claim.name: each.p_value for each in verdicts if not math.isnan(each.p_value)}
+    adjusted = dict(zip(measured, holm(list(measured.values())), strict=True))
     return [replace(each, adjusted_p_value=adjusted.get(each.claim.name, math.nan)) for each in verdicts]
 
 

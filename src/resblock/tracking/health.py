@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from resblock.tracking.runs import end_killed, is_being_written
-from resblock.tracking.store import all_runs, find_experiment, open_store, required_store
+from resblock.tracking.store import all_runs, find_experiment, may_be_written, open_store, required_store
 
 TABLES = {"alembic_version", "experiments", "runs", "metrics", "params", "tags"}  # without which MLflow is helpless
 PASSING = ("locked", "readonly")  # of what SQLite says, where the file itself may be whole
@@ -27,8 +26,7 @@ def half_made(file: Path) -> str:
     Two processes that were the first to use a store at once leave it so, and so does a kill in that moment. A kill in
     the middle of a write does not: SQLite takes that back when it next opens the file, here for instance.
     """
-    writable = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
-    address = f"{file.resolve().as_uri()}?mode={'rw' if writable else 'ro'}"  # which makes no file
+    address = f"{file.resolve().as_uri()}?mode={'rw' if may_be_written(file) else 'ro'}"  # which makes no file
     try:
         with closing(sqlite3.connect(address, uri=True)) as database:
             names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

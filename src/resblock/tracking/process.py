@@ -14,7 +14,7 @@ import psutil
 
 SILENCE = 7 * 24 * 3600  # seconds after which a process on another machine, which cannot be asked, counts as gone
 MACHINE = Path("/etc/machine-id")  # of Linux
-DRAWN = 1 << 40
+DRAWN = 1 << 40  # the bit of a number that Python drew
 _CLOCK_SLACK = 5.0  # seconds by which a corrected clock may move a process's start
 
 

@@ -109,11 +109,16 @@ def _follow_the_project(client: mlflow.MlflowClient, file: Path) -> None:
     ours = [(each.name, str(each.artifact_location)) for each in experiments if each.name.startswith(EXPERIMENTS)]
     artifacts = _artifacts().as_uri()
     old = old_places(ours, artifacts)
-    if old and os.access(file, os.W_OK) and os.access(file.parent, os.W_OK):
+    if old and may_be_written(file):
         try:
             relocate(file, old, artifacts)
         except sqlite3.Error as error:  # as MLflow tells what its own calls meet
             raise MlflowException(f"{file}: {error}") from error
+
+
+def may_be_written(file: Path) -> bool:
+    """Return whether SQLite may write the store in `file`: that takes a journal beside it, too."""
+    return os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
 
 
 def _artifacts() -> Path:

@@ -150,10 +150,10 @@ def _answering_to(allowed_hosts: Sequence[str], port: int) -> list[str]:
 
 def _announce(server: subprocess.Popen[bytes], health: str, address: str, browse: bool) -> None:
     deadline = time.monotonic() + STARTING
-    while server.poll() is None and time.monotonic() < deadline and not answers(health):
+    while not answers(health):
+        if server.poll() is not None or time.monotonic() > deadline:
+            return  # whoever waits for the server says how it ended
         time.sleep(0.3)
-    if not answers(health):
-        return  # whoever waits for the server says how it ended
     print(f"training runs with charts:\n  {address}\nCtrl-C ends it.", flush=True)
     if browse:
         webbrowser.open(address)

@@ -40,15 +40,14 @@ def advice_on(material: Material) -> Advice | None:
 def _table(advice: Advice) -> pd.DataFrame:
     rows: list[dict[str, str]] = []
     for summary in sorted(advice.study.summaries, key=lambda each: each.spec.depth):
-        mark = "chosen" if summary is advice.choice else "best" if summary is advice.best else ""
+        best = summary is advice.best
+        mark = "chosen" if summary is advice.choice else "best" if best else ""
         rows.append(
             {
                 "network": summary.spec.name,
                 "validation accuracy, %": number(summary.interval(METRIC), scale=100),
                 "seeds": str(len(summary.finished)),
-                "lead of the best": NONE
-                if summary is advice.best
-                else points(lead(advice.best, summary, METRIC).interval),
+                "lead of the best": NONE if best else points(lead(advice.best, summary, METRIC).interval),
                 "": mark or summary.trouble,
             }
         )

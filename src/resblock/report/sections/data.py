@@ -11,6 +11,7 @@ from resblock.data.review import Review
 from resblock.report.material import Material, Picture, Section, Table
 from resblock.report.style import house_style, legend_below, new_figure
 from resblock.report.tables import shown_name
+from resblock.study.numbers import capitalised
 
 MOST_NAMED = 30  # classes whose bars can carry a name
 SHADES = {"train": "#0072B2", "validation": "#E69F00", "test": "#D55E00"}  # of Okabe & Ito's palette
@@ -62,7 +63,7 @@ def _sentences(review: Review) -> list[str]:
     sizes = "" if same else f", made from pictures of {smallest} to {largest} pixels"
     start = f"{len(review.classes)} classes, {kind} images of {width}x{height} pixels{sizes}."
     baseline = f"Whoever always names the largest class is right on {100 * review.majority:.1f} % of the test images."
-    warnings = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in review.warnings()]
+    warnings = [f"{capitalised(sentence)}." for sentence in review.warnings()]
     return [start, baseline, *(warnings or ["Nothing was found that speaks against the data."])]
 
 

@@ -25,7 +25,7 @@ from resblock.study.rebound import (
     RELATIVE,
     Rebound,
     lessened,
-    pooled,
+    ratio,
     rebounding,
 )
 
@@ -135,7 +135,7 @@ def _draw_causes(axis: Axes, groups: Groups) -> None:
 
 def _percent(members: Sequence[Rebound], part: str, whole: str) -> float:
     """Return a ratio over all seeds in per cent; 0 where there is nothing to share."""
-    return 100 * t_interval(list(pooled(members, part, whole).values()) or [0.0]).mean
+    return 100 * ratio(members, part, whole)
 
 
 def _table(rebounds: Sequence[Rebound]) -> pd.DataFrame:

@@ -16,14 +16,14 @@ from resblock.study.comparison import Comparison, compare
 from resblock.study.gradients import COSINE, GROWTH, deepest_twins, probes
 from resblock.study.interval import CONFIDENCE, Interval, t_interval
 from resblock.study.measure import Measure
-from resblock.study.numbers import counted, difference, in_parts, listed, number, points
+from resblock.study.numbers import capitalised, counted, difference, in_parts, listed, number, points
 from resblock.study.rebound import (
     REBOUND_MARGIN,
     RELATIVE,
     Rebound,
     averages_share,
     comparable,
-    pooled,
+    ratio,
     rebounding,
 )
 from resblock.study.summary import Deepening, Gap, Study
@@ -59,8 +59,10 @@ def abstract(material: Material, verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def trouble(study: Study) -> str:
-    """Name what is missing or diverged; empty where nothing is."""
-    return "; ".join(f"{summary.spec.name}: {summary.trouble}" for summary in study.summaries if summary.trouble)
+    """Name what is missing or diverged, without the last full stop; empty where nothing is."""
+    told = "; ".join(f"{summary.spec.name}: {summary.trouble}" for summary in study.summaries if summary.trouble)
+    unfinished = any(score.status == "missing" for score in study.scores)
+    return f"{told}. What is decided may change: a study is judged when it is whole" if unfinished else told
 
 
 # What was done
@@ -278,7 +280,7 @@ def rebound(material: Material, verdicts: Sequence[Verdict] = ()) -> str:
     )
     return (
         f"{rises} Add up the heights of all rises as trained: {share} of that height is missing, at the same epoch, "
-        f"from the loss re-estimated. No weight differs between the two. {found.beside[0].upper()}{found.beside[1:]}."
+        f"from the loss re-estimated. No weight differs between the two. {capitalised(found.beside)}."
         f"{chance}{decided} "
         f"{_heights(rebounds, material.rebounds)}"
     )
@@ -295,7 +297,7 @@ def _heights(normalized: Sequence[Rebound], every: Sequence[Rebound]) -> str:
 
 
 def _of_the_falls(rebounds: Sequence[Rebound]) -> str:
-    return f"{100 * t_interval(list(pooled(rebounds, *RELATIVE).values())).mean:.0f} %"
+    return f"{100 * ratio(rebounds, *RELATIVE):.0f} %"
 
 
 # Gradients

@@ -11,9 +11,9 @@ from resblock.evaluation.score import HEADLINE, headline
 from resblock.report.tables import percent
 from resblock.report.words import KINDS
 from resblock.study.champion import Candidate, Champion, champion
-from resblock.study.comparison import Decision, compare
+from resblock.study.comparison import Comparison, Decision, compare
 from resblock.study.interval import Interval
-from resblock.study.numbers import counted, listed, points_in_words
+from resblock.study.numbers import capitalised, counted, listed, points_in_words
 from resblock.study.summary import Study
 from resblock.study.verdicts import decide
 
@@ -31,12 +31,13 @@ def answer(study: Study) -> tuple[str, str]:
     best = champion(study)
     if best is None:
         return "No training has finished yet, so nothing is known.", ""
-    first = _first(study.dataset, _block(study), _depth(study))
+    compared = [each for each in compare(study, HEADLINE) if each.gap.metric == TEST and each.gap.differences]
+    first = _first(study.dataset, _block(compared), _depth(study))
     last = (
         f"All this is with batch-norm statistics {KINDS[HEADLINE]}: computed anew on training images, the weights "
         "untouched."
     )
-    return first, " ".join([*_numbers(study), *_use(best), last])
+    return first, " ".join([*_numbers(study, compared), *_use(best), last])
 
 
 def _first(dataset: str, block: str, depth: str) -> str:
@@ -46,12 +47,11 @@ def _first(dataset: str, block: str, depth: str) -> str:
     for start in (OPEN, FEW):
         if block.startswith(start) and depth.startswith(start):
             return f"On test images of {dataset} {block}, and {depth.removeprefix(start)}."
-    return f"On test images of {dataset} {block}. {depth[0].upper()}{depth[1:]}."
+    return f"On test images of {dataset} {block}. {capitalised(depth)}."
 
 
-def _block(study: Study) -> str:
+def _block(found: Sequence[Comparison]) -> str:
     """Say at which depths the block helps or hurts, and at which that stays open, errors of all comparisons held."""
-    found = [each for each in compare(study, HEADLINE) if each.gap.metric == TEST and each.gap.differences]
     layers: dict[Decision, str] = {
         each: _layers(one.gap.depth for one in found if one.decision == each) for each in _DECISIONS
     }
@@ -81,18 +81,16 @@ def _depth(study: Study) -> str:
     return f"{span} residual networks {way} accuracy" if way else opened
 
 
-def _numbers(study: Study) -> Iterator[str]:
+def _numbers(study: Study, compared: Sequence[Comparison]) -> Iterator[str]:
     """Yield what the deepest twins, and the shallowest and deepest residual networks, have right."""
-    gaps = [gap for gap in study.gaps(TEST) if gap.differences]
-    if gaps and (plain := gaps[-1].residual.twin):
-        gap = gaps[-1]
+    if compared and (plain := compared[-1].gap.residual.twin):
+        gap = compared[-1].gap
         ours, theirs = (_mean(study, spec, gap.differences) for spec in (gap.residual, plain))
         yield (
             f"At {_layers([gap.depth])} {ours} of the test images are right with the block and {theirs} without it "
             f"({_sure(study, gap.interval, (gap.residual, plain))})."
         )
-        held = next(one for one in compare(study, HEADLINE) if one.gap == gap)
-        if held.decision == "undecided" and decide(gap.interval, 0.0) != "undecided":
+        if compared[-1].decision == "undecided" and decide(gap.interval, 0.0) != "undecided":
             yield "Taken alone the difference is significant; corrected for the number of comparisons (Holm) it is not."
     if change := study.deepening(TEST):
         both = change.shallow, change.deep

@@ -41,7 +41,7 @@ def outcome_of(verdict: Verdict) -> str:
 
 def told_outcome(verdict: Verdict) -> str:
     """Return the same with a word where it does not stay with all claims held together: ``supported, taken alone``."""
-    return f"{outcome_of(verdict)}, taken alone" if _decided(verdict) and not verdict.survives else outcome_of(verdict)
+    return f"{outcome_of(verdict)}, taken alone" if verdict.decided and not verdict.survives else outcome_of(verdict)
 
 
 def basis_of(verdict: Verdict) -> str:
@@ -59,17 +59,13 @@ def basis_of(verdict: Verdict) -> str:
 def survival(verdicts: Sequence[Verdict]) -> str:
     """Say which verdicts survive when the errors of all claims are held together, and what else they count."""
     measured = [verdict for verdict in verdicts if not math.isnan(verdict.p_value)]
-    decided = [verdict for verdict in measured if _decided(verdict)]
+    decided = [verdict for verdict in measured if verdict.decided]
     if not decided:
         return ""
     kept, lost = ([each for each in decided if each.survives == survives] for survives in (True, False))
     start = f"Held as one family of {len(measured)} (Holm), {len(kept)} of {len(decided)} decided claims stay decided"
     said = f"{start}: {_listed(kept)} Taken alone only: {_listed(lost)}" if kept and lost else f"{start}."
     return " ".join(filter(None, (said, _barred(measured))))
-
-
-def _decided(verdict: Verdict) -> bool:
-    return verdict.outcome in ("supported", "refuted")
 
 
 def _listed(verdicts: Sequence[Verdict]) -> str:
