@@ -96,6 +96,9 @@ class Workers:
     cores: int | None = None
     slots: Mapping[Where, int] = {"cluster": WORKERS}
 
+    def prepare(self, units: Sequence[Unit]) -> None:
+        """See `Engine`."""
+
     @contextmanager
     def seat(self, unit: Unit) -> Generator[Mapping[str, str]]:
         """See `Engine`."""

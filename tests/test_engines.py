@@ -1,9 +1,10 @@
-"""The engine that docs/engines.md writes down trains, where processes of this machine stand for Slurm's jobs."""
+"""Who computes: which worker a unit gets here, and the engine of docs/engines.md, whose jobs are processes here."""
 
 from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from resblock.core.splits import Split, SplitName
 from resblock.core.training.job import Job, Workshop
 from resblock.core.training.run import EpochRow
 from resblock.core.training.watcher import Nobody
+from resblock.running.engines import local
+from resblock.running.engines.local import Local
 from resblock.running.queue import Unit
 from resblock.startup import start_keras
 from tests.conftest import ROOT, write_digits
@@ -81,3 +84,72 @@ def test_the_slurm_engine_of_the_page_trains_as_a_workshop_does(
     assert {path.name: path.read_bytes() for path in job.results.iterdir()} == {
         path.name: path.read_bytes() for path in ours.results.iterdir()
     }
+
+
+class Hand:
+    """A worker without a process."""
+
+    started = 0
+
+    def __init__(self, *_: object) -> None:
+        Hand.started += 1
+        self.environment, self.lives, self.ended = {"HAND": str(Hand.started)}, True, False
+
+    @classmethod
+    def start(cls, *_: object) -> Hand:
+        return cls()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self.ended = True
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
+    """An engine with two places, whose workers are no processes."""
+    monkeypatch.setattr(local, "Worker", Hand)
+    monkeypatch.setattr(Hand, "started", 0)
+    with Local(2, [1]) as engine:
+        yield engine
+
+
+CUT = Unit(("preprocess@digits",), 1.0)
+
+
+def computing(threads: int) -> Unit:
+    return Unit(("train@digits-cnn-4-0",), 1.0, threads=threads)
+
+
+def hand(engine: Local, unit: Unit) -> str:
+    """Return which worker a unit gets; none at all: it runs by itself."""
+    with engine.seat(unit) as variables:
+        return variables.get("HAND", "")
+
+
+def test_workers_are_there_before_what_needs_them_and_do_for_what_needs_none(engine: Local) -> None:
+    engine.prepare([CUT, *[computing(1)] * 5])
+    assert Hand.started == 2
+    with engine.seat(CUT) as first, engine.seat(computing(1)) as second:
+        assert {first["HAND"], second["HAND"]} == {"1", "2"}
+    assert hand(engine, computing(2)) == first["HAND"]  # which has computed nothing yet
+    assert Hand.started == 2
+
+
+def test_what_computes_nothing_starts_no_worker(engine: Local) -> None:
+    engine.prepare([CUT])
+    assert hand(engine, CUT) == ""
+    assert hand(engine, computing(1)) == "1"
+    assert hand(engine, CUT) == "1"
+    assert hand(engine, computing(1)) == "1"  # as many threads as before
+
+
+def test_a_worker_makes_room_for_other_threads_and_a_dead_one_for_any(engine: Local) -> None:
+    with engine.seat(computing(1)), engine.seat(computing(1)):
+        pass
+    ((_, first), (_, second)) = engine._free  # pyright: ignore[reportPrivateUsage]
+    assert hand(engine, computing(2)) == "3"
+    assert (first.ended, second.ended) == (True, False)  # pyright: ignore[reportAttributeAccessIssue]
+    second.lives = False  # pyright: ignore[reportAttributeAccessIssue]
+    assert hand(engine, computing(1)) == "4"
+    assert second.ended  # pyright: ignore[reportAttributeAccessIssue]

@@ -22,10 +22,11 @@ from resblock.core.files import read_arrays, read_json
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.run import MANIFEST
-from resblock.running import warm
+from resblock.running import handover
 from resblock.running.caller import is_dvc
 from resblock.running.dvc import Dvc, Transcript
-from resblock.running.warm import WORKER, Worker, hand_over
+from resblock.running.handover import WORKER, hand_over
+from resblock.running.warm import Worker
 from tests.conftest import ROOT, write_digits
 
 RESBLOCK = Path(sys.executable).parent / "resblock"
@@ -45,7 +46,7 @@ def wait_for(happens: Callable[[], object]) -> None:
 SERVER = """
 import os, sys
 from pathlib import Path
-from resblock.running.warm import serve
+from resblock.running import warm
 
 def handle(arguments):
     if arguments == ["fault"]:
@@ -58,7 +59,8 @@ def handle(arguments):
     print("aside", file=sys.stderr)
     return 3
 
-serve(Path(sys.argv[1]), handle)
+warm.PACKAGE = Path("sources").resolve()
+warm.serve(Path(sys.argv[1]), handle)
 """
 
 
@@ -67,6 +69,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A worker in the working directory that the environment names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CALLER", "me")
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources/a.py").write_text("1\n")
+    monkeypatch.setattr(handover, "PACKAGE", tmp_path / "sources")
     process = subprocess.Popen([sys.executable, "-c", SERVER, "socket"], stderr=subprocess.PIPE, text=True)
     monkeypatch.setenv(WORKER, str(tmp_path / "socket"))
     try:
@@ -101,8 +106,16 @@ def test_what_a_worker_does_not_take_runs_elsewhere(tmp_path: Path, monkeypatch:
     with chdir("below"):
         assert hand_over(["train"]) is None  # its paths mean other files
     with monkeypatch.context() as patch:
-        patch.setattr(warm, "digest_sources", lambda *_: "of sources that were edited since")
+        patch.setattr(handover, "PACKAGE", tmp_path / "other sources")
         assert hand_over(["train"]) is None
+    for name in ("KERAS_BACKEND", "ONEDNN_MAX_CPU_ISA"):  # what was read as the worker started
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "other")
+            assert hand_over(["train"]) is None
+    assert hand_over(["train"]) == 3
+    (tmp_path / "sources/a.py").write_text("2\n")  # edited since
+    assert hand_over(["train"]) is None
+    (tmp_path / "sources/a.py").write_text("1\n")
     assert hand_over(["train"]) == 3
     monkeypatch.delenv(WORKER)
     assert hand_over(["train"]) is None

@@ -141,9 +141,9 @@ def _end_on_signals() -> None:
 
 
 def _here_or_warm(stage: Callable[[], None]) -> None:
-    """Run a stage that needs Keras: in the process that waits for it, where `resblock run` has one, or in this one."""
+    """Run a stage in the process that waits for it, where `resblock run` has one, or in this one."""
     from resblock.running.caller import end_with_dvc
-    from resblock.running.warm import hand_over
+    from resblock.running.handover import hand_over
 
     end_with_dvc()
     code = hand_over(sys.argv[1:])
@@ -286,12 +286,16 @@ def download(dataset: str) -> None:
     \b
     Example: RESBLOCK_MIRROR=/srv/mirror resblock download cifar10
     """
-    from resblock import paths
-    from resblock.params import read_params
-    from resblock.stages import download
 
-    read_params(paths.PARAMS)  # where there are none, no project is to get folders and a store
-    download.run(dataset)
+    def here() -> None:
+        from resblock import paths
+        from resblock.params import read_params
+        from resblock.stages import download
+
+        read_params(paths.PARAMS)  # where there are none, no project is to get folders and a store
+        download.run(dataset)
+
+    _here_or_warm(here)
 
 
 @main.command()
@@ -302,9 +306,13 @@ def preprocess(dataset: str) -> None:
     \b
     Example: resblock preprocess digits
     """
-    from resblock.stages import preprocess
 
-    preprocess.run(dataset)
+    def here() -> None:
+        from resblock.stages import preprocess
+
+        preprocess.run(dataset)
+
+    _here_or_warm(here)
 
 
 @main.command()
@@ -421,9 +429,13 @@ def report(dataset: str) -> None:
     \b
     Example: resblock report digits
     """
-    from resblock.stages import report
 
-    report.run(dataset)
+    def here() -> None:
+        from resblock.stages import report
+
+        report.run(dataset)
+
+    _here_or_warm(here)
 
 
 @main.command()

@@ -104,10 +104,10 @@ class Transcript:
 
 
 class Dvc:
-    """DVC's processes in one environment, started in any thread; a block that fails ends all that they started."""
+    """DVC's processes in one `environment`, started in any thread; a block that fails ends all that they started."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
+        self.environment = environment
         self._running: set[subprocess.Popen[str]] = set()
         self._closed = False
         self._change = Lock()
@@ -202,7 +202,7 @@ class Dvc:
                 raise UserError("interrupted before it was begun")
             process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", recorder.__name__, *arguments],
-                env={**with_this_python(self._environment), **(variables or {})},
+                env={**with_this_python(self.environment), **(variables or {})},
                 text=True,
                 stdout=stdout,
                 stderr=stderr,

@@ -20,7 +20,7 @@ class Unit:
     seconds: float  # forecast of all of them
     needs: tuple[str, ...] = ()  # stages of other units
     network: str = ""  # units of one network share what is compiled, if one worker gets them together
-    threads: int = 1  # that its stages compute with; 0: all there are
+    threads: int | None = None  # that its stages compute with; 0: all there are; None: they need no Keras
     where: Where = "here"
     urgent: bool = False  # others or a person wait for it
 
@@ -75,7 +75,7 @@ class Queue:
     def _hand(self, ready: Sequence[Unit], mine: Sequence[Unit]) -> list[Unit]:
         """Take the first unit and as many of its network as leave the others their share of the work."""
         first = ready[0]
-        share = sum(unit.seconds for unit in mine) / (2 * self._slots[first.where])
+        share = sum(unit.seconds for unit in mine) / self._slots[first.where]
         hand, seconds = [first], 0.0
         if first.network:
             for unit in ready[1:]:
@@ -97,7 +97,7 @@ class Queue:
     def _needed(self, unit: Unit) -> int:
         if self._cores is None or unit.where != "here":
             return 0
-        return min(unit.threads or self._cores, self._cores)
+        return 1 if unit.threads is None else min(unit.threads or self._cores, self._cores)
 
     def _give_up(self, failed: str) -> list[tuple[str, str]]:
         """Take out what needs `failed`, and what needs that."""

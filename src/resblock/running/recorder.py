@@ -16,8 +16,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from resblock.core.files import write_text
-
 HEAD = "schema: '2.0'\nstages:\n"
 OTHER_SECTION = re.compile(r"^[^\s]", re.MULTILINE)  # behind the stages, for instance data sets
 
@@ -98,6 +96,8 @@ def main(arguments: list[str]) -> int:
     from dvc.dvcfile import Lockfile
     from dvc.stage import serialize
     from dvc.utils.serialize import dumps_yaml
+
+    from resblock.core.files import write_text  # NumPy, which commands that only ask for this module's name do without
 
     slow: Any = Lockfile.dump_stages
 

@@ -6,6 +6,7 @@ only to look and to write down its result. What a stage computes, an engine's wo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -45,23 +46,28 @@ def bring_up_to_date(targets: Sequence[str], jobs: int | None, make_engine: Make
     for other in others_at_work():
         warn(f"`resblock run` is at work here already (process {other}); this one waits for what it runs now")
     engine = make_engine(jobs, [recipe.threads for recipe in recipes] or [1])
-    with invocation(datasets, params) as caused, Dvc(caused.environment) as dvc, engine:
-        everything = [stage for each in chosen for stage in each.stages]
-        planner = _Planner(params, set(dvc.stale(everything)), apart="cluster" in engine.slots)
-        units = [unit for each in chosen for unit in planner.units(each)]
-        forecasts = {stage: planner.seconds[stage] for unit in units for stage in unit.stages}
-        slots = sum(engine.slots.values())
-        print(
-            f"{', '.join(datasets)}: {len(forecasts)} of {len(everything)} stages to run, {slots} at a time", flush=True
-        )
-        if units:
-            queue = Queue(units, engine.slots, engine.cores)
-            with board(forecasts, slots) as shown:
-                work_off(dvc, engine, queue, shown, len(units))
-            if shown.failed:
-                raise UserError(
-                    f"{len(shown.failed)} of {len(forecasts)} stages failed; the same command goes on from there"
-                )
+    everything = [stage for each in chosen for stage in each.stages]
+    with engine, ThreadPoolExecutor(1) as aside, Dvc(os.environ) as dvc:
+        asked = aside.submit(dvc.stale, everything)  # which takes about as long as MLflow needs to open a run
+        with invocation(datasets, params) as caused:
+            dvc.environment = caused.environment
+            planner = _Planner(params, set(asked.result()), apart="cluster" in engine.slots)
+            units = [unit for each in chosen for unit in planner.units(each)]
+            forecasts = {stage: planner.seconds[stage] for unit in units for stage in unit.stages}
+            slots = sum(engine.slots.values())
+            print(
+                f"{', '.join(datasets)}: {len(forecasts)} of {len(everything)} stages to run, {slots} at a time",
+                flush=True,
+            )
+            if units:
+                engine.prepare(units)
+                queue = Queue(units, engine.slots, engine.cores)
+                with board(forecasts, slots) as shown:
+                    work_off(dvc, engine, queue, shown, len(units))
+                if shown.failed:
+                    raise UserError(
+                        f"{len(shown.failed)} of {len(forecasts)} stages failed; the same command goes on from there"
+                    )
     print()
     for each in chosen:
         if each.report:
@@ -138,7 +144,7 @@ class _Planner:
         stages: Sequence[str],
         needs: Sequence[str] = (),
         network: str = "",
-        threads: int = 1,
+        threads: int | None = None,
         where: Where = "here",
         urgent: bool = False,
     ) -> Unit:

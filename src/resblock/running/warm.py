@@ -5,7 +5,7 @@ hands itself over and passes on what the worker prints. DVC sees what it always 
 alone share one compiled step, if the same worker gets them one after the other.
 
 Whatever is not as the worker expects (other code than it imported, another number of threads, a worker that is gone)
-runs in the command's own process instead.
+runs in the command's own process instead (`handover`).
 """
 
 from __future__ import annotations
@@ -29,69 +29,20 @@ from typing import IO, Any, Self
 
 from resblock.core.backends import NAMES, variables_that_change_bits
 from resblock.core.files import digest_sources
+from resblock.running.handover import PACKAGE, WORKER
 
-WORKER = "RESBLOCK_WORKER"  # the socket of the worker that runs a command, where one is to
 LONGEST = 70  # bytes of a folder's name: a socket's whole address may have 104 at most
 SHORT = "/tmp"  # noqa: S108  (a folder of its own is made in there)
-PATIENCE = 20  # seconds for a worker to start or to end
+PATIENCE = 20  # seconds for a worker to end
 
 Handler = Callable[[Sequence[str]], int | None]  # arguments of the command line to an exit code; None: not here
 END = b'"end"\n'  # asks a worker to end
-PACKAGE = Path(__file__).resolve().parent.parent
-
-
-def hand_over(arguments: Sequence[str]) -> int | None:
-    """Let the worker that the environment names run `arguments`, and pass on what it prints.
-
-    Returns its exit code; None where there is no worker, or it does not take the command.
-    """
-    place = os.environ.get(WORKER)
-    if not place:
-        return None
-    with socket.socket(socket.AF_UNIX) as connection:
-        if not _connect(connection, Path(place)):
-            return None
-        # A worker that dies resets the connection or closes it: told apart from its answer either way.
-        with suppress(OSError), connection.makefile("rw", encoding="utf-8") as stream:
-            request = {
-                "arguments": list(arguments),
-                "folder": str(Path.cwd()),
-                "environment": {name: value for name, value in os.environ.items() if name != WORKER},
-                "decides": _what_decides(),
-            }
-            print(json.dumps(request), file=stream, flush=True)
-            for line in stream:
-                answer: dict[str, Any] = json.loads(line)
-                if "refused" in answer:
-                    return None
-                if "code" in answer:
-                    return int(answer["code"])
-                (sys.stderr if answer["to"] == "stderr" else sys.stdout).write(answer["text"])
-                sys.stdout.flush()
-    print("resblock: the worker ended in the middle of this stage; run the same command again", file=sys.stderr)
-    return 1
 
 
 def _what_decides() -> dict[str, Any]:
-    """Return what a worker has taken in when it started, and a command may have otherwise: code and backend."""
+    """Return what this process has taken in when it started, and a command may want otherwise: code and backend."""
     chosen = os.environ.get("KERAS_BACKEND", NAMES[0])
     return {"code": digest_sources(PACKAGE), "backend": chosen, "variables": variables_that_change_bits()}
-
-
-def _connect(connection: socket.socket, place: Path) -> bool:
-    """Reach the worker whose socket is at `place`; one that has just been started is waited for a while."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            connection.connect(str(place))
-        except FileNotFoundError:
-            if not place.parent.is_dir() or time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-        except OSError:
-            return False
-        else:
-            return True
 
 
 @dataclass
@@ -160,13 +111,18 @@ def serve(place: Path, handle: Handler, prepare: Callable[[], None] = lambda: No
                 if not line.endswith("\n"):  # whoever connected is gone before saying what for
                     continue
                 request: dict[str, Any] = json.loads(line)
-                fits = request.get("decides") == decides and request.get("folder") == str(Path.cwd())
-                ended = _run(request, stream, connection, handle) if fits else None
+                fits = request["folder"] == str(Path.cwd()) and request["package"] == str(PACKAGE)
+                ended = _run(request, stream, connection, handle, decides) if fits else None
                 _answer(stream, **({"refused": True} if ended is None else {"code": ended}))
 
 
-def _run(request: dict[str, Any], stream: IO[str], connection: socket.socket, handle: Handler) -> int | None:
-    """Run one command as if it had a process of its own; end where its caller is gone."""
+def _run(
+    request: dict[str, Any], stream: IO[str], connection: socket.socket, handle: Handler, decides: dict[str, Any]
+) -> int | None:
+    """Run one command as if it had a process of its own; end where its caller is gone.
+
+    Returns None where that process would take in something else than `decides`.
+    """
     before = dict(os.environ)
     done = threading.Event()
     threading.Thread(target=_end_with_caller, args=(connection, done), daemon=True).start()
@@ -175,7 +131,7 @@ def _run(request: dict[str, Any], stream: IO[str], connection: socket.socket, ha
     try:
         with redirect_stdout(_Sender(stream, "stdout")), redirect_stderr(_Sender(stream, "stderr")):
             try:
-                return handle(request["arguments"])
+                return handle(request["arguments"]) if _what_decides() == decides else None
             except Exception:  # a fault of ours: shown as it would be, and the next command is another matter
                 traceback.print_exc()
                 return 1

@@ -6,7 +6,7 @@ started; by these it hands its work over to whoever computes, and writes here wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, Self
 
@@ -18,6 +18,10 @@ class Engine(Protocol):
 
     slots: Mapping[Where, int]  # how many units run at once; with `cluster` among them, trainings are units there
     cores: int | None  # that units here share; None: as many units as slots, whatever they compute with
+
+    def prepare(self, units: Sequence[Unit]) -> None:
+        """Start what `units`, of which some are asked for soon, need to have started, and do not wait for it."""
+        ...
 
     def seat(self, unit: Unit) -> AbstractContextManager[Mapping[str, str]]:
         """Return the variables that commands of `unit`, and others of its network, are started with."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import Lock
 from typing import Self
@@ -21,7 +21,7 @@ class Local:
         self._cards = cards()
         self.cores = None if jobs or self._cards else available_cores()
         self.slots: Mapping[Where, int] = {"here": jobs or default_jobs(threads, len(self._cards))}
-        self._free: list[tuple[int, Worker]] = []  # and the threads that it has computed with
+        self._free: list[tuple[int | None, Worker]] = []  # and the threads that it has computed with, if it has
         self._all = ExitStack()
         self._ends: dict[int, ExitStack] = {}
         self._on_card: Counter[str] = Counter(dict.fromkeys(self._cards, 0))
@@ -33,25 +33,40 @@ class Local:
     def __exit__(self, *_: object) -> None:
         self._all.close()
 
+    def prepare(self, units: Sequence[Unit]) -> None:
+        """See `Engine`: workers import Keras while the first stages, which need none, are run."""
+        computing = sum(unit.threads is not None for unit in units)
+        with self._change:
+            while len(self._ends) < min(computing, self.slots["here"]):
+                self._free.append((None, self._start()))
+
     @contextmanager
     def seat(self, unit: Unit) -> Generator[Mapping[str, str]]:
         """See `Engine`: a worker, warm if one has computed with so many threads before."""
-        worker = self._take(unit.threads)
+        used, worker = self._take(unit.threads)
         try:
-            yield worker.environment
+            yield worker.environment if worker else {}
         finally:
-            with self._change:
-                self._free.append((unit.threads, worker))
+            if worker:
+                with self._change:
+                    self._free.append((used if unit.threads is None else unit.threads, worker))
 
-    def _take(self, threads: int) -> Worker:
+    def _take(self, threads: int | None) -> tuple[int | None, Worker | None]:
+        """Take a worker for `threads`, and what it has computed with; for what computes nothing one that is there."""
         with self._change:
-            for place, (used, worker) in enumerate(self._free):
-                if used == threads and worker.lives:
-                    del self._free[place]
-                    return worker
+            for dead in [free for free in self._free if not free[1].lives]:
+                self._free.remove(dead)
+                self._end(dead[1])
+            fitting = [free for free in self._free if threads in (None, free[0])]
+            unused = [free for free in self._free if free[0] is None]
+            if found := next(iter((*fitting, *unused)), None):
+                self._free.remove(found)
+                return found
+            if threads is None:
+                return None, None
             if self._free and len(self._ends) >= self.slots["here"]:
                 self._end(self._free.pop(0)[1])  # a runtime has one number of threads for life
-            return self._start()
+            return None, self._start()
 
     def _start(self) -> Worker:
         card = min(self._on_card, key=self._on_card.__getitem__, default=None)

@@ -71,6 +71,10 @@ class Cluster:
         with self._stack:
             self._local.__exit__()
 
+    def prepare(self, units: Sequence[Unit]) -> None:
+        """See `Engine`."""
+        self._local.prepare([unit for unit in units if unit.where == "here"])
+
     @contextmanager
     def seat(self, unit: Unit) -> Generator[Mapping[str, str]]:
         """See `Engine`."""
