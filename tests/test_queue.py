@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -71,12 +73,12 @@ def test_the_longest_go_first_whatever_data_set_they_are_of() -> None:
 
 
 def test_seeds_go_together_but_leave_the_others_their_share() -> None:
-    """Ten seeds of 10 s for two workers: half of what is left each time, and single ones at the end."""
+    """Ten seeds of 10 s for two workers: less than half of what is left, and single ones at the end."""
     queue = Queue(seeds("plain-8", 10, 10), HERE)
     sizes: list[int] = []
     while units := queue.take("here"):
         sizes.append(len(units))
-    assert sizes == [5, 2, 1, 1, 1]
+    assert sizes == [4, 2, 1, 1, 1, 1]
 
 
 def test_trainings_of_hours_go_one_by_one() -> None:
@@ -492,12 +494,21 @@ def test_dvc_notes_a_stage_with_the_bytes_of_its_own(tmp_path: Path, monkeypatch
     Path("word").write_text("one")
     written: dict[Callable[[list[str]], int], list[bytes]] = {}
     monkeypatch.setattr(Lockfile, "dump_stages", Lockfile.dump_stages)  # put back at the end
-    for run in (dvc, recorder.main):
+
+    def served(arguments: list[str]) -> int:
+        """Run it as one of the commands that a process is sent."""
+        request = json.dumps({"arguments": arguments, "environment": dict(os.environ)})
+        command = [sys.executable, "-m", recorder.__name__]
+        ended = subprocess.run(command, input=f"{request}\n{request}\n", capture_output=True, text=True, check=False)
+        assert ended.stdout.count(recorder.ENDED) == 2
+        return ended.returncode
+
+    for run in (dvc, recorder.main, served):
         Path("dvc.lock").unlink(missing_ok=True)
         dvc(["init", "--no-scm", "--quiet", "--force"])
         for word in ("one", "two"):
             Path("word").write_text(word)
             assert run(["repro", "--quiet", "--force", "--single-item", "make@1", "make@0", "make@10"]) == 0
             written.setdefault(run, []).append(Path("dvc.lock").read_bytes())
-    assert written[recorder.main] == written[dvc]
+    assert written[served] == written[recorder.main] == written[dvc]
     assert len(set(written[dvc])) == 2

@@ -22,7 +22,7 @@ from resblock.core.files import read_arrays, read_json
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.run import MANIFEST
-from resblock.running import handover
+from resblock.running import handover, recorder
 from resblock.running.caller import is_dvc
 from resblock.running.dvc import Dvc, Transcript
 from resblock.running.handover import WORKER, hand_over
@@ -339,18 +339,48 @@ def test_a_stage_that_could_not_be_begun_failed_with_dvcs_words() -> None:
     assert list(heard.close(255)) == [(LAST, False, [line])]
 
 
-# A DVC that fails at one stage, and one that has ended before any.
+# A DVC that fails at one stage, has ended before any, or ends between two commands.
 STAND_IN = """
-import sys
-stages = sys.argv[sys.argv.index("--single-item") + 1 :]
-if "none" in stages:
-    sys.exit("ERROR: no lock")
-for stage in stages:
-    print(f"Running stage '{stage}':")
-    if stage == "bad":
-        sys.exit("ERROR: failed to reproduce 'bad': failed to run: it, exited with 1")
-    print(f"did {stage}")
+import json, os, sys
+for line in sys.stdin:
+    request = json.loads(line)
+    stages = request["arguments"][request["arguments"].index("--single-item") + 1 :]
+    if "none" in stages:
+        sys.exit("ERROR: no lock")
+    for stage in stages:
+        print(f"Running stage '{stage}':")
+        if stage == "bad":
+            sys.exit("ERROR: failed to reproduce 'bad': failed to run: it, exited with 1")
+        print(f"did {stage} for {request['environment']['SEAT']} in {os.getpid()}")
+    print("\x1e", flush=True)
+    if "last" in stages:
+        sys.exit(1)
 """
+
+
+class Teller:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, bool]] = []
+        self.lines: list[str] = []
+
+    def said(self, stage: str, line: str) -> None:
+        pass
+
+    def ended(self, stage: str, well: bool, lines: Sequence[str]) -> None:
+        assert lines
+        self.told.append((stage, well))
+        self.lines.append(lines[-1])
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dvc]:
+    """DVC's processes, of which none is DVC."""
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    monkeypatch.setattr("resblock.running.dvc.recorder", SimpleNamespace(__name__="stand_in", ENDED=recorder.ENDED))
+    with Dvc({**os.environ, "PYTHONPATH": str(tmp_path)}) as dvc:
+        yield dvc
 
 
 @pytest.mark.parametrize(
@@ -361,23 +391,25 @@ for stage in stages:
     ],
 )
 def test_a_stage_that_fails_keeps_no_other_from_being_tried(
-    stages: list[str], expected: list[tuple[str, bool]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stages: list[str], expected: list[tuple[str, bool]], stand_in: Dvc
 ) -> None:
-    (tmp_path / "stand_in.py").write_text(STAND_IN)
-    monkeypatch.setattr("resblock.running.dvc.recorder", SimpleNamespace(__name__="stand_in"))
-    told: list[tuple[str, bool]] = []
+    teller = Teller()
+    stand_in.repro_each(stages, {"SEAT": "a"}, teller)
+    assert teller.told == expected
 
-    class Teller:
-        def said(self, stage: str, line: str) -> None:
-            pass
 
-        def ended(self, stage: str, well: bool, lines: Sequence[str]) -> None:
-            assert lines
-            told.append((stage, well))
-
-    with Dvc({**os.environ, "PYTHONPATH": str(tmp_path)}) as dvc:
-        dvc.repro_each(stages, {}, Teller())
-    assert told == expected
+def test_one_process_of_dvc_runs_what_comes_one_after_the_other(stand_in: Dvc) -> None:
+    first, second = Teller(), Teller()
+    with stand_in:
+        stand_in.repro_each(["a", "b"], {"SEAT": "one"}, first)
+        stand_in.repro_each(["c"], {"SEAT": "two"}, first)
+        (process,) = stand_in._idle  # pyright: ignore[reportPrivateUsage]
+        assert first.lines == [f"did {word} in {process.pid}" for word in ("a for one", "b for one", "c for two")]
+        stand_in.repro_each(["last"], {"SEAT": "one"}, first)
+        process.wait(PATIENCE)
+        stand_in.repro_each(["d"], {"SEAT": "one"}, second)  # by another process
+    assert second.told == [("d", True)]
+    assert not stand_in._running  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_command_whose_dvc_was_killed_ends_too(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from resblock.core.errors import UserError
 from resblock.running import recorder
 
 BUSY, BREATH = "is busy, it is being blocked by", 2.0  # how DVC says that another holds its locks; seconds
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 PATIENCE = 60  # seconds for a stage to end: its MLflow server may not answer
 
 # How the lines of DVC 3 begin that tell of a stage; of those that tell a reader nothing; and why it runs none.
@@ -109,6 +110,7 @@ class Dvc:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
         self._running: set[subprocess.Popen[str]] = set()
+        self._idle: list[subprocess.Popen[str]] = []  # among them, that wait for stages
         self._closed = False
         self._change = Lock()
 
@@ -118,6 +120,8 @@ class Dvc:
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         if failure:
             self.end()
+        for process in self._idle:
+            self._close(process)
 
     def repro_each(self, stages: Sequence[str], variables: Mapping[str, str], listener: Listener) -> None:
         """Run stages, each after what it depends on; one that fails keeps no other from being tried.
@@ -129,24 +133,42 @@ class Dvc:
         left = list(stages)
         while left:
             heard = Transcript()
-            command = ("--wait-for-lock", "repro", "--single-item", *left)
-            with self._started(*command, variables={**variables, "PYTHONUNBUFFERED": "1"}) as process:
-                assert process.stdout is not None
-                with process.stdout as said:
-                    for line in said:
-                        for ended in heard.hear(line.rstrip("\n")):
-                            listener.ended(*ended)
-                        if heard.current:
-                            listener.said(heard.current, line.rstrip("\n"))
-            for ended in heard.close(process.returncode):
+            with self._waiting() as process:
+                code = self._repro(process, left, variables, heard, listener)
+            for ended in heard.close(code):
                 listener.ended(*ended)
-            if process.returncode == 0:
+            if code == 0:
                 return
             if heard.failed not in left:  # DVC itself could not begin
                 for stage in left:
-                    listener.ended(stage, False, heard.own_words(process.returncode))
+                    listener.ended(stage, False, heard.own_words(code))
                 return
             left = left[left.index(heard.failed) + 1 :]
+
+    def _repro(
+        self,
+        process: subprocess.Popen[str],
+        stages: Sequence[str],
+        variables: Mapping[str, str],
+        heard: Transcript,
+        listener: Listener,
+    ) -> int:
+        """Let a process run stages until one fails; return its exit code, zero for one that waits for more."""
+        assert process.stdin is not None and process.stdout is not None
+        request = {
+            "arguments": ["--wait-for-lock", "repro", "--single-item", *stages],
+            "environment": {**with_this_python(self.environment), **variables, **UNBUFFERED},
+        }
+        with suppress(BrokenPipeError):  # it was killed: seen below
+            print(json.dumps(request), file=process.stdin, flush=True)
+        for line in process.stdout:
+            if line.startswith(recorder.ENDED):
+                return 0
+            for ended in heard.hear(line.rstrip("\n")):
+                listener.ended(*ended)
+            if heard.current:
+                listener.said(heard.current, line.rstrip("\n"))
+        return process.wait() or 1
 
     def stale(self, stages: Sequence[str]) -> list[str]:
         """Return which of `stages` DVC would run. It tells all of the project's sooner than it finds some by name."""
@@ -181,37 +203,56 @@ class Dvc:
 
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run DVC to its end."""
-        with self._started(*arguments, stderr=subprocess.PIPE) as process:
-            said, told = process.communicate()
+        with self._change:
+            process = self._start(*arguments, stderr=subprocess.PIPE)
+        said, told = process.communicate()
+        self._running.discard(process)
         return subprocess.CompletedProcess(arguments, process.returncode, said, told)
 
     @contextmanager
-    def _started(
+    def _waiting(self) -> Generator[subprocess.Popen[str]]:
+        """Take a process that waits for stages, or start one; it is kept if it goes on waiting."""
+        with self._change:
+            living = (process for process in self._idle if process.poll() is None)
+            if process := next(living, None):
+                self._idle.remove(process)
+            else:
+                process = self._start(stdin=subprocess.PIPE, variables=UNBUFFERED)
+        yield process
+        with self._change:
+            if process.poll() is None:
+                self._idle.append(process)
+            else:
+                self._close(process)
+
+    def _start(
         self,
         *arguments: str,
-        stdout: int | None = subprocess.PIPE,
-        stderr: int | None = subprocess.STDOUT,
+        stdin: int | None = None,
+        stderr: int = subprocess.STDOUT,
         variables: Mapping[str, str] | None = None,
-    ) -> Generator[subprocess.Popen[str]]:
-        """Start DVC so that the stages' `resblock` is this interpreter's, activated environment or not, and await it.
+    ) -> subprocess.Popen[str]:
+        """Start DVC so that the stages' `resblock` is this interpreter's, activated environment or not.
 
         Raises UserError where no more is to be started.
         """
-        with self._change:
-            if self._closed:
-                raise UserError("interrupted before it was begun")
-            process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", recorder.__name__, *arguments],
-                env={**with_this_python(self.environment), **(variables or {})},
-                text=True,
-                stdout=stdout,
-                stderr=stderr,
-                process_group=0,  # a Ctrl-C reaches it, its stage and no other once: from `end`
-            )
-            self._running.add(process)
-        yield process
-        process.wait()
-        with self._change:
+        if self._closed:
+            raise UserError("interrupted before it was begun")
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", recorder.__name__, *arguments],
+            env={**with_this_python(self.environment), **(variables or {})},
+            text=True,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            process_group=0,  # a Ctrl-C reaches it, its stage and no other once: from `end`
+        )
+        self._running.add(process)
+        return process
+
+    def _close(self, process: subprocess.Popen[str]) -> None:
+        """Let a process end by the end of its input."""
+        with suppress(BrokenPipeError), process:
             self._running.discard(process)
 
 

@@ -11,6 +11,8 @@ Where = Literal["here", "cluster"]
 
 LONGEST_HAND = 600.0  # seconds, beyond the first unit: sharing what is compiled saves seconds and need not go further
 
+SPARE = 1.25  # what is left for the others is more than their share, since forecasts err
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -75,7 +77,7 @@ class Queue:
     def _hand(self, ready: Sequence[Unit], mine: Sequence[Unit]) -> list[Unit]:
         """Take the first unit and as many of its network as leave the others their share of the work."""
         first = ready[0]
-        share = sum(unit.seconds for unit in mine) / self._slots[first.where]
+        share = sum(unit.seconds for unit in mine) / (SPARE * self._slots[first.where])
         hand, seconds = [first], 0.0
         if first.network:
             for unit in ready[1:]:

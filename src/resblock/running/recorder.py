@@ -1,22 +1,27 @@
-"""DVC as `resblock run` starts it: `python -m resblock.running.recorder …` is `python -m dvc …`, but for two things.
+"""DVC as `resblock run` starts it: `python -m resblock.running.recorder …` is `python -m dvc …`, but for three things.
 
 DVC reads dvc.lock with a parser in Python whenever it starts, and params.yaml once for every stage. It notes every
 stage that has ended by reading and writing all of dvc.lock anew, more slowly still: seconds a stage in a study of
 hundreds, and n stages take n squared. Here the parser is libyaml with the same rules, params.yaml is read once, and the
 one entry takes its place in the text. What is read and written is DVC's own to the byte; where dvc.lock does not look
-as DVC leaves it, DVC does it.
+as DVC leaves it, DVC does it. And a process may run one command after the other, since its start takes two seconds.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 HEAD = "schema: '2.0'\nstages:\n"
+ENDED = "\x1e"  # a line that tells whoever sends command lines that one has ended well
 OTHER_SECTION = re.compile(r"^[^\s]", re.MULTILINE)  # behind the stages, for instance data sets
 
 
@@ -90,9 +95,9 @@ def read_quickly() -> None:
     _yaml.parse_yaml = parse_yaml  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def main(arguments: list[str]) -> int:
-    """Run DVC's command line."""
-    from dvc.cli import main as dvc
+@cache
+def _record_quickly() -> None:
+    """Let DVC in this process put one stage's entry into dvc.lock where it writes the whole file anew."""
     from dvc.dvcfile import Lockfile
     from dvc.stage import serialize
     from dvc.utils.serialize import dumps_yaml
@@ -113,8 +118,30 @@ def main(arguments: list[str]) -> int:
                 self.repo.scm_context.track_file(self.relpath)
 
     Lockfile.dump_stages = dump_stages
+
+
+def main(arguments: list[str]) -> int:
+    """Run DVC's command line; where there is none, one after the other as they come, until one fails."""
+    from dvc.cli import main as dvc
+
+    _record_quickly()
     read_quickly()
-    return dvc(arguments)
+    return dvc(arguments) if arguments else _serve(dvc)
+
+
+def _serve(dvc: Callable[[list[str]], int]) -> int:
+    """Run command lines that come as JSON on standard input, each in an environment of its own."""
+    with os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8") as requests, suppress(KeyboardInterrupt):
+        with Path(os.devnull).open() as nothing:
+            os.dup2(nothing.fileno(), sys.stdin.fileno())  # what a stage reads is no request
+        for line in requests:
+            request: dict[str, Any] = json.loads(line)
+            os.environ.clear()
+            os.environ.update(request["environment"])
+            if code := dvc(request["arguments"]):
+                return code
+            print(f"\n{ENDED}", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
