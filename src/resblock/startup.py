@@ -52,17 +52,26 @@ def _hidden(packages: Sequence[str]) -> Generator[None]:
 
 
 @contextmanager
-def _uncollected(*, to_stay: bool = True) -> Generator[None]:
-    """Let Python's garbage collector not run while Keras is imported, nor look later at what is there `to_stay`."""
-    if "keras" in sys.modules:  # whatever was made since may become garbage
-        yield
-        return
+def uncollected() -> Generator[None]:
+    """Let Python's garbage collector not run within the block, which makes many objects and throws few away."""
     collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if to_stay:
-            gc.freeze()
         if collects:
             gc.enable()
+
+
+@contextmanager
+def _uncollected(*, to_stay: bool = True) -> Generator[None]:
+    """Let the garbage collector not run while Keras is imported, nor look later at what is there `to_stay`."""
+    if "keras" in sys.modules:  # whatever was made since may become garbage
+        yield
+        return
+    with uncollected():
+        try:
+            yield
+        finally:
+            if to_stay:
+                gc.freeze()

@@ -1,10 +1,10 @@
 """DVC as `resblock run` starts it: `python -m resblock.running.recorder …` is `python -m dvc …`, but for three things.
 
-DVC reads dvc.lock with a parser in Python whenever it starts, and params.yaml once for every stage. It notes every
-stage that has ended by reading and writing all of dvc.lock anew, more slowly still: seconds a stage in a study of
-hundreds, and n stages take n squared. Here the parser is libyaml with the same rules, params.yaml is read once, and the
+DVC reads dvc.lock with a parser in Python whenever it starts, dvc.yaml and params.yaml once for every stage. It notes
+every stage that has ended by reading and writing all of dvc.lock anew, more slowly still: seconds a stage in a study of
+hundreds, and n stages take n squared. Here the parser is libyaml with the same rules, each file is read once, and the
 one entry takes its place in the text. What is read and written is DVC's own to the byte; where dvc.lock does not look
-as DVC leaves it, DVC does it. And a process may run one command after the other, since its start takes two seconds.
+as DVC leaves it, DVC does it. And a process may run one command after the other, since its start takes a second.
 """
 
 from __future__ import annotations
@@ -77,21 +77,20 @@ def _read(text: str) -> Any:
 
 @cache
 def read_quickly() -> None:
-    """Let DVC in this process read dvc.lock by libyaml, and params.yaml once and not once for each stage."""
+    """Let DVC in this process read dvc.lock by libyaml, and dvc.yaml and params.yaml once, not for each stage."""
     from dvc.utils import strictyaml
     from dvc.utils.serialize import _yaml
 
-    parse: Any = strictyaml.parse_yaml
-    parse_once = lru_cache(maxsize=2)(_yaml.parse_yaml)  # by its text: an edit is seen
-
-    def parse_lock(text: str, path: Any, typ: str = "safe") -> Any:
-        found = read_lock(text) if typ == "safe" and str(path).endswith(".lock") else None
-        return parse(text, path, typ=typ) if found is None else found
+    parse: Any = _yaml.parse_yaml
+    parse_once = lru_cache(maxsize=4)(parse)  # by its text: an edit is seen
 
     def parse_yaml(text: str, path: Any, typ: str = "safe") -> Any:
-        return deepcopy(parse_once(text, str(path))) if typ == "safe" else parse(text, path, typ=typ)
+        if typ != "safe":
+            return parse(text, path, typ=typ)
+        found = read_lock(text) if str(path).endswith(".lock") else None
+        return deepcopy(parse_once(text, str(path))) if found is None else found
 
-    strictyaml.parse_yaml = parse_lock  # pyright: ignore[reportAttributeAccessIssue]
+    strictyaml.parse_yaml = parse_yaml  # pyright: ignore[reportAttributeAccessIssue]
     _yaml.parse_yaml = parse_yaml  # pyright: ignore[reportAttributeAccessIssue]
 
 
