@@ -88,6 +88,12 @@ def test_the_best_of_all_is_chosen_where_every_shallower_one_is_worse() -> None:
     assert "add residual-50" in advice.next_step
 
 
+def test_a_wider_network_is_no_deeper_one_of_its_kind() -> None:
+    advice = advised(planted({"residual-8": 0.90, "residual-20": 0.93, "residual-8-w2": 0.96}, seeds=6))
+    assert advice.choice.spec.name == "residual-8-w2"
+    assert advice.next_step.startswith("add residual-20-w2")
+
+
 def test_networks_that_are_not_trained_yet_come_next_and_are_no_competitors() -> None:
     """A study without its deepest networks once needed nothing more."""
     half = planted({name: mean for name, mean in RISING.items() if not name.endswith("-32")}, seeds=3)

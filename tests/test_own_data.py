@@ -60,6 +60,16 @@ def test_one_content_gives_the_same_splits_in_every_format(few_cifar: Path, tmp_
     assert cut(tmp_path / "png", format="folder")[0].classes == expected.classes == cifar10.CLASSES
 
 
+@pytest.mark.parametrize("wish", [{"size": 64}, {"channels": 1}])
+def test_files_that_are_taken_as_they_are_can_have_no_other_size_or_channels(
+    few_cifar: Path, wish: dict[str, int]
+) -> None:
+    """Both were accepted and changed nothing."""
+    with pytest.raises(ParamsError, match=r"these files are taken as they are, 32x32 pixels of 3 channels"):
+        collect(few_cifar, format="cifar10", **wish)
+    assert collect(few_cifar, format="cifar10", size=32, channels=3).image_shape == (32, 32, 3)
+
+
 def make_cifar100(folder: Path) -> Path:
     """Write files of CIFAR-100's structure, its images one colour each."""
     for name, per_class in cifar100.PER_CLASS.items():

@@ -90,6 +90,9 @@ def test_a_machine_without_a_network_card_is_one_machine(monkeypatch: pytest.Mon
     assert names[0] == names[1] != names[2] != names[3]
     (tmp_path / "machine-id").write_text("abc\n")
     assert process.on_this_machine(process.this_process())
+    (tmp_path / "machine-id").write_text("\n")  # as images of containers have it: the card tells
+    monkeypatch.setattr("uuid.getnode", lambda: 0x0242AC110002)
+    assert process.this_process().partition("/")[0] == names[2]
 
 
 def test_a_copy_that_may_not_be_written_is_a_message(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from resblock.core.files import read_arrays, read_json
 from resblock.core.spec import ModelSpec, RunKey
 from resblock.core.splits import Split, SplitName
 from resblock.core.training.run import MANIFEST
-from resblock.running import handover, recorder
+from resblock.running import handover, warm
 from resblock.running.caller import is_dvc
 from resblock.running.dvc import Dvc, Transcript
 from resblock.running.handover import WORKER, hand_over
@@ -121,6 +121,20 @@ def test_what_a_worker_does_not_take_runs_elsewhere(tmp_path: Path, monkeypatch:
     assert hand_over(["train"]) is None
     monkeypatch.setenv(WORKER, str(tmp_path / "gone/socket"))
     assert hand_over(["train"]) is None
+
+
+@pytest.mark.usefixtures("server")
+def test_a_worker_outlives_sources_that_cannot_be_read_and_other_codes_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "sources/.#a.py"  # as Emacs makes it of an edit that is not saved
+    lock.symlink_to("me@host.1:1")
+    assert hand_over(["train"]) is None
+    lock.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(handover.json, "dumps", lambda _: '{"arguments": ["train"]}')
+        assert hand_over(["train"]) is None
+    assert hand_over(["train"]) == 3
 
 
 @pytest.mark.usefixtures("server")
@@ -249,6 +263,17 @@ def test_a_worker_has_a_socket_where_temporary_folders_have_long_names(
     worker.folder.cleanup()
 
 
+def test_a_worker_that_is_starting_is_not_waited_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with chdir(tmp_path):
+        worker = Worker.start()
+    begin = time.monotonic()
+    with worker:
+        pass
+    assert time.monotonic() - begin < warm.PATIENCE / 2
+    assert worker.process.returncode is not None
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_worker_that_waits_ends_without_a_word(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with working_in(tmp_path) as worker:
         pass
@@ -342,6 +367,7 @@ def test_a_stage_that_could_not_be_begun_failed_with_dvcs_words() -> None:
 # A DVC that fails at one stage, has ended before any, or ends between two commands.
 STAND_IN = """
 import json, os, sys
+sys.stdout.reconfigure(errors="surrogateescape")
 for line in sys.stdin:
     request = json.loads(line)
     stages = request["arguments"][request["arguments"].index("--single-item") + 1 :]
@@ -351,8 +377,9 @@ for line in sys.stdin:
         print(f"Running stage '{stage}':")
         if stage == "bad":
             sys.exit("ERROR: failed to reproduce 'bad': failed to run: it, exited with 1")
+        print("\\x1e", b"\\xff".decode(errors="surrogateescape"))
         print(f"did {stage} for {request['environment']['SEAT']} in {os.getpid()}")
-    print("\x1e", flush=True)
+    print(request["word"], flush=True)
     if "last" in stages:
         sys.exit(1)
 """
@@ -378,7 +405,7 @@ class Teller:
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dvc]:
     """DVC's processes, of which none is DVC."""
     (tmp_path / "stand_in.py").write_text(STAND_IN)
-    monkeypatch.setattr("resblock.running.dvc.recorder", SimpleNamespace(__name__="stand_in", ENDED=recorder.ENDED))
+    monkeypatch.setattr("resblock.running.dvc.recorder", SimpleNamespace(__name__="stand_in"))
     with Dvc({**os.environ, "PYTHONPATH": str(tmp_path)}) as dvc:
         yield dvc
 
@@ -408,7 +435,13 @@ def test_one_process_of_dvc_runs_what_comes_one_after_the_other(stand_in: Dvc) -
         stand_in.repro_each(["last"], {"SEAT": "one"}, first)
         process.wait(PATIENCE)
         stand_in.repro_each(["d"], {"SEAT": "one"}, second)  # by another process
-    assert second.told == [("d", True)]
+        (process,) = stand_in._idle  # pyright: ignore[reportPrivateUsage]
+        answers = iter([None])  # killed after it was found to live
+        process.poll = lambda: next(answers, -9)
+        process.kill()
+        process.wait(PATIENCE)
+        stand_in.repro_each(["e"], {"SEAT": "one"}, second)
+    assert second.told == [("d", True), ("e", True)]
     assert not stand_in._running  # pyright: ignore[reportPrivateUsage]
 
 

@@ -42,7 +42,14 @@ class Dataset:
     def collect(self, raw: Path, preparation: Preparation) -> Collection:
         """Return the images in the `raw` files as params.yaml wants them. Raises ReadError, ParamsError."""
         reader, wishes = self._reading(preparation)
-        return reader(self.source.files(raw), wishes)
+        found = reader(self.source.files(raw), wishes)
+        height, width, channels = found.image_shape
+        if wishes.size not in (None, height) or wishes.channels not in (None, channels):
+            raise ParamsError(
+                f"{wishes.key}: got size {wishes.size}, channels {wishes.channels}; these files are taken as they are, "
+                f"{height}x{width} pixels of {channels} {'channels' if channels > 1 else 'channel'}"
+            )
+        return found
 
     def refuse_unknown_words(self, preparation: Preparation) -> None:
         """Raise ReadError or ParamsError where the entry in params.yaml cannot be right, whatever the files hold."""

@@ -140,7 +140,7 @@ def _made_by(before: Side, after: Side) -> Iterator[Change]:
         if values[0] != values[1] and all(values):
             yield Change(f"{words}, as trained", *(", ".join(texts) for texts in values))
     sides = [{key.recipe: manifest["recipe"] for key, manifest in side.manifests.items()} for side in (before, after)]
-    for name in sides[0].keys() & sides[1].keys():
+    for name in (name for name in sides[0] if name in sides[1]):
         theirs, ours = ({**Recipe.defaults(), **side[name]} for side in sides)
         for key in dict.fromkeys((*theirs, *ours)):
             if theirs.get(key) != ours.get(key):

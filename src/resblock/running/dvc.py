@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -132,9 +133,7 @@ class Dvc:
         """
         left = list(stages)
         while left:
-            heard = Transcript()
-            with self._waiting() as process:
-                code = self._repro(process, left, variables, heard, listener)
+            heard, code = self._repro(left, variables, listener)
             for ended in heard.close(code):
                 listener.ended(*ended)
             if code == 0:
@@ -145,30 +144,29 @@ class Dvc:
                 return
             left = left[left.index(heard.failed) + 1 :]
 
-    def _repro(
-        self,
-        process: subprocess.Popen[str],
-        stages: Sequence[str],
-        variables: Mapping[str, str],
-        heard: Transcript,
-        listener: Listener,
-    ) -> int:
-        """Let a process run stages until one fails; return its exit code, zero for one that waits for more."""
-        assert process.stdin is not None and process.stdout is not None
+    def _repro(self, stages: Sequence[str], variables: Mapping[str, str], listener: Listener) -> tuple[Transcript, int]:
+        """Run stages until one fails; return what was heard and DVC's exit code, zero if all ended well."""
+        heard, word, silent = Transcript(), secrets.token_hex(), True
         request = {
             "arguments": ["--wait-for-lock", "repro", "--single-item", *stages],
             "environment": {**with_this_python(self.environment), **variables, **UNBUFFERED},
+            "word": word,
         }
-        with suppress(BrokenPipeError):  # it was killed: seen below
-            print(json.dumps(request), file=process.stdin, flush=True)
-        for line in process.stdout:
-            if line.startswith(recorder.ENDED):
-                return 0
-            for ended in heard.hear(line.rstrip("\n")):
-                listener.ended(*ended)
-            if heard.current:
-                listener.said(heard.current, line.rstrip("\n"))
-        return process.wait() or 1
+        with self._waiting() as (process, fresh):
+            assert process.stdin is not None and process.stdout is not None
+            with suppress(BrokenPipeError):  # it was killed: seen below
+                print(json.dumps(request), file=process.stdin, flush=True)
+            for line in process.stdout:
+                if line == f"{word}\n":
+                    return heard, 0
+                silent = False
+                for ended in heard.hear(line.rstrip("\n")):
+                    listener.ended(*ended)
+                if heard.current:
+                    listener.said(heard.current, line.rstrip("\n"))
+            code = process.wait() or 1
+        # One that waited and was killed meanwhile has begun nothing.
+        return self._repro(stages, variables, listener) if silent and not fresh else (heard, code)
 
     def stale(self, stages: Sequence[str]) -> list[str]:
         """Return which of `stages` DVC would run. It tells all of the project's sooner than it finds some by name."""
@@ -179,6 +177,8 @@ class Dvc:
         """Return what DVC finds changed, by stage; wait for other commands of DVC."""
         waits = False
         while (status := self._call("--wait-for-lock", "status", "--json")).returncode:
+            if self._closed:
+                raise UserError("interrupted while DVC looked for what has changed")
             if BUSY not in status.stderr:
                 print(status.stderr, end="", file=sys.stderr)
                 raise UserError("dvc status failed; its message stands above")
@@ -210,15 +210,18 @@ class Dvc:
         return subprocess.CompletedProcess(arguments, process.returncode, said, told)
 
     @contextmanager
-    def _waiting(self) -> Generator[subprocess.Popen[str]]:
-        """Take a process that waits for stages, or start one; it is kept if it goes on waiting."""
+    def _waiting(self) -> Generator[tuple[subprocess.Popen[str], bool]]:
+        """Take a process that waits for stages, or start one, and say whether it is fresh; it is kept if it waits on.
+
+        Raises UserError where no more is to be started.
+        """
         with self._change:
-            living = (process for process in self._idle if process.poll() is None)
-            if process := next(living, None):
-                self._idle.remove(process)
-            else:
-                process = self._start(stdin=subprocess.PIPE, variables=UNBUFFERED)
-        yield process
+            for dead in [process for process in self._idle if process.poll() is not None]:
+                self._idle.remove(dead)
+                self._close(dead)
+            fresh = self._closed or not self._idle
+            process = self._start(stdin=subprocess.PIPE, variables=UNBUFFERED) if fresh else self._idle.pop()
+        yield process, fresh
         with self._change:
             if process.poll() is None:
                 self._idle.append(process)
@@ -242,6 +245,7 @@ class Dvc:
             [sys.executable, "-m", recorder.__name__, *arguments],
             env={**with_this_python(self.environment), **(variables or {})},
             text=True,
+            errors="replace",  # a stage may print anything
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -263,6 +267,7 @@ def with_this_python(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Send a signal to a process and all that it started."""
+    """Send a signal to a process that has not ended, and all that it started."""
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+        if process.returncode is None:  # else its number may be another's by now
+            os.killpg(process.pid, number)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 HEAD = "schema: '2.0'\nstages:\n"
-ENDED = "\x1e"  # a line that tells whoever sends command lines that one has ended well
 OTHER_SECTION = re.compile(r"^[^\s]", re.MULTILINE)  # behind the stages, for instance data sets
 
 
@@ -129,7 +128,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve(dvc: Callable[[list[str]], int]) -> int:
-    """Run command lines that come as JSON on standard input, each in an environment of its own."""
+    """Run command lines that come as JSON on standard input, each in an environment of its own.
+
+    After each that ended well comes a line with the word that it was sent with.
+    """
     with os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8") as requests, suppress(KeyboardInterrupt):
         with Path(os.devnull).open() as nothing:
             os.dup2(nothing.fileno(), sys.stdin.fileno())  # what a stage reads is no request
@@ -137,9 +139,10 @@ def _serve(dvc: Callable[[list[str]], int]) -> int:
             request: dict[str, Any] = json.loads(line)
             os.environ.clear()
             os.environ.update(request["environment"])
+            sys.argv = ["dvc", *request["arguments"]]  # DVC's locks say which command holds them
             if code := dvc(request["arguments"]):
                 return code
-            print(f"\n{ENDED}", flush=True)
+            print(f"\n{request['word']}", flush=True)
     return 0
 
 

@@ -40,9 +40,14 @@ END = b'"end"\n'  # asks a worker to end
 
 
 def _what_decides() -> dict[str, Any]:
-    """Return what this process has taken in when it started, and a command may want otherwise: code and backend."""
+    """Return what this process has taken in when it started, and a command may want otherwise: code and backend.
+
+    Returns nothing where sources cannot be read, as the lock of an editor, which is a link to nowhere.
+    """
     chosen = os.environ.get("KERAS_BACKEND", NAMES[0])
-    return {"code": digest_sources(PACKAGE), "backend": chosen, "variables": variables_that_change_bits()}
+    with suppress(OSError):
+        return {"code": digest_sources(PACKAGE), "backend": chosen, "variables": variables_that_change_bits()}
+    return {}
 
 
 @dataclass
@@ -80,10 +85,12 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         # One that waits for work ends when it is asked to, one that is at work or still starting by a signal.
+        ways = [self.process.terminate, self.process.kill]
         with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
             connection.connect(self.environment[WORKER])
             connection.sendall(END)
-        for end in (lambda: None, self.process.terminate, self.process.kill):
+            ways.insert(0, lambda: None)
+        for end in ways:
             end()
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(PATIENCE)
@@ -97,10 +104,10 @@ def serve(place: Path, handle: Handler, prepare: Callable[[], None] = lambda: No
     What comes before `prepare` has ended waits for it.
     """
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    decides = _what_decides()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
         listener.listen()
+        decides = _what_decides()
         prepare()
         while True:
             connection, _ = listener.accept()
@@ -111,8 +118,8 @@ def serve(place: Path, handle: Handler, prepare: Callable[[], None] = lambda: No
                 if not line.endswith("\n"):  # whoever connected is gone before saying what for
                     continue
                 request: dict[str, Any] = json.loads(line)
-                fits = request["folder"] == str(Path.cwd()) and request["package"] == str(PACKAGE)
-                ended = _run(request, stream, connection, handle, decides) if fits else None
+                fits = (request.get("folder"), request.get("package")) == (str(Path.cwd()), str(PACKAGE))
+                ended = _run(request, stream, connection, handle, decides) if fits and decides else None
                 _answer(stream, **({"refused": True} if ended is None else {"code": ended}))
 
 

@@ -218,8 +218,11 @@ class Advice:
 
     def _kind(self) -> list[Summary]:
         """Return the networks that differ from the choice in depth alone."""
-        spec = self.choice.spec
-        return [s for s in self.study.summaries if (s.spec.family, s.spec.modifiers) == (spec.family, spec.modifiers)]
+
+        def kind(spec: ModelSpec) -> tuple[object, ...]:
+            return spec.family, spec.modifiers, spec.width
+
+        return [each for each in self.study.summaries if kind(each.spec) == kind(self.choice.spec)]
 
     def _memory(self, spec: ModelSpec) -> float:
         return self.circumstances.batch_size * activations(spec, self.circumstances.image_shape)

@@ -55,12 +55,13 @@ def _parse(process: str | None) -> tuple[str, int, float]:
 
 
 def _hardware() -> str:
-    """Return the machine's own number, or its network card's; empty where it has neither.
+    """Return the machine's own number, or its network card's; empty where it has neither, as many a container.
 
     Where there is no card, Python draws a number for each process anew, and marks it by a bit (RFC 4122, section 4.5).
     """
     with suppress(OSError):
-        return MACHINE.read_text(encoding="ascii").strip()
+        if own := MACHINE.read_text(encoding="ascii").strip():
+            return own
     number = uuid.getnode()
     return "" if number & DRAWN else f"{number:x}"
 

@@ -34,7 +34,7 @@ class Local:
         self._all.close()
 
     def prepare(self, units: Sequence[Unit]) -> None:
-        """See `Engine`: workers import Keras while the first stages, which need none, are run."""
+        """See `Engine`: workers import Keras side by side, while DVC starts; the first stages wait for one, too."""
         computing = sum(unit.threads is not None for unit in units)
         with self._change:
             while len(self._ends) < min(computing, self.slots["here"]):
