@@ -120,8 +120,8 @@ def test_variants_refuses_what_cannot_be(project: Path) -> None:
 def test_check_says_what_the_study_comprises(project: Path) -> None:
     ended = called("check", cwd=project)
     assert ended.returncode == 0
-    assert "75 trainings" in ended.stdout  # 2 data sets, 7 networks, 5 seeds; on digits 1 recipe, 5 seeds
-    assert "recipes    low-lr: on digits, residual-8" in ended.stdout
+    assert "73 trainings" in ended.stdout  # 2 data sets, 7 networks, 5 seeds; on digits 1 recipe, 3 seeds
+    assert "recipes    low-lr: on digits, residual-8, from seeds 0, 1, 2\n" in ended.stdout
 
 
 def test_check_says_what_an_ablation_is_left_without(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,7 +225,9 @@ def check() -> None:
     click.echo(f"  networks   {', '.join(study.variants)}")
     click.echo(f"  seeds      {', '.join(str(seed) for seed in study.seeds)}")
     if ablation.recipes and ablation.dataset in study.datasets:
-        click.echo(f"  recipes    {', '.join(ablation.recipes)}: on {ablation.dataset}, {', '.join(ablation.variants)}")
+        seeds = ", ".join(str(seed) for seed in ablation.seeds)
+        where = f"on {ablation.dataset}, {', '.join(ablation.variants)}, from seeds {seeds}"
+        click.echo(f"  recipes    {', '.join(ablation.recipes)}: {where}")
     _say_cautions(params)
     for dataset in study.datasets:
         for sentence in remarks(params, dataset):
