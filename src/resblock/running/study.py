@@ -7,7 +7,7 @@ only to look and to write down its result. What a stage computes, an engine's wo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,27 +53,29 @@ def bring_up_to_date(targets: Sequence[str], jobs: int | None, make_engine: Make
             dvc.environment = caused.environment
             planner = _Planner(params, set(asked.result()), apart="cluster" in engine.slots)
             units = [unit for each in chosen for unit in planner.units(each)]
-            forecasts = {stage: planner.seconds[stage] for unit in units for stage in unit.stages}
-            slots = sum(engine.slots.values())
-            print(
-                f"{', '.join(datasets)}: {len(forecasts)} of {len(everything)} stages to run, {slots} at a time",
-                flush=True,
-            )
-            if units:
-                engine.prepare(units)
-                queue = Queue(units, engine.slots, engine.cores)
-                with board(forecasts, slots) as shown:
-                    work_off(dvc, engine, queue, shown, len(units))
-                if shown.failed:
-                    raise UserError(
-                        f"{len(shown.failed)} of {len(forecasts)} stages failed; the same command goes on from there"
-                    )
+            print(f"{', '.join(datasets)}: ", end="")
+            _run_units(units, planner.seconds, len(everything), dvc, engine)
     print()
     for each in chosen:
         if each.report:
             page = (paths.report(each.dataset) / "index.html").resolve()
             print(f"the report on {each.dataset}: {page}")
     print("its runs in MLflow, compared: make ui")
+
+
+def _run_units(units: Sequence[Unit], seconds: Mapping[str, float], stages: int, dvc: Dvc, engine: Engine) -> None:
+    """Run the units, by forecast so long each stage, of so many `stages` in all. Raises UserError where one failed."""
+    forecasts = {stage: seconds[stage] for unit in units for stage in unit.stages}
+    slots = sum(engine.slots.values())
+    print(f"{len(forecasts)} of {stages} stages to run, {slots} at a time", flush=True)
+    if not units:
+        return
+    engine.prepare(units)
+    queue = Queue(units, engine.slots, engine.cores)
+    with board(forecasts, slots) as shown:
+        work_off(dvc, engine, queue, shown, len(units))
+    if shown.failed:
+        raise UserError(f"{len(shown.failed)} of {len(forecasts)} stages failed; the same command goes on from there")
 
 
 def others_at_work() -> Iterator[int]:
